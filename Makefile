@@ -1,0 +1,21 @@
+# make demo: the whole path on the embedded model, offline.   make test: the whole test suite.
+PYTHON ?= python3.11
+PIP_ARGS ?=
+BIN := .venv/bin
+
+.PHONY: demo test clean
+
+demo: .venv/installed
+	PATH="$(CURDIR)/$(BIN):$$PATH" sh runs/demo.sh
+
+test: .venv/installed
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m pytest
+
+.venv/installed: setup.cfg pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet $(PIP_ARGS) -c constraints.txt -e '.[demo,test]'
+	touch $@
+
+clean:
+	rm -rf .venv

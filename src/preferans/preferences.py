@@ -1,0 +1,278 @@
+"""
+The preference dataset: its contract, its splits, its fingerprint, and the folder it lives in.
+
+A row holds `prompt` (a list of messages), `chosen` and `rejected` (one assistant message each, as lists): what TRL calls a
+conversational preference dataset with an explicit prompt. Our builders add `id`, `message_tree_id`, `lang`, `source`,
+`chosen_rank` and `rejected_rank`.
+"""
+
+import hashlib
+import json
+import random
+import re
+import statistics
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .errors import PreferansError
+from .files import new_folder, write_text
+
+if TYPE_CHECKING:
+    from datasets import Dataset, DatasetDict
+
+ROLES = ("system", "user", "assistant")
+# A chosen answer that opens with this many characters of the question has been cut out of a model's output carelessly.
+ECHO_LENGTH = 20
+
+
+def row_problem(row: dict) -> str | None:
+    """
+    What breaks the contract in one preference row.
+
+    Args:
+        row (`dict`):
+            Row of a preference dataset.
+
+    Returns:
+        `str` or `None`: the first problem in words, beginning with the column's name, or `None` for a sound row.
+    """
+    for column in ("prompt", "chosen", "rejected"):
+        messages = row.get(column)
+        if messages is None or messages == [] or messages == "":
+            return f"'{column}' is missing"
+        if not isinstance(messages, list) or not all(isinstance(message, dict) for message in messages):
+            return f"'{column}' must be a list of messages such as [{{'role': 'user', 'content': '…'}}]"
+        for message in messages:
+            if message.get("role") not in ROLES:
+                return f"'{column}' has a message with the role {message.get('role')!r}; roles are {', '.join(ROLES)}"
+            if not isinstance(message.get("content"), str) or not message["content"].strip():
+                return f"'{column}' has a message without text"
+    if row["prompt"][-1]["role"] != "user":
+        return "'prompt' must end with a message of the user"
+    for column in ("chosen", "rejected"):
+        if len(row[column]) != 1 or row[column][0]["role"] != "assistant":
+            return f"'{column}' must be exactly one message of the assistant"
+    chosen, rejected = (row[column][0]["content"].strip() for column in ("chosen", "rejected"))
+    if chosen == rejected:
+        return "'chosen' and 'rejected' are the same text"
+    question = row["prompt"][-1]["content"].strip()
+    if len(question) >= ECHO_LENGTH and chosen.startswith(question):
+        return "'chosen' repeats the prompt; an answer begins after it"
+    return None
+
+
+def check_rows(rows: list[dict], origin: str) -> None:
+    """
+    Check every row against the contract.
+
+    Args:
+        rows (`list[dict]` or [`~datasets.Dataset`]):
+            Preference rows.
+        origin (`str`):
+            What to call the rows in a message: the dataset and its split.
+
+    Raises:
+        [`PreferansError`]: names the first broken row by its id and how many are broken in all.
+    """
+    if not len(rows):
+        raise PreferansError(f"{origin}: there is not one row in it.")
+    broken = [(number, row, problem) for number, row in enumerate(rows, start=1) if (problem := row_problem(row))]
+    if broken:
+        number, row, problem = broken[0]
+        name = f"row {number}" + (f" (id {row['id']})" if row.get("id") else "")
+        more = f" {len(broken)} rows of {len(rows)} are broken in all." if len(broken) > 1 else ""
+        raise PreferansError(f"{origin}, {name}: {problem}.{more} Mend or drop such rows and start again.")
+
+
+def check_leakage(train: "Dataset", test: "Dataset", origin: str) -> None:
+    """
+    Check that no conversation tree stands in both splits.
+
+    Raises:
+        [`PreferansError`]: names one tree that does.
+    """
+    if "message_tree_id" not in train.column_names or "message_tree_id" not in test.column_names:
+        return
+    shared = (set(train["message_tree_id"]) & set(test["message_tree_id"])) - {None}
+    if shared:
+        raise PreferansError(
+            f"{origin}: {len(shared)} conversation trees stand both in the training and in the test split (such as "
+            f"message_tree_id {min(shared)}), so the test would flatter the model. Split by message_tree_id."
+        )
+
+
+def split_by_tree(rows: list[dict], test_size: float, seed: int) -> dict[str, list[dict]]:
+    """
+    Split rows so that no conversation tree stands in two splits.
+
+    Args:
+        rows (`list[dict]`):
+            Preference rows with `message_tree_id`.
+        test_size (`float`):
+            Share of the trees, from 0 to 1, that goes to the test split. With 0 there is no test split.
+        seed (`int`):
+            Seed of the draw. The draw depends on the set of trees and not on the order of the rows.
+
+    Returns:
+        `dict[str, list[dict]]`: `train` and, unless it is empty, `test`, in the order of `rows`.
+    """
+    trees = sorted({row["message_tree_id"] for row in rows})
+    random.Random(seed).shuffle(trees)
+    number = round(len(trees) * test_size)
+    if test_size:
+        number = max(number, 1)
+    number = min(number, len(trees) - 1)  # the training split is never empty
+    held_out = set(trees[:number])
+    splits = {
+        "train": [row for row in rows if row["message_tree_id"] not in held_out],
+        "test": [row for row in rows if row["message_tree_id"] in held_out],
+    }
+    return {name: part for name, part in splits.items() if part}
+
+
+def fingerprint(splits: dict[str, list[dict]]) -> str:
+    """SHA-256 over the rows of every split, as hexadecimal digits: the same on every machine for the same rows."""
+    digest = hashlib.sha256()
+    for name in sorted(splits):
+        digest.update(f"{name}\n".encode())
+        for row in splits[name]:
+            # surrogatepass: a lone surrogate from a broken source must not stop the count
+            line = json.dumps(row, ensure_ascii=False, sort_keys=True) + "\n"
+            digest.update(line.encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()
+
+
+def length_table(rows: list[dict]) -> dict[str, float]:
+    """
+    Lengths of chosen against rejected, in characters.
+
+    Args:
+        rows (`list[dict]`):
+            At least one preference row.
+
+    Returns:
+        `dict[str, float]`: `chosen_mean`, `rejected_mean`, `chosen_median`, `rejected_median` and `chosen_longer`, the
+        share of pairs, from 0 to 1, whose chosen answer is the longer one.
+    """
+    chosen, rejected = ([len(row[column][0]["content"]) for row in rows] for column in ("chosen", "rejected"))
+    return {
+        "chosen_mean": statistics.fmean(chosen),
+        "rejected_mean": statistics.fmean(rejected),
+        "chosen_median": statistics.median(chosen),
+        "rejected_median": statistics.median(rejected),
+        "chosen_longer": statistics.fmean(a > b for a, b in zip(chosen, rejected, strict=True)),
+    }
+
+
+def write_dataset(output_dir: str | Path, splits: dict[str, list[dict]], card: str) -> None:
+    """
+    Write a dataset folder in the Hub's layout: `README.md` and one parquet file per split under `data/`.
+
+    Args:
+        output_dir (`str` or `Path`):
+            Folder to make. A dataset folder that stands there is replaced as a whole; any other folder is left alone.
+        splits (`dict[str, list[dict]]`):
+            Rows by split.
+        card (`str`):
+            Text of `README.md`. Its YAML head must list the files, see [`data_files_yaml`].
+
+    Raises:
+        [`PreferansError`]: when `output_dir` holds something that is not a dataset folder.
+    """
+    from datasets import Dataset, Features, List, Value
+
+    check_output_dir(output_dir)
+    messages = List({"role": Value("string"), "content": Value("string")})
+    features = Features(
+        {
+            "id": Value("string"),
+            "prompt": messages,
+            "chosen": messages,
+            "rejected": messages,
+            "message_tree_id": Value("string"),
+            "lang": Value("string"),
+            "source": Value("string"),
+            "chosen_rank": Value("int32"),
+            "rejected_rank": Value("int32"),
+        }
+    )
+    with new_folder(output_dir) as folder:
+        (folder / "data").mkdir()
+        for name, rows in splits.items():
+            Dataset.from_list(rows, features=features).to_parquet(folder / shard_name(name))
+        write_text(folder / "README.md", card)
+
+
+def check_output_dir(output_dir: str | Path) -> None:
+    """
+    Check that a dataset may be written to `output_dir`: it is free, empty, or holds a dataset that we may replace.
+
+    Raises:
+        [`PreferansError`]: when it holds anything else.
+    """
+    path = Path(output_dir)
+    if path.is_dir():
+        strangers = [entry.name for entry in path.iterdir() if entry.name not in ("README.md", "data")]
+        if strangers or (any(path.iterdir()) and not (path / "README.md").exists()):
+            raise PreferansError(
+                f"--output_dir {output_dir}: the folder holds something else ({', '.join(strangers) or 'data'}) and would "
+                "be replaced. Name a new folder."
+            )
+    elif path.exists():
+        raise PreferansError(f"--output_dir {output_dir}: this is a file, and a folder is needed.")
+
+
+def shard_name(split: str) -> str:
+    """Path of a split's file inside the dataset folder, as the Hub names it."""
+    return f"data/{split}-00000-of-00001.parquet"
+
+
+def data_files_yaml(splits: dict[str, list[dict]]) -> str:
+    """The `configs` part of a card's YAML head, which tells `load_dataset` where the splits are."""
+    lines = ["configs:", "- config_name: default", "  data_files:"]
+    for name in splits:
+        lines += [f"  - split: {name}", f"    path: {shard_name(name)}"]
+    return "\n".join(lines)
+
+
+def stored_fingerprint(output_dir: str | Path) -> str | None:
+    """The fingerprint in the card of a dataset folder, or `None` where there is no such folder or card."""
+    card = Path(output_dir) / "README.md"
+    if not card.is_file():
+        return None
+    match = re.search(r"fingerprint: `([0-9a-f]{64})`", card.read_text(encoding="utf-8"))
+    return match[1] if match else None
+
+
+def load_preferences(name: str, config: str | None = None) -> "DatasetDict":
+    """
+    Load a preference dataset from a local folder or from the Hub.
+
+    Args:
+        name (`str`):
+            Folder, or id of a dataset on the Hub.
+        config (`str`, *optional*):
+            Configuration of the dataset.
+
+    Returns:
+        [`~datasets.DatasetDict`]: the splits.
+
+    Raises:
+        [`PreferansError`]: when there is no such dataset, or it cannot be read.
+    """
+    from datasets import load_dataset
+
+    try:
+        return load_dataset(name, name=config)
+    except Exception as error:  # datasets raises a dozen kinds, and each means: not to be had
+        place = (
+            "the folder is there, but cannot be read as a dataset"
+            if Path(name).is_dir()
+            else (
+                "there is no such folder here, and the Hub does not give a dataset of that name. Build it first (see "
+                "data_builders/), or correct the name"
+            )
+        )
+        raise PreferansError(
+            f"dataset_name {name}: {place} ({type(error).__name__}: {str(error).strip():.300})."
+        ) from None

@@ -1,0 +1,170 @@
+"""Figures with their uncertainty: preference accuracy on held-out pairs, and what answers look like before and after."""
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from .language import cyrillic_share, foreign_words, is_russian, loops
+
+RESAMPLES = 2_000
+CONFIDENCE = 0.95
+
+
+@dataclasses.dataclass
+class Score:
+    """
+    A mean with its bootstrap interval.
+
+    Attributes:
+        value (`float`): Mean over the cases.
+        low (`float`), high (`float`): Ends of the 95 % percentile interval over resampled cases.
+        cases (`int`): How many cases the mean is over.
+    """
+
+    value: float
+    low: float
+    high: float
+    cases: int
+
+    def in_words(self) -> str:
+        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}], n = {self.cases}"
+
+
+def bootstrap(values: Sequence[float], seed: int = 0) -> Score:
+    """
+    Mean of `values` with a bootstrap interval ([Efron 1979](https://doi.org/10.1214/aos/1176344552)).
+
+    Args:
+        values (`Sequence[float]`):
+            One number per independent case.
+        seed (`int`, *optional*, defaults to `0`):
+            Seed of the resampling.
+
+    Returns:
+        [`Score`]: not-a-number throughout when there are no values.
+    """
+    data = np.asarray(list(values), dtype=float)
+    if not len(data):
+        return Score(math.nan, math.nan, math.nan, 0)
+    drawn = np.random.default_rng(seed).integers(len(data), size=(RESAMPLES, len(data)))
+    low, high = np.quantile(data[drawn].mean(axis=1), [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return Score(float(data.mean()), float(low), float(high), len(data))
+
+
+def _win(chosen: float, rejected: float) -> float:
+    return 1.0 if chosen > rejected else 0.5 if chosen == rejected else 0.0
+
+
+def normalised_accuracy(pairs: list[dict[str, float]]) -> list[float]:
+    """
+    Whether a model finds the chosen answer likelier per token than the rejected one, per pair; a tie counts a half.
+
+    Unlike the accuracy of DPO's implicit rewards, which is a tie everywhere before training, this has a meaningful start. It
+    divides by the length as [SimPO](https://huggingface.co/papers/2405.14734) does.
+
+    Args:
+        pairs (`list[dict]`):
+            `chosen_logp`, `rejected_logp` (sums in nats), `chosen_tokens` and `rejected_tokens` of each pair.
+    """
+    return [
+        _win(pair["chosen_logp"] / pair["chosen_tokens"], pair["rejected_logp"] / pair["rejected_tokens"])
+        for pair in pairs
+    ]
+
+
+def pair_scores(before: list[dict[str, float]], after: list[dict[str, float]], beta: float) -> dict[str, Score]:
+    """
+    Scores of a trained model on held-out preference pairs.
+
+    Args:
+        before (`list[dict]`):
+            Log-probabilities under the reference, see [`normalised_accuracy`].
+        after (`list[dict]`):
+            The same pairs under the trained model.
+        beta (`float`):
+            DPO's beta, the unit of the implicit reward.
+
+    Returns:
+        `dict[str, Score]`: `test_normalised_accuracy_before`, `…_after` and `…_gain` (paired difference);
+        `test_reward_accuracy`, the share of pairs whose chosen answer has the higher implicit reward, ties half;
+        `test_reward_margin`; `test_chosen_reward` and `test_rejected_reward`.
+    """
+    was, now = normalised_accuracy(before), normalised_accuracy(after)
+    rewards = {
+        side: [beta * (b[f"{side}_logp"] - a[f"{side}_logp"]) for a, b in zip(before, after, strict=True)]
+        for side in ("chosen", "rejected")
+    }
+    pairs = list(zip(rewards["chosen"], rewards["rejected"], strict=True))
+    return {
+        "test_normalised_accuracy_before": bootstrap(was),
+        "test_normalised_accuracy_after": bootstrap(now),
+        "test_normalised_accuracy_gain": bootstrap([b - a for a, b in zip(was, now, strict=True)]),
+        "test_reward_accuracy": bootstrap([_win(chosen, rejected) for chosen, rejected in pairs]),
+        "test_reward_margin": bootstrap([chosen - rejected for chosen, rejected in pairs]),
+        "test_chosen_reward": bootstrap(rewards["chosen"]),
+        "test_rejected_reward": bootstrap(rewards["rejected"]),
+    }
+
+
+def _prompt_text(row: dict) -> str:
+    return "\n".join(message["content"] for message in row["prompt"])
+
+
+# Each gives a number, or None where the question does not arise: an empty answer is in no language.
+ANSWER_MEASURES: dict[str, Callable[[dict], float | None]] = {
+    "empty": lambda row: float(not row["answer"].strip()),
+    "finished": lambda row: float(row["finish_reason"] == "stop"),
+    "loops": lambda row: float(loops(row["answer"])),
+    "in_russian": lambda row: float(is_russian(row["answer"])) if row["answer"].strip() else None,
+    "cyrillic_share": lambda row: cyrillic_share(row["answer"]),
+    "foreign_word_answers": lambda row: (
+        float(bool(foreign_words(row["answer"], _prompt_text(row)))) if row["answer"].strip() else None
+    ),
+    "length": lambda row: float(len(row["answer"])),
+}
+
+
+def answer_scores(answers: list[dict]) -> dict[str, Score]:
+    """
+    What a system's answers look like.
+
+    Args:
+        answers (`list[dict]`):
+            Rows of `scripts/generate.py`: `prompt`, `answer` and `finish_reason`.
+
+    Returns:
+        `dict[str, Score]`: shares of answers that are `empty`, `finished` (the model ended them itself), `loops`, `in_russian`
+        and that hold words in other letters (`foreign_word_answers`); the mean `cyrillic_share` of letters; the mean `length`
+        in characters. Language is judged over answers that are not empty.
+    """
+    return {
+        name: bootstrap([value for row in answers if (value := measure(row)) is not None])
+        for name, measure in ANSWER_MEASURES.items()
+    }
+
+
+def answer_differences(before: list[dict], after: list[dict]) -> dict[str, Score]:
+    """
+    Paired differences, after minus before, over the prompts for which both sides have a value.
+
+    Args:
+        before (`list[dict]`), after (`list[dict]`):
+            Answers of two systems to the same prompts, in the same order.
+
+    Returns:
+        `dict[str, Score]`: see [`answer_scores`].
+    """
+    differences = {}
+    for name, measure in ANSWER_MEASURES.items():
+        values = [(measure(a), measure(b)) for a, b in zip(before, after, strict=True)]
+        differences[name] = bootstrap([b - a for a, b in values if a is not None and b is not None])
+    return differences
+
+
+def verdict(difference: Score) -> str:
+    """A difference in plain words: `"higher"`, `"lower"` or `"no detectable difference"`."""
+    if difference.low > 0:
+        return "higher"
+    return "lower" if difference.high < 0 else "no detectable difference"

@@ -1,0 +1,65 @@
+import importlib.util
+import os
+import sys
+from pathlib import Path
+
+# Before any library reads them: no test asks the network.
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+import pytest
+
+from preferans.files import write_jsonl
+
+from .support.rows import preference
+from .support.tiny import ROOT, make_llama
+
+SHARED_DATA = ROOT.parent / "shared" / "data"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_caches(tmp_path_factory):
+    """Keep what `datasets` caches away from the person's own cache."""
+    import datasets
+
+    datasets.config.HF_DATASETS_CACHE = tmp_path_factory.mktemp("datasets")
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Folder with real oasst rows, which a clone of the project does not have."""
+    if not SHARED_DATA.is_dir():
+        pytest.skip("the folder of real oasst rows is not there; it is no part of the project")
+    return SHARED_DATA
+
+
+@pytest.fixture(scope="session")
+def tiny_llama(tmp_path_factory) -> Path:
+    return make_llama(tmp_path_factory.mktemp("tiny") / "llama")
+
+
+@pytest.fixture
+def preference_folder(tmp_path) -> Path:
+    """A dataset folder with six training and two test pairs."""
+    folder = tmp_path / "pairs"
+    folder.mkdir()
+    write_jsonl(folder / "train.jsonl", [preference(number) for number in range(6)])
+    write_jsonl(folder / "test.jsonl", [preference(number) for number in range(6, 8)])
+    return folder
+
+
+@pytest.fixture
+def call_script(monkeypatch):
+    """Run a script's `main` in this process, from the repository's root, with a command line."""
+
+    def call(path: str, *arguments: str):
+        specification = importlib.util.spec_from_file_location(Path(path).stem + "_script", ROOT / path)
+        module = importlib.util.module_from_spec(specification)
+        monkeypatch.setitem(sys.modules, specification.name, module)
+        specification.loader.exec_module(module)
+        monkeypatch.chdir(ROOT)
+        monkeypatch.setattr(sys, "argv", [path, *map(str, arguments)])
+        return module.main()
+
+    return call

@@ -1,0 +1,125 @@
+import json
+
+import pytest
+from peft import LoraConfig, get_peft_model
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from preferans.errors import PreferansError
+from preferans.generation import (
+    PROTOTYPE_SAMPLING,
+    batch_seed,
+    distinct_prompts,
+    generate_answers,
+    load_adapter,
+    read_finished,
+    stop_token_ids,
+)
+
+from .support.rows import preference
+
+SAMPLING = PROTOTYPE_SAMPLING | {"max_new_tokens": 12}
+
+
+@pytest.fixture
+def model(tiny_llama):
+    return AutoModelForCausalLM.from_pretrained(tiny_llama)
+
+
+@pytest.fixture
+def tokenizer(tiny_llama):
+    return AutoTokenizer.from_pretrained(tiny_llama)
+
+
+def prompts(number: int) -> list[dict]:
+    return [{"id": str(i), "prompt": [{"role": "user", "content": "Вопрос " * (1 + i % 3) + str(i)}]} for i in range(number)]
+
+
+def test_the_default_is_the_prototypes_sampling():
+    assert PROTOTYPE_SAMPLING == {"max_new_tokens": 150, "top_k": 60, "top_p": 0.9, "temperature": 0.7}
+
+
+def test_answers_come_in_the_order_of_the_prompts_and_without_them(model, tokenizer, tmp_path):
+    asked = prompts(5)
+    answers = generate_answers(model, tokenizer, asked, tmp_path / "a.jsonl", "tiny", SAMPLING, batch_size=2, seed=1)
+    assert [row["id"] for row in answers] == ["0", "1", "2", "3", "4"]
+    assert [json.loads(line) for line in (tmp_path / "a.jsonl").read_text(encoding="utf-8").splitlines()] == answers
+    for asked_row, row in zip(asked, answers, strict=True):
+        assert row["prompt"] == asked_row["prompt"]
+        assert "Вопрос Вопрос" not in row["answer"]
+        assert "<|" not in row["answer"]
+        assert row["sampling"] == SAMPLING | {"seed": 1, "batch_size": 2}
+        assert (row["finish_reason"] == "length") == (row["new_tokens"] == 12)
+
+
+def test_an_answer_ends_where_the_model_ends_it(model, tokenizer, tmp_path):
+    stop = tokenizer.eos_token_id
+    model.lm_head.weight.data[stop] = model.model.embed_tokens.weight.data.mean(0) + 5  # far likelier than anything
+    answers = generate_answers(model, tokenizer, prompts(8), tmp_path / "a.jsonl", "tiny", SAMPLING, batch_size=8, seed=1)
+    stopped = [row for row in answers if row["finish_reason"] == "stop"]
+    assert stopped
+    assert all(row["new_tokens"] < 12 for row in stopped)
+
+
+def test_a_killed_run_goes_on_and_ends_the_same(model, tokenizer, tmp_path):
+    asked = prompts(6)
+    whole = generate_answers(model, tokenizer, asked, tmp_path / "whole.jsonl", "tiny", SAMPLING, batch_size=2, seed=1)
+    # as a kill leaves it: one batch written in the order of length, and half a line
+    first_batch = [row for row in whole if row["id"] in ("2", "5")]
+    lines = [json.dumps(row, ensure_ascii=False) for row in first_batch]
+    (tmp_path / "cut.jsonl").write_text("\n".join(lines) + '\n{"id": "3", "answ', encoding="utf-8")
+    calls = []
+    plain = model.generate
+    model.generate = lambda **kwargs: calls.append(len(kwargs["input_ids"])) or plain(**kwargs)
+    assert generate_answers(model, tokenizer, asked, tmp_path / "cut.jsonl", "tiny", SAMPLING, batch_size=2, seed=1) == whole
+    assert calls == [2, 2]
+    assert (tmp_path / "cut.jsonl").read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
+
+
+def test_greedy_answers_do_not_depend_on_the_seed(model, tokenizer, tmp_path):
+    greedy = SAMPLING | {"temperature": 0}
+    a, b = (
+        generate_answers(model, tokenizer, prompts(2), tmp_path / f"{seed}.jsonl", "tiny", greedy, batch_size=2, seed=seed)
+        for seed in (1, 2)
+    )
+    assert [row["answer"] for row in a] == [row["answer"] for row in b]
+
+
+def test_answers_of_two_settings_never_mix(model, tokenizer, tmp_path):
+    path = tmp_path / "a.jsonl"
+    generate_answers(model, tokenizer, prompts(2), path, "tiny", SAMPLING, batch_size=2, seed=1)
+    before = path.read_bytes()
+    with pytest.raises(PreferansError, match="answers with sampling .*Name another --output"):
+        generate_answers(model, tokenizer, prompts(2), path, "tiny", SAMPLING | {"top_k": 5}, batch_size=2, seed=1)
+    with pytest.raises(PreferansError, match="answers with model 'tiny', and this command says 'other'"):
+        generate_answers(model, tokenizer, prompts(2), path, "other", SAMPLING, batch_size=2, seed=1)
+    assert path.read_bytes() == before
+
+
+def test_a_broken_line_in_the_middle_is_no_kill(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"id": \n{"id": "1"}\n', encoding="utf-8")
+    with pytest.raises(PreferansError, match=r"a\.jsonl, line 1"):
+        read_finished(tmp_path / "a.jsonl", {})
+
+
+def test_several_pairs_of_one_prompt_are_asked_once():
+    rows = [preference(1), preference(1) | {"id": "other"}, preference(2)]
+    assert [row["id"] for row in distinct_prompts(rows)] == ["c1:r1", "c2:r2"]
+    assert batch_seed(1, rows) != batch_seed(2, rows)
+
+
+def test_every_end_of_turn_token_stops(model, tokenizer):
+    model.generation_config.eos_token_id = [1, 4]
+    assert stop_token_ids(model, tokenizer) == sorted({1, 4, tokenizer.eos_token_id})
+    model.generation_config.eos_token_id = None
+    assert stop_token_ids(model, tokenizer) == [tokenizer.eos_token_id]
+
+
+def test_an_adapter_of_another_base_is_refused(model, tmp_path):
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    other = LlamaForCausalLM(LlamaConfig(hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=2, vocab_size=50))
+    get_peft_model(other, LoraConfig(r=2, target_modules=["q_proj"])).save_pretrained(tmp_path / "adapter")
+    with pytest.raises(PreferansError, match="does not fit the base model"):
+        load_adapter(model, tmp_path / "adapter")
+    with pytest.raises(PreferansError, match="no adapter_config.json"):
+        load_adapter(model, tmp_path)

@@ -1,0 +1,106 @@
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from preferans.language import cyrillic_share, foreign_words, is_russian, loops, words
+from preferans.scoring import answer_differences, answer_scores, bootstrap, normalised_accuracy, pair_scores, verdict
+
+
+def test_cyrillic_share_counts_letters_only():
+    assert cyrillic_share("Дом, 2006!") == 1.0
+    assert cyrillic_share("Дом big") == 0.5
+    assert cyrillic_share("12:30 …") is None
+    assert cyrillic_share("їґ") == 0.0  # Cyrillic, but not Russian
+
+
+def test_is_russian():
+    assert is_russian("Поставьте Python 3.11 и перезапустите терминал.")
+    assert not is_russian("Please установи это on your computer.")
+    assert not is_russian("")
+
+
+def test_words_of_the_prompt_are_not_foreign():
+    assert foreign_words("Откройте Python и сделайте step за step.", "Как начать в Python?") == ["step", "step"]
+    assert foreign_words("приготoвление", "") == ["приготoвление"]  # with a Latin o
+    assert foreign_words("Кое-что о рисе: 5 минут.", "") == []
+
+
+def test_loops():
+    phrase = "вода закипает при ста градусах "
+    assert loops(phrase * 3)
+    assert not loops(phrase * 2)
+    assert loops("Это он.\nНет.\nЭто он.\nДа.\nЭто он.")
+    assert not loops("1.\n2.\n3.\n")
+    assert not loops("")
+
+
+@given(st.text())
+def test_any_text_can_be_measured(text):
+    words(text), loops(text), foreign_words(text, text), is_russian(text)
+    assert foreign_words(text, text) == []
+
+
+def test_bootstrap_of_known_values():
+    score = bootstrap([0.0, 1.0] * 50)
+    assert score.value == 0.5
+    assert score.cases == 100
+    # the binomial's own interval is 0.5 ± 0.098
+    assert score.low == pytest.approx(0.402, abs=0.02)
+    assert score.high == pytest.approx(0.598, abs=0.02)
+    assert bootstrap([3.0, 3.0]) == type(score)(3.0, 3.0, 3.0, 2)
+    assert math.isnan(bootstrap([]).value)
+
+
+def pair(chosen: float, rejected: float, chosen_tokens: int = 10, rejected_tokens: int = 10) -> dict:
+    return {"chosen_logp": chosen, "rejected_logp": rejected, "chosen_tokens": chosen_tokens, "rejected_tokens": rejected_tokens}
+
+
+def test_normalised_accuracy_divides_by_length_and_halves_ties():
+    pairs = [pair(-10, -20), pair(-20, -10), pair(-10, -10), pair(-20, -15, 20, 10)]
+    assert normalised_accuracy(pairs) == [1.0, 0.0, 0.5, 1.0]
+
+
+def test_pair_scores_on_two_pairs():
+    before = [pair(-10, -10), pair(-20, -10)]
+    after = [pair(-8, -14), pair(-20, -10)]
+    scores = {name: score.value for name, score in pair_scores(before, after, beta=0.5).items()}
+    assert scores == {
+        "test_normalised_accuracy_before": 0.25,
+        "test_normalised_accuracy_after": 0.5,
+        "test_normalised_accuracy_gain": 0.25,
+        "test_reward_accuracy": 0.75,
+        "test_reward_margin": 1.5,
+        "test_chosen_reward": 0.5,
+        "test_rejected_reward": -1.0,
+    }
+
+
+def answer(text: str, finish_reason: str = "stop") -> dict:
+    return {"prompt": [{"role": "user", "content": "Вопрос?"}], "answer": text, "finish_reason": finish_reason}
+
+
+def test_answer_scores_and_differences():
+    before = [answer("Да, это так.", "length"), answer("")]
+    after = [answer("Да, это so."), answer("Нет, не так.")]
+    scores = {name: score.value for name, score in answer_scores(before).items()}
+    assert scores == {
+        "empty": 0.5,
+        "finished": 0.5,
+        "loops": 0.0,
+        "in_russian": 1.0,
+        "cyrillic_share": 1.0,
+        "foreign_word_answers": 0.0,
+        "length": 6.0,
+    }
+    differences = answer_differences(before, after)
+    assert differences["empty"].value == -0.5
+    assert differences["foreign_word_answers"].value == 1.0
+    assert differences["foreign_word_answers"].cases == 1  # the empty answer has no language to compare
+
+
+def test_verdicts():
+    assert verdict(bootstrap([1.0, 1.0, 2.0])) == "higher"
+    assert verdict(bootstrap([-1.0, -1.0, -2.0])) == "lower"
+    assert verdict(bootstrap([-1.0, 1.0])) == "no detectable difference"

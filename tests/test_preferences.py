@@ -1,0 +1,151 @@
+import pytest
+from datasets import Dataset, load_dataset
+from hypothesis import given
+from hypothesis import strategies as st
+
+from preferans.errors import PreferansError
+from preferans.preferences import (
+    check_leakage,
+    check_output_dir,
+    check_rows,
+    data_files_yaml,
+    fingerprint,
+    length_table,
+    load_preferences,
+    row_problem,
+    split_by_tree,
+    stored_fingerprint,
+    write_dataset,
+)
+
+from .support.rows import preference
+
+
+def said(text: str, role: str = "assistant") -> list[dict]:
+    return [{"role": role, "content": text}]
+
+
+def test_a_sound_row_has_no_problem():
+    assert row_problem(preference(1)) is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"chosen": None}, "'chosen' is missing"),
+        ({"rejected": []}, "'rejected' is missing"),
+        ({"prompt": "Вопрос?"}, "'prompt' must be a list of messages"),
+        ({"prompt": said("Ответ")}, "'prompt' must end with a message of the user"),
+        ({"chosen": said("Да", "user")}, "'chosen' must be exactly one message of the assistant"),
+        ({"chosen": said("Да") + said("Нет")}, "'chosen' must be exactly one message of the assistant"),
+        ({"chosen": said(" \n")}, "'chosen' has a message without text"),
+        ({"chosen": [{"role": "assistant", "content": None}]}, "'chosen' has a message without text"),
+        ({"rejected": [{"role": "bot", "content": "Да"}]}, "'rejected' has a message with the role 'bot'"),
+        ({"chosen": said("Да."), "rejected": said("Да. ")}, "the same text"),
+        ({"prompt": said("Почему небо голубое?", "user"), "chosen": said("Почему небо голубое? Потому.")}, "repeats the prompt"),
+    ],
+)
+def test_each_break_of_the_contract_is_named(changes, problem):
+    assert problem in row_problem(preference(1, **changes))
+
+
+def test_a_missing_column_is_a_missing_answer():
+    row = preference(1)
+    del row["chosen"]
+    assert row_problem(row) == "'chosen' is missing"
+
+
+def test_a_short_prompt_may_open_the_answer():
+    assert row_problem(preference(1, prompt=said("Зачем?", "user"), chosen=said("Зачем? Затем."))) is None
+
+
+def test_the_error_names_dataset_row_id_and_number():
+    rows = [preference(1), preference(2, chosen=None), preference(3, rejected=None)]
+    with pytest.raises(PreferansError, match=r"^data/x, split train, row 2 \(id c2:r2\): 'chosen' is missing. 2 rows of 3"):
+        check_rows(rows, "data/x, split train")
+    with pytest.raises(PreferansError, match="not one row"):
+        check_rows([], "data/x")
+
+
+@given(st.lists(st.integers(0, 20), min_size=1, max_size=60), st.floats(0, 0.99), st.integers(0, 5))
+def test_no_tree_stands_in_two_splits(trees, test_size, seed):
+    rows = [preference(i, message_tree_id=f"t{tree}") for i, tree in enumerate(trees)]
+    splits = split_by_tree(rows, test_size, seed)
+    found = {name: {row["message_tree_id"] for row in part} for name, part in splits.items()}
+    assert not found["train"] & found.get("test", set())
+    assert sum(map(len, splits.values())) == len(rows)
+    backwards = split_by_tree(rows[::-1], test_size, seed)
+    assert {name: {row["id"] for row in part} for name, part in splits.items()} == {
+        name: {row["id"] for row in part} for name, part in backwards.items()
+    }
+
+
+def test_the_split_is_seeded_and_has_the_asked_size():
+    rows = [preference(i) for i in range(40)]
+    first, again, other = split_by_tree(rows, 0.25, 1), split_by_tree(rows, 0.25, 1), split_by_tree(rows, 0.25, 2)
+    assert first == again != other
+    assert (len(first["train"]), len(first["test"])) == (30, 10)
+    assert list(split_by_tree(rows, 0, 1)) == ["train"]
+
+
+def test_leakage_is_refused():
+    train, test = Dataset.from_list([preference(1)]), Dataset.from_list([preference(2, message_tree_id="tree1")])
+    with pytest.raises(PreferansError, match="1 conversation trees stand both .* tree1"):
+        check_leakage(train, test, "data/x")
+    check_leakage(train, Dataset.from_list([preference(2)]), "data/x")
+
+
+def test_the_fingerprint_depends_on_every_value():
+    splits = {"train": [preference(1)], "test": [preference(2)]}
+    same = fingerprint({"test": [dict(reversed(preference(2).items()))], "train": [preference(1)]})
+    assert fingerprint(splits) == same
+    assert fingerprint(splits) != fingerprint({"train": [preference(1)], "test": [preference(2, chosen_rank=1)]})
+    assert fingerprint({"train": [preference(1, source="\ud800")]})  # a lone surrogate
+
+
+def test_lengths():
+    rows = [preference(1, chosen=said("абвг"), rejected=said("аб")), preference(2, chosen=said("аб"), rejected=said("абвг"))]
+    rows.append(preference(3, chosen=said("абв"), rejected=said("аб")))
+    assert length_table(rows) == {
+        "chosen_mean": 3,
+        "rejected_mean": 8 / 3,
+        "chosen_median": 3,
+        "rejected_median": 2,
+        "chosen_longer": 2 / 3,
+    }
+
+
+def test_a_written_folder_is_what_load_dataset_reads(tmp_path):
+    splits = {"train": [preference(1), preference(2)], "test": [preference(3)]}
+    card = f"---\n{data_files_yaml(splits)}\n---\n- fingerprint: `{fingerprint(splits)}`\n"
+    folder = tmp_path / "made"
+    write_dataset(folder, splits, card)
+    loaded = load_dataset(str(folder), cache_dir=str(tmp_path / "cache"))
+    assert {name: part.to_list() for name, part in loaded.items()} == splits
+    assert stored_fingerprint(folder) == fingerprint(splits)
+    assert sorted(path.name for path in folder.rglob("*")) == [
+        "README.md",
+        "data",
+        "test-00000-of-00001.parquet",
+        "train-00000-of-00001.parquet",
+    ]
+    first = (folder / "data" / "train-00000-of-00001.parquet").read_bytes()
+    write_dataset(folder, splits, card)
+    assert (folder / "data" / "train-00000-of-00001.parquet").read_bytes() == first
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+def test_somebody_elses_folder_is_left_alone(tmp_path):
+    (tmp_path / "thesis.txt").write_text("…", encoding="utf-8")
+    with pytest.raises(PreferansError, match=r"holds something else \(thesis.txt\)"):
+        check_output_dir(tmp_path)
+    with pytest.raises(PreferansError, match="this is a file"):
+        check_output_dir(tmp_path / "thesis.txt")
+
+
+def test_a_missing_dataset_is_one_error(tmp_path):
+    with pytest.raises(PreferansError, match="there is no such folder here"):
+        load_preferences(str(tmp_path / "absent"))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(PreferansError, match="cannot be read as a dataset"):
+        load_preferences(str(tmp_path / "empty"))
