@@ -53,7 +53,7 @@ def train(kinds: tuple, said: dict, recipe: str | None) -> None:
 
     from preferans.files import read_json, write_json
     from preferans.hardware import decide_precision, find_device, peak_memory
-    from preferans.preferences import check_leakage, check_rows, fingerprint, load_preferences
+    from preferans.preferences import fingerprint, load_checked_splits
     from preferans.recipe import fill
     from preferans.scoring import pair_scores
     from preferans.training import (
@@ -83,15 +83,12 @@ def train(kinds: tuple, said: dict, recipe: str | None) -> None:
     print(f"Precision: {reason}; adapters in fp32.")
 
     check_model_exists(model_args.model_name_or_path)
-    dataset = load_preferences(script_args.dataset_name, script_args.dataset_config)
-    for split in (script_args.dataset_train_split, script_args.dataset_test_split):
-        if split not in dataset:
-            raise PreferansError(
-                f"dataset_name {script_args.dataset_name}: it has no split '{split}', only {', '.join(dataset)}."
-            )
-        check_rows(dataset[split], f"{script_args.dataset_name}, split {split}")
-    train_rows, test_rows = dataset[script_args.dataset_train_split], dataset[script_args.dataset_test_split]
-    check_leakage(train_rows, test_rows, script_args.dataset_name)
+    train_rows, test_rows = load_checked_splits(
+        script_args.dataset_name,
+        script_args.dataset_config,
+        script_args.dataset_train_split,
+        script_args.dataset_test_split,
+    )
     print(f"Dataset: {len(train_rows)} training and {len(test_rows)} test pairs, all sound.")
 
     described = {
@@ -108,13 +105,8 @@ def train(kinds: tuple, said: dict, recipe: str | None) -> None:
         return
 
     tokenizer = load_tokenizer(model_args.model_name_or_path, model_args.model_revision, ours.chat_template_path)
-    splits = []
-    for rows, name in ((train_rows, "training"), (test_rows, "test")):
-        rows, dropped = drop_long_prompts(rows, tokenizer, training_args.max_length, f"The {name} split")
-        if dropped:
-            print(f"Dropped {dropped} {name} pairs whose prompt alone fills max_length {training_args.max_length}.")
-        splits.append(rows)
-    train_rows, test_rows = splits
+    train_rows = drop_long_prompts(train_rows, tokenizer, training_args.max_length, "The training split")
+    test_rows = drop_long_prompts(test_rows, tokenizer, training_args.max_length, "The test split")
     set_seed(training_args.seed)
     model = load_model(model_args, device)
     trainer = PreferenceTrainer(
@@ -157,7 +149,7 @@ def train(kinds: tuple, said: dict, recipe: str | None) -> None:
         "train_seconds": round(seconds, 1),
         "resumed_from": checkpoint,
         "peak_memory_bytes": peak_memory(),
-        "tokens_seen": trainer.state.num_input_tokens_seen or None,
+        "tokens_per_second": round(trainer._total_train_tokens / seconds, 1),
     }
     write_json(output_dir / "provenance.json", origin | {"measured": measured})
     rows = [{"id": ids[i] if ids else str(i), "before": before[i], "after": after[i]} for i in range(len(before))]

@@ -31,7 +31,10 @@ def tokenizer(tiny_llama):
 
 
 def prompts(number: int) -> list[dict]:
-    return [{"id": str(i), "prompt": [{"role": "user", "content": "Вопрос " * (1 + i % 3) + str(i)}]} for i in range(number)]
+    return [
+        {"id": str(i), "prompt": [{"role": "user", "content": "Вопрос " * (1 + i % 3) + str(i)}]}
+        for i in range(number)
+    ]
 
 
 def test_the_default_is_the_prototypes_sampling():
@@ -54,7 +57,9 @@ def test_answers_come_in_the_order_of_the_prompts_and_without_them(model, tokeni
 def test_an_answer_ends_where_the_model_ends_it(model, tokenizer, tmp_path):
     stop = tokenizer.eos_token_id
     model.lm_head.weight.data[stop] = model.model.embed_tokens.weight.data.mean(0) + 5  # far likelier than anything
-    answers = generate_answers(model, tokenizer, prompts(8), tmp_path / "a.jsonl", "tiny", SAMPLING, batch_size=8, seed=1)
+    answers = generate_answers(
+        model, tokenizer, prompts(8), tmp_path / "a.jsonl", "tiny", SAMPLING, batch_size=8, seed=1
+    )
     stopped = [row for row in answers if row["finish_reason"] == "stop"]
     assert stopped
     assert all(row["new_tokens"] < 12 for row in stopped)
@@ -70,7 +75,10 @@ def test_a_killed_run_goes_on_and_ends_the_same(model, tokenizer, tmp_path):
     calls = []
     plain = model.generate
     model.generate = lambda **kwargs: calls.append(len(kwargs["input_ids"])) or plain(**kwargs)
-    assert generate_answers(model, tokenizer, asked, tmp_path / "cut.jsonl", "tiny", SAMPLING, batch_size=2, seed=1) == whole
+    assert (
+        generate_answers(model, tokenizer, asked, tmp_path / "cut.jsonl", "tiny", SAMPLING, batch_size=2, seed=1)
+        == whole
+    )
     assert calls == [2, 2]
     assert (tmp_path / "cut.jsonl").read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
 
@@ -78,7 +86,9 @@ def test_a_killed_run_goes_on_and_ends_the_same(model, tokenizer, tmp_path):
 def test_greedy_answers_do_not_depend_on_the_seed(model, tokenizer, tmp_path):
     greedy = SAMPLING | {"temperature": 0}
     a, b = (
-        generate_answers(model, tokenizer, prompts(2), tmp_path / f"{seed}.jsonl", "tiny", greedy, batch_size=2, seed=seed)
+        generate_answers(
+            model, tokenizer, prompts(2), tmp_path / f"{seed}.jsonl", "tiny", greedy, batch_size=2, seed=seed
+        )
         for seed in (1, 2)
     )
     assert [row["answer"] for row in a] == [row["answer"] for row in b]
@@ -117,7 +127,9 @@ def test_every_end_of_turn_token_stops(model, tokenizer):
 def test_an_adapter_of_another_base_is_refused(model, tmp_path):
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    other = LlamaForCausalLM(LlamaConfig(hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=2, vocab_size=50))
+    other = LlamaForCausalLM(
+        LlamaConfig(hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=2, vocab_size=50)
+    )
     get_peft_model(other, LoraConfig(r=2, target_modules=["q_proj"])).save_pretrained(tmp_path / "adapter")
     with pytest.raises(PreferansError, match="does not fit the base model"):
         load_adapter(model, tmp_path / "adapter")

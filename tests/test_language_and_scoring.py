@@ -54,7 +54,12 @@ def test_bootstrap_of_known_values():
 
 
 def pair(chosen: float, rejected: float, chosen_tokens: int = 10, rejected_tokens: int = 10) -> dict:
-    return {"chosen_logp": chosen, "rejected_logp": rejected, "chosen_tokens": chosen_tokens, "rejected_tokens": rejected_tokens}
+    return {
+        "chosen_logp": chosen,
+        "rejected_logp": rejected,
+        "chosen_tokens": chosen_tokens,
+        "rejected_tokens": rejected_tokens,
+    }
 
 
 def test_normalised_accuracy_divides_by_length_and_halves_ties():

@@ -57,7 +57,12 @@ def test_each_filter_drops_a_reply(reason, changes):
     ],
 )
 def test_a_dropped_prompt_takes_its_whole_conversation_along(reason, changes):
-    rows = [*conversation(), message("q2", "a", role="prompter"), message("c", "q2", rank=0), message("d", "q2", rank=1)]
+    rows = [
+        *conversation(),
+        message("q2", "a", role="prompter"),
+        message("c", "q2", rank=0),
+        message("d", "q2", rank=1),
+    ]
     rows[0] |= changes
     pairs, counts = build_pairs(rows, turns="all")
     assert pairs == []
@@ -94,7 +99,13 @@ def test_duplicate_ids_are_dropped_before_anything_else():
 
 
 def test_an_unranked_reply_still_carries_the_conversation_on():
-    rows = [message("q"), message("a", "q"), message("q2", "a", role="prompter"), message("c", "q2", rank=0), message("d", "q2", rank=1)]
+    rows = [
+        message("q"),
+        message("a", "q"),
+        message("q2", "a", role="prompter"),
+        message("c", "q2", rank=0),
+        message("d", "q2", rank=1),
+    ]
     pairs, _ = build_pairs(rows, turns="all")
     assert [pair["id"] for pair in pairs] == ["c:d"]
     assert [turn["role"] for turn in pairs[0]["prompt"]] == ["user", "assistant", "user"]
@@ -163,8 +174,12 @@ def expected_pairs(rows: list[dict], lang: str, turns: str, pairing: str) -> set
     for prompt in by_id.values():
         if prompt["role"] != "prompter" or not counts(prompt) or (turns == "first" and prompt["parent_id"]):
             continue
-        replies = [row for row in by_id.values() if row["parent_id"] == prompt["message_id"] and row["role"] == "assistant"]
-        replies = sorted((row for row in replies if counts(row) and row["rank"] is not None), key=lambda row: row["rank"])
+        replies = [
+            row for row in by_id.values() if row["parent_id"] == prompt["message_id"] and row["role"] == "assistant"
+        ]
+        replies = sorted(
+            (row for row in replies if counts(row) and row["rank"] is not None), key=lambda row: row["rank"]
+        )
         for i, j in itertools.combinations(range(len(replies)), 2):
             wanted = {"best_worst": i == 0 and j == len(replies) - 1, "adjacent": j == i + 1, "all": True}[pairing]
             chosen, rejected = replies[i], replies[j]
@@ -181,7 +196,10 @@ def test_real_rows_give_exactly_the_pairs_of_the_rule(shared_data, file, lang, t
     pairs, counts = build_pairs(rows, lang, turns, pairing)
     assert {pair["id"] for pair in pairs} == expected_pairs(rows, lang, turns, pairing)
     if lang == "en":
-        figures = {"first": {"best_worst": 185, "adjacent": 355, "all": 530}, "all": {"best_worst": 415, "adjacent": 711, "all": 1021}}
+        figures = {
+            "first": {"best_worst": 185, "adjacent": 355, "all": 530},
+            "all": {"best_worst": 415, "adjacent": 711, "all": 1021},
+        }
         assert counts["pairs"] == figures[turns][pairing]
 
 
@@ -190,7 +208,9 @@ def test_parquet_jsonl_and_a_folder_read_the_same(tmp_path):
 
     rows = conversation()
     (tmp_path / "rows").mkdir()
-    (tmp_path / "rows" / "a.jsonl").write_text("\n".join(json.dumps(row | {"extra": 1}) for row in rows), encoding="utf-8-sig")
+    (tmp_path / "rows" / "a.jsonl").write_text(
+        "\n".join(json.dumps(row | {"extra": 1}) for row in rows), encoding="utf-8-sig"
+    )
     Dataset.from_list(rows).to_parquet(tmp_path / "rows.parquet")
     assert read_rows(str(tmp_path / "rows")) == read_rows(str(tmp_path / "rows" / "a.jsonl")) == rows
     assert read_rows(str(tmp_path / "rows.parquet")) == rows

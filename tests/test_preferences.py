@@ -42,7 +42,10 @@ def test_a_sound_row_has_no_problem():
         ({"chosen": [{"role": "assistant", "content": None}]}, "'chosen' has a message without text"),
         ({"rejected": [{"role": "bot", "content": "Да"}]}, "'rejected' has a message with the role 'bot'"),
         ({"chosen": said("Да."), "rejected": said("Да. ")}, "the same text"),
-        ({"prompt": said("Почему небо голубое?", "user"), "chosen": said("Почему небо голубое? Потому.")}, "repeats the prompt"),
+        (
+            {"prompt": said("Почему небо голубое?", "user"), "chosen": said("Почему небо голубое? Потому.")},
+            "repeats the prompt",
+        ),
     ],
 )
 def test_each_break_of_the_contract_is_named(changes, problem):
@@ -61,7 +64,9 @@ def test_a_short_prompt_may_open_the_answer():
 
 def test_the_error_names_dataset_row_id_and_number():
     rows = [preference(1), preference(2, chosen=None), preference(3, rejected=None)]
-    with pytest.raises(PreferansError, match=r"^data/x, split train, row 2 \(id c2:r2\): 'chosen' is missing. 2 rows of 3"):
+    with pytest.raises(
+        PreferansError, match=r"^data/x, split train, row 2 \(id c2:r2\): 'chosen' is missing. 2 rows of 3"
+    ):
         check_rows(rows, "data/x, split train")
     with pytest.raises(PreferansError, match="not one row"):
         check_rows([], "data/x")
@@ -104,7 +109,10 @@ def test_the_fingerprint_depends_on_every_value():
 
 
 def test_lengths():
-    rows = [preference(1, chosen=said("абвг"), rejected=said("аб")), preference(2, chosen=said("аб"), rejected=said("абвг"))]
+    rows = [
+        preference(1, chosen=said("абвг"), rejected=said("аб")),
+        preference(2, chosen=said("аб"), rejected=said("абвг")),
+    ]
     rows.append(preference(3, chosen=said("абв"), rejected=said("аб")))
     assert length_table(rows) == {
         "chosen_mean": 3,

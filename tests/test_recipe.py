@@ -45,7 +45,9 @@ def refused(tmp_path: Path, text: str, *argv: str) -> str:
 
 
 def test_the_command_line_overrides_the_recipe_and_the_recipe_the_default(tmp_path):
-    said = read(tmp_path, "beta: 0.2\nmax_length: 512\n", "--max_length", "256", "--loss_type", "sigmoid", "sft", "--fp16")
+    said = read(
+        tmp_path, "beta: 0.2\nmax_length: 512\n", "--max_length", "256", "--loss_type", "sigmoid", "sft", "--fp16"
+    )
     assert said == {"beta": 0.2, "max_length": 256, "loss_type": ["sigmoid", "sft"], "fp16": True}
     (settings,) = fill((Settings,), said, "x.yaml")
     assert settings == Settings(beta=0.2, max_length=256, loss_type=["sigmoid", "sft"], fp16=True)
@@ -143,7 +145,12 @@ def test_a_recipe_that_is_not_there(tmp_path):
         read_yaml(tmp_path / "absent.yaml")
 
 
-@given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)))
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    )
+)
 def test_any_value_either_fits_or_is_refused(value):
     for name, kind in Keys((Settings,)).kinds.items():
         fitted = fit(value, kind)
@@ -162,7 +169,17 @@ def test_trl_keys_are_known():
     from trl import DPOConfig, ModelConfig, ScriptArguments
 
     kinds = (ScriptArguments, ModelConfig, DPOConfig)
-    argv = ["--beta", "0.2", "--lora_target_modules", "q_proj", "v_proj", "--lr_scheduler_type", "cosine", "--optim", "adamw_torch"]
+    argv = [
+        "--beta",
+        "0.2",
+        "--lora_target_modules",
+        "q_proj",
+        "v_proj",
+        "--lr_scheduler_type",
+        "cosine",
+        "--optim",
+        "adamw_torch",
+    ]
     said, _ = read_recipe(kinds, [*argv, "--warmup_steps", "0.1", "--report_to", "none", "--save_strategy", "no"])
     assert said["lora_target_modules"] == ["q_proj", "v_proj"]
     assert (said["warmup_steps"], said["save_strategy"], said["report_to"]) == (0.1, "no", "none")

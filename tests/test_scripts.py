@@ -2,12 +2,10 @@
 
 import importlib.metadata
 import json
-import os
 import re
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import yaml
@@ -20,13 +18,22 @@ from preferans.files import read_json, read_jsonl, write_jsonl
 from .support.rows import message, preference
 from .support.tiny import ROOT, SAMPLE, make_llama
 
-LAUNCH = [sys.executable, "-m", "accelerate.commands.launch", "--quiet", "--config_file", "accelerate_configs/cpu.yaml"]
+LAUNCH = [
+    sys.executable,
+    "-m",
+    "accelerate.commands.launch",
+    "--quiet",
+    "--config_file",
+    "accelerate_configs/cpu.yaml",
+]
 # What a card's recipe needs to be tried on a CPU.
 ON_CPU = ["--use_cpu", "true", "--fp16", "false", "--dtype", "float32", "--optim", "adamw_torch"]
 
 
 def script(*command, check: bool = True) -> subprocess.CompletedProcess:
-    done = subprocess.run([*map(str, command)], cwd=ROOT, capture_output=True, text=True, encoding="utf-8", timeout=500)
+    done = subprocess.run(
+        [*map(str, command)], cwd=ROOT, capture_output=True, text=True, encoding="utf-8", timeout=500
+    )
     assert not check or done.returncode == 0, done.stdout + done.stderr
     return done
 
@@ -47,7 +54,18 @@ def test_the_whole_path(tiny_llama, tmp_path):
 
     model = ["--model_name_or_path", tiny_llama, "--dataset_name", data]
     train = [*LAUNCH, "scripts/dpo.py", "recipes/llama1b_ru.yaml", *ON_CPU, *model, "--output_dir", run]
-    train += ["--max_steps", "4", "--save_steps", "2", "--max_length", "256", "--logging_steps", "1", "--learning_rate", "1e-3"]
+    train += [
+        "--max_steps",
+        "4",
+        "--save_steps",
+        "2",
+        "--max_length",
+        "256",
+        "--logging_steps",
+        "1",
+        "--learning_rate",
+        "1e-3",
+    ]
     trained = script(*train)
     assert "all sound" in trained.stdout
     assert "Traceback" not in trained.stderr
@@ -69,7 +87,17 @@ def test_the_whole_path(tiny_llama, tmp_path):
     assert "finished" in script(*train).stdout
 
     before, after = tmp_path / "before.jsonl", tmp_path / "after.jsonl"
-    generate = [sys.executable, "scripts/generate.py", "--dataset_name", data, "--max_prompts", "3", "--max_new_tokens", "8", "--use_cpu"]
+    generate = [
+        sys.executable,
+        "scripts/generate.py",
+        "--dataset_name",
+        data,
+        "--max_prompts",
+        "3",
+        "--max_new_tokens",
+        "8",
+        "--use_cpu",
+    ]
     script(*generate, "--model_name_or_path", tiny_llama, "--load_in_4bit", "--label", "before", "--output", before)
     script(*generate, "--adapter", run, "--label", "after", "--output", after)
     answers = read_jsonl(after)
@@ -91,7 +119,16 @@ def test_the_whole_path(tiny_llama, tmp_path):
 
 def test_a_run_killed_in_the_middle_goes_on_and_ends_the_same(tiny_llama, preference_folder, tmp_path):
     command = [*LAUNCH[:3], *LAUNCH[3:], "scripts/dpo.py", "recipes/llama1b_ru.yaml", *ON_CPU]
-    command += ["--model_name_or_path", tiny_llama, "--dataset_name", preference_folder, "--max_steps", "6", "--save_steps", "1"]
+    command += [
+        "--model_name_or_path",
+        tiny_llama,
+        "--dataset_name",
+        preference_folder,
+        "--max_steps",
+        "6",
+        "--save_steps",
+        "1",
+    ]
     command += ["--save_total_limit", "10", "--gradient_accumulation_steps", "1", "--learning_rate", "1e-3"]
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     script(*command, "--output_dir", whole)
@@ -125,7 +162,13 @@ def test_every_recipe_runs_on_a_tiny_model(recipe, preference_folder, tmp_path, 
 def test_help_is_quick_and_teaches():
     import time
 
-    for path in ["scripts/dpo.py", "scripts/generate.py", "scripts/score.py", "scripts/prepare_gemma.py", "data_builders/oasst1_ru.py"]:
+    for path in [
+        "scripts/dpo.py",
+        "scripts/generate.py",
+        "scripts/score.py",
+        "scripts/prepare_gemma.py",
+        "data_builders/oasst1_ru.py",
+    ]:
         start = time.perf_counter()
         told = script(sys.executable, path, "--help").stdout
         assert "python " in told or "accelerate launch" in told
@@ -170,7 +213,14 @@ def test_a_broken_recipe(lines, words, tmp_path, call_script, tiny_llama, prefer
 
 
 def cpu_run(tmp_path, **keys) -> list:
-    return ["scripts/dpo.py", "recipes/llama1b_ru.yaml", *ON_CPU, "--output_dir", tmp_path / "run", *(word for key, value in keys.items() for word in (f"--{key}", value))]
+    return [
+        "scripts/dpo.py",
+        "recipes/llama1b_ru.yaml",
+        *ON_CPU,
+        "--output_dir",
+        tmp_path / "run",
+        *(word for key, value in keys.items() for word in (f"--{key}", value)),
+    ]
 
 
 def test_a_dataset_whose_third_row_has_no_chosen(tmp_path, call_script, tiny_llama, preference_folder):
@@ -205,13 +255,23 @@ def test_a_dataset_without_a_test_split(tmp_path, call_script, tiny_llama, prefe
 def test_a_source_that_is_cut_short(tmp_path, call_script):
     source = tmp_path / "rows.jsonl"
     source.write_text(json.dumps(message("a")) + '\n{"message_id": "b", "text": "обры', encoding="utf-8")
-    paragraph = refused(call_script, "data_builders/oasst1_ru.py", "--source", source, "--output_dir", tmp_path / "out")
+    paragraph = refused(
+        call_script, "data_builders/oasst1_ru.py", "--source", source, "--output_dir", tmp_path / "out"
+    )
     assert "rows.jsonl, line 2: this is not valid JSON" in paragraph
     assert not (tmp_path / "out").exists()
 
 
 def test_a_pairing_that_does_not_exist(tmp_path):
-    done = script(sys.executable, "data_builders/oasst1_ru.py", "--pairing", "best", "--output_dir", tmp_path / "out", check=False)
+    done = script(
+        sys.executable,
+        "data_builders/oasst1_ru.py",
+        "--pairing",
+        "best",
+        "--output_dir",
+        tmp_path / "out",
+        check=False,
+    )
     assert done.returncode == 2
     assert "invalid choice: 'best' (choose from" in done.stderr
     assert "best_worst" in done.stderr.splitlines()[-1]
@@ -219,7 +279,9 @@ def test_a_pairing_that_does_not_exist(tmp_path):
 
 
 def test_a_language_that_is_not_in_the_source(tmp_path, call_script):
-    paragraph = refused(call_script, "data_builders/oasst1_ru.py", "--source", SAMPLE, "--lang", "de", "--output_dir", tmp_path / "out")
+    paragraph = refused(
+        call_script, "data_builders/oasst1_ru.py", "--source", SAMPLE, "--lang", "de", "--output_dir", tmp_path / "out"
+    )
     assert "no pair is left for --lang de. Its languages are en, ru" in paragraph
 
 
@@ -253,7 +315,9 @@ def test_answers_that_cannot_be_compared(tmp_path, call_script):
     assert "name the same system 'before'" in refused(call_script, *command)
     after.write_text('{"id": "1"}\n', encoding="utf-8")
     assert "answer 1: 'prompt' is missing" in refused(call_script, *command)
-    assert "is not a finished run" in refused(call_script, "scripts/score.py", tmp_path, "--output_dir", tmp_path / "report")
+    assert "is not a finished run" in refused(
+        call_script, "scripts/score.py", tmp_path, "--output_dir", tmp_path / "report"
+    )
     assert not (tmp_path / "report").exists()
 
 
@@ -278,12 +342,12 @@ def test_settings_of_the_packaging_agree():
         line for extra in config["options.extras_require"].values() for line in extra.split()
     ]
     pinned = dict(
-        line.split("==") for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines() if "==" in line
+        line.split("==")
+        for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+        if "==" in line
     )
     for requirement in wanted:
         name = re.split(r"[<>=]", requirement)[0].replace("_", "-").lower()
         assert name in pinned, f"{name} is not in constraints.txt"
         installed = importlib.metadata.version(name).split("+")[0]
         assert pinned[name] == installed
-
-

@@ -5,7 +5,7 @@ import shutil
 import pytest
 import torch
 from datasets import Dataset
-from peft import LoraConfig, get_peft_model
+from peft import LoraConfig
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import DPOConfig, DPOTrainer, ModelConfig
 
@@ -49,20 +49,28 @@ def make_trainer(tiny_llama, tmp_path):
             "seed": 1,
         }
         args = DPOConfig(**(settings | changes))
-        model_args = ModelConfig(str(tiny_llama), load_in_4bit=load_in_4bit, use_bnb_nested_quant=True, dtype="float32")
+        model_args = ModelConfig(
+            str(tiny_llama), load_in_4bit=load_in_4bit, use_bnb_nested_quant=True, dtype="float32"
+        )
         return trainer_class(
             model=load_model(model_args, CPU),
             args=args,
             train_dataset=Dataset.from_list([preference(number) for number in range(8)]),
             processing_class=AutoTokenizer.from_pretrained(tiny_llama),
-            peft_config=LoraConfig(r=4, lora_alpha=8, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM"),
+            peft_config=LoraConfig(
+                r=4, lora_alpha=8, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM"
+            ),
         )
 
     return make
 
 
 def adapter_weights(trainer) -> dict[str, torch.Tensor]:
-    return {name: parameter.detach().clone() for name, parameter in trainer.model.named_parameters() if parameter.requires_grad}
+    return {
+        name: parameter.detach().clone()
+        for name, parameter in trainer.model.named_parameters()
+        if parameter.requires_grad
+    }
 
 
 def moved_share(trainer, kind: str) -> float:
@@ -91,7 +99,9 @@ def test_every_linear_layer_is_in_4_bits(tiny_llama):
     model = load_model(ModelConfig(str(tiny_llama), load_in_4bit=True, dtype="float32"), CPU)
     assert check_4bit(model) == 2 * 7
     plain = AutoModelForCausalLM.from_pretrained(tiny_llama)
-    with pytest.raises(PreferansError, match=r"14 of 14 linear layers are not in 4 bits \(model.layers.0.self_attn.q_proj"):
+    with pytest.raises(
+        PreferansError, match=r"14 of 14 linear layers are not in 4 bits \(model.layers.0.self_attn.q_proj"
+    ):
         check_4bit(plain)
     model.model.layers[1].mlp.up_proj = torch.nn.Linear(64, 128)
     with pytest.raises(PreferansError, match=r"1 of 14 .*layers.1.mlp.up_proj"):
@@ -102,7 +112,9 @@ def gradients(trainer, batch) -> dict[str, torch.Tensor]:
     trainer.model.train()
     trainer.model.zero_grad()
     trainer.compute_loss(trainer.model, batch).backward()
-    return {name: parameter.grad.clone() for name, parameter in trainer.model.named_parameters() if parameter.requires_grad}
+    return {
+        name: parameter.grad.clone() for name, parameter in trainer.model.named_parameters() if parameter.requires_grad
+    }
 
 
 def first_batch(trainer):
@@ -117,7 +129,9 @@ def test_an_evaluation_does_not_change_later_gradients(make_trainer, monkeypatch
     packed = []
     # as on a CPU with AVX512-BF16, whatever this one has
     monkeypatch.setattr("bitsandbytes.nn.modules.has_avx512bf16", lambda: True)
-    monkeypatch.setattr("bitsandbytes.nn.modules._convert_weight_packed_for_cpu", lambda *args: packed.append(1) or args)
+    monkeypatch.setattr(
+        "bitsandbytes.nn.modules._convert_weight_packed_for_cpu", lambda *args: packed.append(1) or args
+    )
     trainer = make_trainer()
     batch = first_batch(trainer)
     before = gradients(trainer, batch)
@@ -159,18 +173,20 @@ def test_log_probs_are_those_of_the_plain_model(make_trainer, tiny_llama):
     assert all(a["chosen_logp"] != b["chosen_logp"] for a, b in zip(scored, trained, strict=True))
 
 
-def test_prompts_that_fill_max_length_are_dropped_and_counted(tiny_llama):
+def test_prompts_that_fill_max_length_are_dropped_and_counted(tiny_llama, capsys):
     tokenizer = AutoTokenizer.from_pretrained(tiny_llama)
     long = preference(1, prompt=[{"role": "user", "content": "Очень длинный вопрос. " * 40}])
     rows = Dataset.from_list([preference(0), long, preference(2)])
-    kept, dropped = drop_long_prompts(rows, tokenizer, 100, "x")
-    assert (kept["id"], dropped) == (["c0:r0", "c2:r2"], 1)
-    assert drop_long_prompts(rows, tokenizer, None, "x") == (rows, 0)
+    assert list(drop_long_prompts(rows, tokenizer, 100, "x")["id"]) == ["c0:r0", "c2:r2"]
+    assert "x: 1 pairs dropped" in capsys.readouterr().out
+    assert drop_long_prompts(rows, tokenizer, None, "x") is rows
     with pytest.raises(PreferansError, match="x: every prompt alone is longer than max_length 5 .* Raise max_length"):
         drop_long_prompts(rows, tokenizer, 5, "x")
 
 
-@pytest.mark.parametrize(("value", "words"), [(math.nan, "loss is nan in step 3"), (math.inf, "loss is inf"), (0.0, "exactly 0 in step 3")])
+@pytest.mark.parametrize(
+    ("value", "words"), [(math.nan, "loss is nan in step 3"), (math.inf, "loss is inf"), (0.0, "exactly 0 in step 3")]
+)
 def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_state(make_trainer, monkeypatch, value, words):
     trainer = make_trainer(max_steps=5)
     plain, calls = DPOTrainer.compute_loss, []
@@ -255,7 +271,13 @@ def test_half_written_checkpoints_are_passed_over(tmp_path):
     for step in (2, 10, 9):
         folder = tmp_path / f"checkpoint-{step}"
         folder.mkdir()
-        for name in ("adapter_model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json"):
+        for name in (
+            "adapter_model.safetensors",
+            "optimizer.pt",
+            "scheduler.pt",
+            "rng_state.pth",
+            "trainer_state.json",
+        ):
             if not (step == 10 and name == "trainer_state.json"):
                 (folder / name).touch()
     assert last_checkpoint(tmp_path) == str(tmp_path / "checkpoint-9")

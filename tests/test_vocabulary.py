@@ -3,7 +3,13 @@ import json
 import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, trainers
-from transformers import AutoModelForCausalLM, AutoTokenizer, Gemma3ForCausalLM, Gemma3TextConfig, PreTrainedTokenizerFast
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    Gemma3ForCausalLM,
+    Gemma3TextConfig,
+    PreTrainedTokenizerFast,
+)
 
 from preferans.language import cyrillic_share
 from preferans.vocabulary import keeps_token, trim_vocabulary
@@ -74,7 +80,10 @@ def test_russian_is_split_alike_and_kept_logits_are_equal(base, tmp_path):
     before, after = trim_vocabulary(base, tmp_path / "cut", latin_cutoff=10_000)
     assert after < before
     old_tokenizer, tokenizer = AutoTokenizer.from_pretrained(base), AutoTokenizer.from_pretrained(tmp_path / "cut")
-    old_model, model = AutoModelForCausalLM.from_pretrained(base), AutoModelForCausalLM.from_pretrained(tmp_path / "cut")
+    old_model, model = (
+        AutoModelForCausalLM.from_pretrained(base),
+        AutoModelForCausalLM.from_pretrained(tmp_path / "cut"),
+    )
     kept = json.loads((tmp_path / "cut" / "kept_token_ids.json").read_text(encoding="utf-8"))
     assert len(kept) == len(tokenizer) == model.config.vocab_size == after
     assert tokenizer.padding_side == "left"

@@ -276,3 +276,32 @@ def load_preferences(name: str, config: str | None = None) -> "DatasetDict":
         raise PreferansError(
             f"dataset_name {name}: {place} ({type(error).__name__}: {str(error).strip():.300})."
         ) from None
+
+
+def load_checked_splits(
+    name: str, config: str | None, train_split: str, test_split: str
+) -> tuple["Dataset", "Dataset"]:
+    """
+    Load the two splits a run needs, and check every row and their separation before anything else is loaded.
+
+    Args:
+        name (`str`):
+            Folder, or id of a dataset on the Hub.
+        config (`str`, *optional*):
+            Configuration of the dataset.
+        train_split (`str`), test_split (`str`):
+            Names of the splits.
+
+    Returns:
+        `tuple[Dataset, Dataset]`: the training and the test rows.
+
+    Raises:
+        [`PreferansError`]: when a split is missing, a row breaks the contract, or a tree stands in both splits.
+    """
+    dataset = load_preferences(name, config)
+    for split in (train_split, test_split):
+        if split not in dataset:
+            raise PreferansError(f"dataset_name {name}: it has no split '{split}', only {', '.join(dataset)}.")
+        check_rows(dataset[split], f"{name}, split {split}")
+    check_leakage(dataset[train_split], dataset[test_split], name)
+    return dataset[train_split], dataset[test_split]

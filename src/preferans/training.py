@@ -120,11 +120,11 @@ def _not_loaded(name: str, error: Exception) -> str:
 
 def drop_long_prompts(
     rows: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int | None, origin: str
-) -> tuple[Dataset, int]:
+) -> Dataset:
     """
     Drop rows whose prompt alone fills `max_length`, so that no token of an answer would be left to learn from.
 
-    TRL drops such rows as well, but says so nowhere.
+    TRL drops such rows as well, but says so nowhere; here their number is printed.
 
     Args:
         rows ([`~datasets.Dataset`]):
@@ -137,13 +137,13 @@ def drop_long_prompts(
             What to call the rows in a message.
 
     Returns:
-        `tuple[Dataset, int]`: the rows that are left, and the number dropped.
+        [`~datasets.Dataset`]: the rows that are left.
 
     Raises:
         [`PreferansError`]: when no row is left.
     """
     if max_length is None:
-        return rows, 0
+        return rows
     lengths = [
         len(tokenizer.apply_chat_template(row["prompt"], add_generation_prompt=True, return_dict=True)["input_ids"])
         for row in rows
@@ -154,7 +154,9 @@ def drop_long_prompts(
             f"{origin}: every prompt alone is longer than max_length {max_length} (the shortest has {min(lengths)} tokens). "
             "Raise max_length."
         )
-    return rows.select(kept), len(rows) - len(kept)
+    if len(kept) < len(rows):
+        print(f"{origin}: {len(rows) - len(kept)} pairs dropped, whose prompt alone fills max_length {max_length}.")
+    return rows.select(kept)
 
 
 def load_model(model_args: ModelConfig, device: Device) -> PreTrainedModel:
@@ -320,7 +322,9 @@ class PreferenceTrainer(DPOTrainer):
         """
         prepared = self._prepare_dataset(dataset, self.processing_class, self.args, "evaluation")
         if len(prepared) != len(dataset):
-            raise ValueError("TRL drops prompts that fill max_length: pass the dataset through drop_long_prompts first")
+            raise ValueError(
+                "TRL drops prompts that fill max_length: pass the dataset through drop_long_prompts first"
+            )
         prepared = prepared.select_columns(["prompt_ids", "chosen_ids", "rejected_ids"])
         # Long pairs first: less padding, and a memory error comes at once.
         order = sorted(range(len(prepared)), key=lambda i: -sum(len(ids) for ids in prepared[i].values()))
