@@ -1,8 +1,8 @@
 """
 Train a LoRA adapter with DPO, as a recipe says.
 
-    accelerate launch --config_file accelerate_configs/cpu.yaml     scripts/dpo.py recipes/gemma270m_ru.yaml
-    accelerate launch --config_file accelerate_configs/gtx1650.yaml scripts/dpo.py recipes/llama1b_ru.yaml
+    accelerate launch --quiet --config_file accelerate_configs/cpu.yaml     scripts/dpo.py recipes/gemma270m_ru.yaml
+    accelerate launch --quiet --config_file accelerate_configs/gtx1650.yaml scripts/dpo.py recipes/llama1b_ru.yaml
 
 The command line overrides the recipe:
 
