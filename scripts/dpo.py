@@ -59,7 +59,7 @@ def train(kinds: tuple, said: dict, recipe: str | None) -> None:
     from preferans.training import (
         PreferenceTrainer,
         check_model_exists,
-        claim_output_dir,
+        check_run_dir,
         drop_long_prompts,
         last_checkpoint,
         load_model,
@@ -98,7 +98,7 @@ def train(kinds: tuple, said: dict, recipe: str | None) -> None:
         "test_pairs": len(test_rows),
     }
     origin = provenance(recipe, said, described, training_args.seed)
-    claim_output_dir(training_args.output_dir, origin)
+    check_run_dir(training_args.output_dir, origin)
     output_dir = Path(training_args.output_dir)
     if (output_dir / "all_results.json").exists():
         print(f"This run is finished: {output_dir}. Nothing to do.")
@@ -109,6 +109,7 @@ def train(kinds: tuple, said: dict, recipe: str | None) -> None:
     test_rows = drop_long_prompts(test_rows, tokenizer, training_args.max_length, "The test split")
     set_seed(training_args.seed)
     model = load_model(model_args, device)
+    write_json(output_dir / "provenance.json", origin)
     trainer = PreferenceTrainer(
         model=model,
         args=training_args,
@@ -120,10 +121,7 @@ def train(kinds: tuple, said: dict, recipe: str | None) -> None:
     trainable, total = trainer.model.get_nb_trainable_parameters()
     print(f"Training {trainable:,} parameters of {total:,}.")
 
-    before_file, ids = (
-        output_dir / "test_log_probs_before.json",
-        test_rows["id"] if "id" in test_rows.column_names else None,
-    )
+    before_file = output_dir / "test_log_probs_before.json"
     if not before_file.exists():
         write_json(
             before_file, trainer.completion_log_probs(test_rows, use_reference=True, description="Test pairs before")
@@ -152,7 +150,8 @@ def train(kinds: tuple, said: dict, recipe: str | None) -> None:
         "tokens_per_second": round(trainer._total_train_tokens / seconds, 1),
     }
     write_json(output_dir / "provenance.json", origin | {"measured": measured})
-    rows = [{"id": ids[i] if ids else str(i), "before": before[i], "after": after[i]} for i in range(len(before))]
+    ids = test_rows["id"] if "id" in test_rows.column_names else map(str, range(len(test_rows)))
+    rows = [{"id": i, "before": b, "after": a} for i, b, a in zip(ids, before, after, strict=True)]
     write_json(output_dir / "test_log_probs.json", {"beta": training_args.beta, "pairs": rows})
     summary = "\n".join(f"- {name}: {score.in_words()}" for name, score in scores.items())
     write_run_card(output_dir, origin, "On the held-out test pairs:\n\n" + summary)

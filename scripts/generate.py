@@ -14,7 +14,7 @@ import argparse
 from pathlib import Path
 
 from preferans.errors import PreferansError, run
-from preferans.files import read_json
+from preferans.files import read_json, sha256_of
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -47,24 +47,36 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def follow_run(args: argparse.Namespace) -> None:
-    """Take base model, precision and template from the run that made the adapter, where the command does not say."""
-    keys = read_json(Path(args.adapter) / "provenance.json")["keys"]
-    args.model_name_or_path = args.model_name_or_path or keys["model_name_or_path"]
-    args.load_in_4bit = args.load_in_4bit or keys.get("load_in_4bit", False)
-    args.use_cpu = args.use_cpu or keys.get("use_cpu", False)
-    args.dtype = keys.get("dtype", args.dtype)
-    args.chat_template_path = args.chat_template_path or keys.get("chat_template_path")
+# What decides a base model's weights and their precision, as a recipe names it.
+MODEL_KEYS = (
+    "model_name_or_path",
+    "model_revision",
+    "dtype",
+    "load_in_4bit",
+    "bnb_4bit_quant_type",
+    "use_bnb_nested_quant",
+    "attn_implementation",
+)
+
+
+def model_keys(args: argparse.Namespace) -> dict:
+    """The base model as the run that made the adapter had it, or else as the command says."""
+    if not args.adapter:
+        keys = {"load_in_4bit": args.load_in_4bit, "use_bnb_nested_quant": True, "dtype": args.dtype}
+        return keys | {"model_name_or_path": args.model_name_or_path}
+    run_keys = read_json(Path(args.adapter) / "provenance.json")["keys"]
+    args.use_cpu = args.use_cpu or run_keys.get("use_cpu", False)
+    args.chat_template_path = args.chat_template_path or run_keys.get("chat_template_path")
+    keys = {key: run_keys[key] for key in MODEL_KEYS if key in run_keys}
+    return keys | ({"model_name_or_path": args.model_name_or_path} if args.model_name_or_path else {})
 
 
 def main() -> None:
     args = parse_arguments()
-    if args.adapter:
-        if not (Path(args.adapter) / "adapter_config.json").is_file():
-            raise PreferansError(
-                f"--adapter {args.adapter}: there is no adapter in it. Name the folder of a finished run."
-            )
-        follow_run(args)
+    if args.adapter and not (Path(args.adapter) / "adapter_model.safetensors").is_file():
+        raise PreferansError(
+            f"--adapter {args.adapter}: there is no adapter in it. Name the folder of a finished run."
+        )
     if not args.output.endswith(".jsonl"):
         raise PreferansError(f"--output {args.output}: the file of answers must end in .jsonl.")
     for name in ("batch_size", "max_new_tokens", "max_prompts"):
@@ -73,7 +85,8 @@ def main() -> None:
 
     from preferans.training import check_model_exists, load_model, load_tokenizer
 
-    check_model_exists(args.model_name_or_path)
+    keys = model_keys(args)
+    check_model_exists(keys["model_name_or_path"])
     from trl import ModelConfig
 
     from preferans.generation import distinct_prompts, generate_answers, load_adapter
@@ -87,19 +100,19 @@ def main() -> None:
     check_rows(rows, f"{args.dataset_name}, split {args.split}")
     prompts = distinct_prompts(rows)[: args.max_prompts]
 
-    tokenizer = load_tokenizer(args.model_name_or_path, "main", args.chat_template_path)
-    model_args = ModelConfig(
-        model_name_or_path=args.model_name_or_path,
-        load_in_4bit=args.load_in_4bit,
-        use_bnb_nested_quant=True,
-        dtype=args.dtype,
-    )
+    model_args = ModelConfig(**keys)
+    tokenizer = load_tokenizer(model_args.model_name_or_path, model_args.model_revision, args.chat_template_path)
     model = load_model(model_args, find_device(args.use_cpu))
     if args.adapter:
         model = load_adapter(model, args.adapter)
+    weights = keys | (
+        {"adapter_sha256": sha256_of(Path(args.adapter) / "adapter_model.safetensors")} if args.adapter else {}
+    )
     sampling = {name: getattr(args, name) for name in ("max_new_tokens", "top_k", "top_p", "temperature")}
-    label = args.label or Path(args.adapter or args.model_name_or_path).name
-    answers = generate_answers(model, tokenizer, prompts, args.output, label, sampling, args.batch_size, args.seed)
+    label = args.label or Path(args.adapter or model_args.model_name_or_path).name
+    answers = generate_answers(
+        model, tokenizer, prompts, args.output, label, weights, sampling, args.batch_size, args.seed
+    )
     empty = sum(not row["answer"] for row in answers)
     stopped = sum(row["finish_reason"] == "stop" for row in answers)
     print(f"{len(answers)} answers in {args.output}: {stopped} ended by the model, {empty} empty.")

@@ -17,6 +17,7 @@ from preferans.generation import (
 
 from .support.rows import preference
 
+WEIGHTS = {"model_name_or_path": "tiny"}
 SAMPLING = PROTOTYPE_SAMPLING | {"max_new_tokens": 12}
 
 
@@ -43,7 +44,9 @@ def test_the_default_is_the_prototypes_sampling():
 
 def test_answers_come_in_the_order_of_the_prompts_and_without_them(model, tokenizer, tmp_path):
     asked = prompts(5)
-    answers = generate_answers(model, tokenizer, asked, tmp_path / "a.jsonl", "tiny", SAMPLING, batch_size=2, seed=1)
+    answers = generate_answers(
+        model, tokenizer, asked, tmp_path / "a.jsonl", "tiny", WEIGHTS, SAMPLING, batch_size=2, seed=1
+    )
     assert [row["id"] for row in answers] == ["0", "1", "2", "3", "4"]
     assert [json.loads(line) for line in (tmp_path / "a.jsonl").read_text(encoding="utf-8").splitlines()] == answers
     for asked_row, row in zip(asked, answers, strict=True):
@@ -58,7 +61,7 @@ def test_an_answer_ends_where_the_model_ends_it(model, tokenizer, tmp_path):
     stop = tokenizer.eos_token_id
     model.lm_head.weight.data[stop] = model.model.embed_tokens.weight.data.mean(0) + 5  # far likelier than anything
     answers = generate_answers(
-        model, tokenizer, prompts(8), tmp_path / "a.jsonl", "tiny", SAMPLING, batch_size=8, seed=1
+        model, tokenizer, prompts(8), tmp_path / "a.jsonl", "tiny", WEIGHTS, SAMPLING, batch_size=8, seed=1
     )
     stopped = [row for row in answers if row["finish_reason"] == "stop"]
     assert stopped
@@ -67,7 +70,9 @@ def test_an_answer_ends_where_the_model_ends_it(model, tokenizer, tmp_path):
 
 def test_a_killed_run_goes_on_and_ends_the_same(model, tokenizer, tmp_path):
     asked = prompts(6)
-    whole = generate_answers(model, tokenizer, asked, tmp_path / "whole.jsonl", "tiny", SAMPLING, batch_size=2, seed=1)
+    whole = generate_answers(
+        model, tokenizer, asked, tmp_path / "whole.jsonl", "tiny", WEIGHTS, SAMPLING, batch_size=2, seed=1
+    )
     # as a kill leaves it: one batch written in the order of length, and half a line
     first_batch = [row for row in whole if row["id"] in ("2", "5")]
     lines = [json.dumps(row, ensure_ascii=False) for row in first_batch]
@@ -76,7 +81,9 @@ def test_a_killed_run_goes_on_and_ends_the_same(model, tokenizer, tmp_path):
     plain = model.generate
     model.generate = lambda **kwargs: calls.append(len(kwargs["input_ids"])) or plain(**kwargs)
     assert (
-        generate_answers(model, tokenizer, asked, tmp_path / "cut.jsonl", "tiny", SAMPLING, batch_size=2, seed=1)
+        generate_answers(
+            model, tokenizer, asked, tmp_path / "cut.jsonl", "tiny", WEIGHTS, SAMPLING, batch_size=2, seed=1
+        )
         == whole
     )
     assert calls == [2, 2]
@@ -87,7 +94,7 @@ def test_greedy_answers_do_not_depend_on_the_seed(model, tokenizer, tmp_path):
     greedy = SAMPLING | {"temperature": 0}
     a, b = (
         generate_answers(
-            model, tokenizer, prompts(2), tmp_path / f"{seed}.jsonl", "tiny", greedy, batch_size=2, seed=seed
+            model, tokenizer, prompts(2), tmp_path / f"{seed}.jsonl", "tiny", WEIGHTS, greedy, batch_size=2, seed=seed
         )
         for seed in (1, 2)
     )
@@ -96,12 +103,22 @@ def test_greedy_answers_do_not_depend_on_the_seed(model, tokenizer, tmp_path):
 
 def test_answers_of_two_settings_never_mix(model, tokenizer, tmp_path):
     path = tmp_path / "a.jsonl"
-    generate_answers(model, tokenizer, prompts(2), path, "tiny", SAMPLING, batch_size=2, seed=1)
+    generate_answers(model, tokenizer, prompts(2), path, "tiny", WEIGHTS, SAMPLING, batch_size=2, seed=1)
     before = path.read_bytes()
     with pytest.raises(PreferansError, match="answers with sampling .*Name another --output"):
-        generate_answers(model, tokenizer, prompts(2), path, "tiny", SAMPLING | {"top_k": 5}, batch_size=2, seed=1)
+        generate_answers(
+            model, tokenizer, prompts(2), path, "tiny", WEIGHTS, SAMPLING | {"top_k": 5}, batch_size=2, seed=1
+        )
     with pytest.raises(PreferansError, match="answers with model 'tiny', and this command says 'other'"):
-        generate_answers(model, tokenizer, prompts(2), path, "other", SAMPLING, batch_size=2, seed=1)
+        generate_answers(model, tokenizer, prompts(2), path, "other", WEIGHTS, SAMPLING, batch_size=2, seed=1)
+    with pytest.raises(PreferansError, match="answers with weights"):
+        generate_answers(
+            model, tokenizer, prompts(2), path, "tiny", {"adapter_sha256": "0"}, SAMPLING, batch_size=2, seed=1
+        )
+    with pytest.raises(
+        PreferansError, match=r"1 of the answers in it are to other prompts than this command asks \(such as 1\)"
+    ):
+        generate_answers(model, tokenizer, prompts(1), path, "tiny", WEIGHTS, SAMPLING, batch_size=2, seed=1)
     assert path.read_bytes() == before
 
 

@@ -1,4 +1,3 @@
-import json
 import math
 import shutil
 
@@ -11,12 +10,13 @@ from trl import DPOConfig, DPOTrainer, ModelConfig
 
 import preferans.training
 from preferans.errors import PreferansError, TrainingDiverged
+from preferans.files import write_json
 from preferans.hardware import Device
 from preferans.training import (
     PreferenceTrainer,
     check_4bit,
     check_model_exists,
-    claim_output_dir,
+    check_run_dir,
     drop_long_prompts,
     last_checkpoint,
     load_model,
@@ -325,14 +325,15 @@ def test_a_folder_holds_one_run(tmp_path, tiny_llama):
     said = {"model_name_or_path": str(tiny_llama), "beta": 0.1}
     run = provenance("x.yaml", said, dataset, 1)
     assert run["model"]["weights_sha256"]["model.safetensors"]
-    claim_output_dir(tmp_path / "run", run)
-    claim_output_dir(tmp_path / "run", run)
-    assert json.loads((tmp_path / "run" / "provenance.json").read_text(encoding="utf-8")) == run
+    check_run_dir(tmp_path / "run", run)
+    assert not (tmp_path / "run").exists()
+    write_json(tmp_path / "run" / "provenance.json", run)
+    check_run_dir(tmp_path / "run", run)
     with pytest.raises(PreferansError, match=r"beta: 0.1 there, 0.2 here"):
-        claim_output_dir(tmp_path / "run", provenance("x.yaml", said | {"beta": 0.2}, dataset, 1))
+        check_run_dir(tmp_path / "run", provenance("x.yaml", said | {"beta": 0.2}, dataset, 1))
     with pytest.raises(PreferansError, match="dataset_name: another content"):
-        claim_output_dir(tmp_path / "run", provenance("x.yaml", said, dataset | {"fingerprint": "2"}, 1))
+        check_run_dir(tmp_path / "run", provenance("x.yaml", said, dataset | {"fingerprint": "2"}, 1))
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "thesis.txt").touch()
     with pytest.raises(PreferansError, match="not empty and holds no run"):
-        claim_output_dir(tmp_path / "other", run)
+        check_run_dir(tmp_path / "other", run)

@@ -106,6 +106,7 @@ def generate_answers(
     prompts: list[dict],
     output: str | Path,
     label: str,
+    weights: dict[str, Any],
     sampling: dict[str, Any],
     batch_size: int,
     seed: int,
@@ -124,6 +125,9 @@ def generate_answers(
             File of JSON lines. What an earlier call has written there is kept and not sampled again.
         label (`str`):
             Name of the system, written into every answer.
+        weights (`dict`):
+            What the answers come from: base model, precision, checksum of the adapter. Written into every answer, so that
+            answers of an adapter that was trained anew are not taken for those of the old one.
         sampling (`dict`):
             Arguments of `generate`, such as [`PROTOTYPE_SAMPLING`]. With `temperature` 0 the likeliest token is taken.
         batch_size (`int`):
@@ -132,13 +136,21 @@ def generate_answers(
             Seed. Each batch is seeded by it and by its own prompts.
 
     Returns:
-        `list[dict]`: in the order of `prompts`: `id`, `prompt`, `answer` (without the prompt), `model`, `sampling`,
+        `list[dict]`: in the order of `prompts`: `id`, `prompt`, `answer` (without the prompt), `model`, `weights`, `sampling`,
         `finish_reason` (`"stop"` when the model ended the answer, `"length"` when the limit did) and `new_tokens`.
     """
     output = Path(output)
     output.parent.mkdir(parents=True, exist_ok=True)
     recorded = sampling | {"seed": seed, "batch_size": batch_size}
-    finished = read_finished(output, {"model": label, "sampling": recorded})
+    constant = {"model": label, "weights": weights, "sampling": recorded}
+    finished = read_finished(output, constant)
+    asked = {row["id"]: row["prompt"] for row in prompts}
+    strangers = [row["id"] for row in finished.values() if asked.get(row["id"]) != row["prompt"]]
+    if strangers:
+        raise PreferansError(
+            f"{output}: {len(strangers)} of the answers in it are to other prompts than this command asks (such as "
+            f"{strangers[0]}). Name another --output, or delete the file."
+        )
     write_jsonl(output, list(finished.values()))  # drops a line cut short before more is appended
 
     texts = {
@@ -183,8 +195,7 @@ def generate_answers(
                     "id": row["id"],
                     "prompt": row["prompt"],
                     "answer": tokenizer.decode(ids, skip_special_tokens=True).strip(),
-                    "model": label,
-                    "sampling": recorded,
+                    **constant,
                     "finish_reason": "length" if end is None else "stop",
                     "new_tokens": len(ids),
                 }

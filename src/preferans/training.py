@@ -33,7 +33,7 @@ from trl import DPOTrainer, ModelConfig, get_quantization_config
 from trl.models.utils import disable_gradient_checkpointing
 
 from .errors import PreferansError, TrainingDiverged
-from .files import read_json, sha256_of, write_json, write_text
+from .files import read_json, sha256_of, write_text
 from .hardware import Device
 
 PACKAGES = ("torch", "trl", "transformers", "peft", "bitsandbytes", "accelerate", "datasets", "preferans")
@@ -497,9 +497,9 @@ def _git_commit() -> str | None:
         return None
 
 
-def claim_output_dir(output_dir: str | Path, run: dict[str, Any]) -> None:
+def check_run_dir(output_dir: str | Path, run: dict[str, Any]) -> None:
     """
-    Write a new run's provenance into its folder, or check that the folder already holds the same run.
+    Check that a run's folder is free, or already holds the same run, so that two runs never mix.
 
     Args:
         output_dir (`str` or `Path`):
@@ -514,7 +514,6 @@ def claim_output_dir(output_dir: str | Path, run: dict[str, Any]) -> None:
     if not path.exists():
         if Path(output_dir).exists() and any(Path(output_dir).iterdir()):
             raise PreferansError(f"output_dir {output_dir}: the folder is not empty and holds no run. Name a new one.")
-        write_json(path, run)
         return
     old = read_json(path)
     keys = sorted(set(old["keys"]) | set(run["keys"]))
