@@ -144,6 +144,7 @@ def train(kinds: tuple, said: dict, recipe: str | None) -> None:
         "device": device.name,
         "precision": reason,
         "world_size": trainer.accelerator.num_processes,
+        "epochs": trainer.state.epoch,
         "train_seconds": round(seconds, 1),
         "resumed_from": checkpoint,
         "peak_memory_bytes": peak_memory(),

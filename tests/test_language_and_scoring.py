@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from preferans.language import cyrillic_share, foreign_words, is_russian, loops, words
+from preferans.report import running_mean
 from preferans.scoring import answer_differences, answer_scores, bootstrap, normalised_accuracy, pair_scores, verdict
 
 
@@ -103,6 +104,11 @@ def test_answer_scores_and_differences():
     assert differences["empty"].value == -0.5
     assert differences["foreign_word_answers"].value == 1.0
     assert differences["foreign_word_answers"].cases == 1  # the empty answer has no language to compare
+
+
+def test_the_running_mean_looks_back():
+    assert running_mean([1.0, 3.0]) == [1.0, 3.0]
+    assert running_mean([0.0] * 6 + [6.0] * 6) == [0.0] * 6 + [3.0] + [6.0] * 5
 
 
 def test_verdicts():

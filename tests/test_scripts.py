@@ -79,6 +79,7 @@ def test_the_whole_path(tiny_llama, tmp_path):
     assert origin["dataset"]["fingerprint"] in card
     assert origin["packages"]["trl"] == importlib.metadata.version("trl")
     assert origin["measured"]["world_size"] == 1
+    assert origin["measured"]["tokens_per_second"] > 0
     results = read_json(run / "all_results.json")
     assert 0 <= results["test_normalised_accuracy_before"] <= 1
     losses = [row["loss"] for row in read_json(run / "trainer_state.json")["log_history"] if "loss" in row]

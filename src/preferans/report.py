@@ -3,6 +3,8 @@
 import html
 import io
 import re
+import statistics
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +41,12 @@ ANSWER_TITLES = {
 }
 
 
+def running_mean(values: Sequence[float]) -> list[float]:
+    """Mean of each value and those before it, over a window of a sixth of the curve: batches of few pairs are noisy."""
+    window = max(1, len(values) // 6)
+    return [statistics.fmean(values[max(0, i + 1 - window) : i + 1]) for i in range(len(values))]
+
+
 def curves_svg(log: list[dict[str, float]]) -> str:
     """
     Training curves as an SVG picture.
@@ -70,7 +78,9 @@ def curves_svg(log: list[dict[str, float]]) -> str:
         for axis, (title, keys, level) in zip(axes.flat, curves, strict=False):
             for key, label in keys.items():
                 points = [(row["step"], row[key]) for row in log if key in row]
-                axis.plot(*zip(*points, strict=True), marker="o", markersize=3, label=label)
+                steps, values = zip(*points, strict=True)
+                (dots,) = axis.plot(steps, values, marker="o", markersize=3, linestyle="none", alpha=0.35)
+                axis.plot(steps, running_mean(values), color=dots.get_color(), label=label)
             if level is not None:
                 axis.axhline(level, color="grey", linewidth=1, linestyle="--")
             axis.set_title(title, fontsize=10)
