@@ -14,8 +14,9 @@ test: .venv/installed
 
 .venv/installed: setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet $(PIP_ARGS) -c constraints.txt -e '.[demo,test]'
+	$(BIN)/python -m pip install --disable-pip-version-check $(PIP_ARGS) -c constraints.txt -e '.[demo,test]'
 	touch $@
 
+# What the demo made, and the environment.
 clean:
-	rm -rf .venv
+	rm -rf .venv cache/gemma-3-270m-ru data/oasst1_ru_sample runs/gemma270m_ru answers/gemma270m_*.jsonl reports/gemma270m_ru

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from preferans.errors import PreferansError, run
+from preferans.files import sha256_of
 from preferans.oasst import DROP_REASONS, OASST1, OASST1_REVISION, PAIRINGS, TURNS, build_pairs, read_rows
 from preferans.preferences import (
     check_output_dir,
@@ -33,7 +34,7 @@ from preferans.preferences import (
 @dataclass
 class Arguments:
     source: str
-    revision: str
+    revision: str | None
     lang: str
     turns: str
     pairing: str
@@ -54,7 +55,8 @@ def parse_arguments() -> Arguments:
         help="Hub id, or a local folder, .parquet or .jsonl file with oasst1's columns (default: %(default)s)",
     )
     parser.add_argument(
-        "--revision", default=OASST1_REVISION, help="commit of the source on the Hub (default: the one we tested)"
+        "--revision",
+        help="commit, branch or tag of a source on the Hub (default: for oasst1 the commit we tested, else main)",
     )
     parser.add_argument("--lang", default="ru", help="language tag to keep (default: %(default)s)")
     parser.add_argument(
@@ -88,16 +90,21 @@ def parse_arguments() -> Arguments:
     return Arguments(**vars(parser.parse_args()))
 
 
+def describe_source(args: Arguments) -> str:
+    """Source, its revision or checksums, and its licence, in words."""
+    path = Path(args.source)
+    if not path.exists():
+        licence = "Apache-2.0" if args.source == OASST1 else "that of the source"
+        return f"`{args.source}` on the Hub, revision `{args.revision or 'main'}`; licence: {licence}"
+    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+    checksums = ", ".join(f"`{file.name}` (SHA-256 `{sha256_of(file)}`)" for file in files)
+    return f"local files: {checksums}; licence: that of the source"
+
+
 def card(args: Arguments, counts: dict, splits: dict[str, list[dict]], print_of_rows: str) -> str:
     """The dataset's `README.md`: what it is, by which rule, and what was left out."""
     pairs = [row for rows in splits.values() for row in rows]
     lengths = length_table(pairs)
-    from_hub = not Path(args.source).exists()
-    source = (
-        f"[{args.source}](https://huggingface.co/datasets/{args.source}) at revision `{args.revision}`"
-        if from_hub
-        else f"`{args.source}`, a local file"
-    )
     licence = "apache-2.0" if args.source == OASST1 else "other"
     command = shlex.join(
         ["python", "data_builders/oasst1_ru.py", *(word for word in sys.argv[1:] if word != "--push_to_hub")]
@@ -123,12 +130,12 @@ tags: [preference, dpo, human-feedback, preferans]
 size_categories: [{size}]
 {data_files_yaml(splits)}
 ---
-# Preference pairs from OpenAssistant conversations
+# Preference pairs from ranked conversations
 
 {len(pairs):,} pairs of replies that people wrote to the same prompt and ranked: `chosen` has the better rank, `rejected` the
 worse one. {sizes}; no conversation tree stands in two splits.
 
-- Source: {source}. Licence: {"Apache-2.0, as the source" if licence == "apache-2.0" else "that of the source"}.
+- Source: {describe_source(args)}.
 - Options: language `{args.lang}`, turns `{args.turns}`, pairing `{args.pairing}`, test_size {args.test_size}, seed {args.seed}.
 - Made by: `{command}`
 - fingerprint: `{print_of_rows}`
@@ -142,7 +149,8 @@ holds for it and it has a rank. Replies of one prompt with different ranks and d
 | | |
 | --- | ---: |
 | rows read | {counts["rows"]:,} |
-| rows used | {counts["used"]:,} |
+| rows that stand in a pair or in its prompt | {counts["used"]:,} |
+| sound rows that stand in none | {counts["unpaired"]:,} |
 | prompts | {counts["prompts"]:,} |
 | prompts with a pair | {counts["prompts_with_pairs"]:,} |
 | **pairs** | **{counts["pairs"]:,}** |
@@ -178,9 +186,16 @@ def main() -> None:
 
         check_can_push(args.repo_id)
 
+    if args.revision is None and args.source == OASST1:
+        args.revision = OASST1_REVISION
     rows = read_rows(args.source, args.revision)
     pairs, counts = build_pairs(rows, args.lang, args.turns, args.pairing)
-    print(f"Rows read: {counts['rows']:,}; used: {counts['used']:,}; fell out:")
+    print(f"Source: {describe_source(args)}.")
+    print(f"Language: {args.lang}; turns: {args.turns}; pairing: {args.pairing}.")
+    print(
+        f"Rows read: {counts['rows']:,}. In a pair or its prompt: {counts['used']:,}; sound, but in none: "
+        f"{counts['unpaired']:,}; fell out:"
+    )
     for reason, number in counts["dropped"].items():
         print(f"  {number:>8,}  {DROP_REASONS[reason]}")
     print(

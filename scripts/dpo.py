@@ -53,7 +53,7 @@ def train(kinds: tuple, said: dict, recipe: str | None) -> None:
 
     from preferans.files import read_json, write_json
     from preferans.hardware import decide_precision, find_device, peak_memory
-    from preferans.preferences import fingerprint, load_checked_splits
+    from preferans.preferences import column_or_numbers, fingerprint, load_checked_splits
     from preferans.recipe import fill
     from preferans.scoring import pair_scores
     from preferans.training import (
@@ -64,6 +64,7 @@ def train(kinds: tuple, said: dict, recipe: str | None) -> None:
         last_checkpoint,
         load_model,
         load_tokenizer,
+        only_process,
         provenance,
         write_run_card,
     )
@@ -107,57 +108,57 @@ def train(kinds: tuple, said: dict, recipe: str | None) -> None:
     tokenizer = load_tokenizer(model_args.model_name_or_path, model_args.model_revision, ours.chat_template_path)
     train_rows = drop_long_prompts(train_rows, tokenizer, training_args.max_length, "The training split")
     test_rows = drop_long_prompts(test_rows, tokenizer, training_args.max_length, "The test split")
-    set_seed(training_args.seed)
-    model = load_model(model_args, device)
-    write_json(output_dir / "provenance.json", origin)
-    trainer = PreferenceTrainer(
-        model=model,
-        args=training_args,
-        train_dataset=train_rows,
-        eval_dataset=test_rows if training_args.eval_strategy != "no" else None,
-        processing_class=tokenizer,
-        peft_config=get_peft_config(model_args),
-    )
-    trainable, total = trainer.model.get_nb_trainable_parameters()
-    print(f"Training {trainable:,} parameters of {total:,}.")
+    with only_process(output_dir):
+        set_seed(training_args.seed)
+        model = load_model(model_args, device)
+        try:
+            trainer = PreferenceTrainer(
+                model=model,
+                args=training_args,
+                train_dataset=train_rows,
+                eval_dataset=test_rows if training_args.eval_strategy != "no" else None,
+                processing_class=tokenizer,
+                peft_config=get_peft_config(model_args),
+            )
+        except ValueError as error:  # such as lora_target_modules that the model does not have
+            raise PreferansError(f"{recipe or 'Command line'}: {' '.join(str(error).split())}") from error
+        write_json(output_dir / "provenance.json", origin)
+        trainable, total = trainer.model.get_nb_trainable_parameters()
+        print(f"Training {trainable:,} parameters of {total:,}.")
 
-    before_file = output_dir / "test_log_probs_before.json"
-    if not before_file.exists():
-        write_json(
-            before_file, trainer.completion_log_probs(test_rows, use_reference=True, description="Test pairs before")
-        )
-    before = read_json(before_file)
-
-    checkpoint = last_checkpoint(output_dir)
-    if checkpoint:
-        print(f"Going on from {checkpoint}.")
-    start = time.perf_counter()
-    result = trainer.train(resume_from_checkpoint=checkpoint)
-    seconds = time.perf_counter() - start
-    after = trainer.completion_log_probs(test_rows, use_reference=False, description="Test pairs after")
-
-    scores = pair_scores(before, after, training_args.beta)
-    trainer.save_model()
-    tokenizer.save_pretrained(output_dir)
-    trainer.save_state()
-    measured = {
-        "device": device.name,
-        "precision": reason,
-        "world_size": trainer.accelerator.num_processes,
-        "epochs": trainer.state.epoch,
-        "train_seconds": round(seconds, 1),
-        "resumed_from": checkpoint,
-        "peak_memory_bytes": peak_memory(),
-        "tokens_per_second": round(trainer._total_train_tokens / seconds, 1),
-    }
-    write_json(output_dir / "provenance.json", origin | {"measured": measured})
-    ids = test_rows["id"] if "id" in test_rows.column_names else map(str, range(len(test_rows)))
-    rows = [{"id": i, "before": b, "after": a} for i, b, a in zip(ids, before, after, strict=True)]
-    write_json(output_dir / "test_log_probs.json", {"beta": training_args.beta, "pairs": rows})
-    summary = "\n".join(f"- {name}: {score.in_words()}" for name, score in scores.items())
-    write_run_card(output_dir, origin, "On the held-out test pairs:\n\n" + summary)
-    # Last, because it marks the run as finished.
-    write_json(output_dir / "all_results.json", result.metrics | {name: score.value for name, score in scores.items()})
+        before_file = output_dir / "test_log_probs_before.json"
+        if not before_file.exists():
+            write_json(before_file, trainer.completion_log_probs(test_rows, True, "Test pairs before"))
+        checkpoint = last_checkpoint(output_dir)
+        start = time.perf_counter()
+        metrics = trainer.train_from(checkpoint)
+        seconds = time.perf_counter() - start
+        tested = {
+            "beta": training_args.beta,
+            "per_token": "sigmoid_norm" in training_args.loss_type,
+            "groups": column_or_numbers(test_rows, "message_tree_id"),
+            "before": read_json(before_file),
+            "after": trainer.completion_log_probs(test_rows, False, "Test pairs after"),
+        }
+        scores = pair_scores(**tested)
+        measured = {
+            "device": device.name,
+            "precision": reason,
+            "world_size": trainer.accelerator.num_processes,
+            "epochs": trainer.state.epoch,
+            "resumed_from": checkpoint,
+            "train_seconds": round(seconds, 1),
+            "tokens_per_second": round(trainer._total_train_tokens / seconds, 1),
+            "peak_memory_bytes": peak_memory(),
+        }
+        trainer.save_model()
+        trainer.save_state()
+        write_json(output_dir / "provenance.json", origin | {"measured": measured})
+        write_json(output_dir / "test_log_probs.json", tested | {"ids": column_or_numbers(test_rows, "id")})
+        summary = "\n".join(f"- {name}: {score.in_words()}" for name, score in scores.items())
+        write_run_card(output_dir, origin, "On the held-out test pairs:\n\n" + summary)
+        # Last, because it marks the run as finished.
+        write_json(output_dir / "all_results.json", metrics | {name: score.value for name, score in scores.items()})
     print(f"{summary}\nThe adapter is in {output_dir}.")
 
 

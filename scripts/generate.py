@@ -5,12 +5,14 @@ Answer the prompts of a dataset with a base model or with an adapter on it.
         --dataset_name data/oasst1_ru --output answers/before.jsonl
     python scripts/generate.py --adapter runs/llama1b_ru --dataset_name data/oasst1_ru --output answers/after.jsonl
 
-With --adapter, the base model, its precision and the chat template are those of the run. Answers are written batch by batch as
+With --adapter, the base model, its precision and the chat template are those of the run; --dtype and --load_in_4bit are for a
+base model alone. Answers are written batch by batch as
 JSON lines; a stopped command goes on where it was when it is given again. Sampling is that of the project's first notebook:
 150 new tokens, top_k 60, top_p 0.9, temperature 0.7.
 """
 
 import argparse
+from hashlib import sha256
 from pathlib import Path
 
 from preferans.errors import PreferansError, run
@@ -90,7 +92,7 @@ def main() -> None:
     from trl import ModelConfig
 
     from preferans.generation import distinct_prompts, generate_answers, load_adapter
-    from preferans.hardware import find_device
+    from preferans.hardware import decide_precision, find_device
     from preferans.preferences import check_rows, load_preferences
 
     dataset = load_preferences(args.dataset_name)
@@ -102,12 +104,19 @@ def main() -> None:
 
     model_args = ModelConfig(**keys)
     tokenizer = load_tokenizer(model_args.model_name_or_path, model_args.model_revision, args.chat_template_path)
-    model = load_model(model_args, find_device(args.use_cpu))
+    device = find_device(args.use_cpu)
+    decide_precision(device, fp16=False, bf16=False, dtype=model_args.dtype)
+    model = load_model(model_args, device)
     if args.adapter:
         model = load_adapter(model, args.adapter)
-    weights = keys | (
-        {"adapter_sha256": sha256_of(Path(args.adapter) / "adapter_model.safetensors")} if args.adapter else {}
-    )
+    files = [
+        *Path(model_args.model_name_or_path).glob("*.safetensors"),
+        *Path(args.adapter or "-").glob("*.safetensors"),
+    ]
+    weights = keys | {
+        "sha256": [sha256_of(file) for file in sorted(files)],
+        "chat_template_sha256": sha256(tokenizer.chat_template.encode()).hexdigest(),
+    }
     sampling = {name: getattr(args, name) for name in ("max_new_tokens", "top_k", "top_p", "temperature")}
     label = args.label or Path(args.adapter or model_args.model_name_or_path).name
     answers = generate_answers(

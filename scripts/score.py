@@ -39,13 +39,14 @@ def read_answers(path: str) -> list[dict]:
     return rows
 
 
-def read_run(folder: str) -> tuple[list[dict], list[dict], float]:
+def read_run(folder: str) -> dict:
+    """Arguments of `pair_scores`, as the run left them."""
     if not (Path(folder) / "all_results.json").is_file():
         raise PreferansError(
             f"{folder}: this is not a finished run. Give the dpo.py command again; it goes on where it stopped."
         )
     tested = read_json(Path(folder) / "test_log_probs.json")
-    return [row["before"] for row in tested["pairs"]], [row["after"] for row in tested["pairs"]], tested["beta"]
+    return {key: tested[key] for key in ("before", "after", "beta", "per_token", "groups")}
 
 
 def same_prompts(baseline: list[dict], answers: list[dict], names: tuple[str, str]) -> list[dict]:
@@ -78,7 +79,7 @@ def main() -> None:
     from preferans.report import ANSWER_TITLES, PAIR_TITLES, write_report
     from preferans.scoring import answer_differences, answer_scores, pair_scores, verdict
 
-    pairs = pair_scores(*read_run(runs[0])) if runs else {}
+    pairs = pair_scores(**read_run(runs[0])) if runs else {}
     answers = read_answers(files[0]) if files else []
     baseline = same_prompts(read_answers(args.baseline), answers, (args.baseline, files[0])) if args.baseline else []
     systems = {rows[0]["model"]: answer_scores(rows) for rows in (baseline, answers) if rows}

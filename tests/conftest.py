@@ -1,12 +1,16 @@
 import importlib.util
 import os
 import sys
+import tempfile
 from pathlib import Path
 
 # Before any library reads them: no test asks the network.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
+# What `datasets` caches, here and in the scripts called, stays away from the person's own cache.
+CACHE = tempfile.TemporaryDirectory(prefix="preferans-tests-", ignore_cleanup_errors=True)
+os.environ["HF_DATASETS_CACHE"] = CACHE.name
 
 import pytest
 
@@ -16,14 +20,6 @@ from .support.rows import preference
 from .support.tiny import ROOT, make_llama
 
 SHARED_DATA = ROOT.parent / "shared" / "data"
-
-
-@pytest.fixture(scope="session", autouse=True)
-def own_caches(tmp_path_factory):
-    """Keep what `datasets` caches away from the person's own cache."""
-    import datasets
-
-    datasets.config.HF_DATASETS_CACHE = tmp_path_factory.mktemp("datasets")
 
 
 @pytest.fixture(scope="session")

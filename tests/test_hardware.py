@@ -32,8 +32,11 @@ def test_precision(device, fp16, bf16, decided):
     [
         (CPU, True, None, "float16", "--fp16 false --dtype float32"),
         (CPU, False, None, "float16", "--dtype float32"),
-        (TURING, False, True, "bfloat16", "fp16: true and dtype: float16"),
+        (TURING, False, True, "float32", "fp16: true and dtype: float16"),
         (AMPERE, True, True, "float32", "choose one"),
+        (AMPERE, True, None, "bfloat16", "dtype: float16"),
+        (TURING, False, None, "bfloat16", "only emulates bf16"),
+        (TURING, False, None, "auto", "only emulates bf16"),
     ],
 )
 def test_what_the_device_cannot_do_is_refused_with_the_cure(device, fp16, bf16, dtype, cure):
@@ -46,6 +49,9 @@ def test_turing_has_no_bf16_of_its_own():
     assert AMPERE.has_bf16
 
 
-def test_this_machine():
+def test_this_machine(monkeypatch):
     assert find_device(use_cpu=True) == CPU
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    assert find_device() == CPU
     assert peak_memory() > 50 << 20

@@ -54,6 +54,14 @@ def test_bootstrap_of_known_values():
     assert math.isnan(bootstrap([]).value)
 
 
+def test_cases_of_one_group_count_as_one():
+    values = [0.0, 1.0] * 20
+    alone, doubled = bootstrap(values), bootstrap(values * 2, groups=[str(i) for i in range(40)] * 2)
+    assert doubled.cases == 80
+    assert doubled.high - doubled.low == pytest.approx(alone.high - alone.low, abs=0.03)
+    assert bootstrap([1.0, 1.0, 0.0], groups=["a", "a", "b"]).value == pytest.approx(2 / 3)
+
+
 def pair(chosen: float, rejected: float, chosen_tokens: int = 10, rejected_tokens: int = 10) -> dict:
     return {
         "chosen_logp": chosen,
@@ -81,6 +89,12 @@ def test_pair_scores_on_two_pairs():
         "test_chosen_reward": 0.5,
         "test_rejected_reward": -1.0,
     }
+
+
+def test_rewards_per_token():
+    scores = pair_scores([pair(-10, -10, 5, 2)], [pair(-8, -14, 5, 2)], beta=3, per_token=True)
+    assert scores["test_chosen_reward"].value == pytest.approx(3 * 2 / 5)
+    assert scores["test_reward_margin"].value == pytest.approx(3 * 2 / 5 + 3 * 4 / 2)
 
 
 def answer(text: str, finish_reason: str = "stop") -> dict:

@@ -23,6 +23,7 @@ def test_the_lower_rank_is_chosen():
     assert pairs[0]["rejected"] == [{"role": "assistant", "content": "Текст a"}]
     assert (pairs[0]["chosen_rank"], pairs[0]["rejected_rank"]) == (1, 3)
     assert counts["rows"] == counts["used"] == 3
+    assert counts["unpaired"] == 0
     assert (counts["prompts"], counts["prompts_with_pairs"], counts["pairs"]) == (1, 1, 1)
 
 
@@ -79,7 +80,12 @@ def test_orphans_and_circles_are_counted():
     circle = [message("x", "y", rank=0), message("y", "x", rank=0), message("z", "z", rank=0)]
     _, counts = build_pairs([orphan, message("below", "a", role="prompter"), *circle])
     assert counts["dropped"]["orphan"] == 5
-    assert counts["used"] == 0
+    assert counts["used"] == counts["unpaired"] == 0
+
+
+def test_a_sound_row_outside_every_pair_is_counted():
+    _, counts = build_pairs([*conversation(), message("middle", "q", rank=1), message("alone", message_tree_id="t2")])
+    assert (counts["used"], counts["unpaired"]) == (3, 2)
 
 
 def test_a_long_conversation_needs_no_deep_stack():
@@ -149,7 +155,8 @@ row_strategy = st.fixed_dictionaries(
 @given(st.lists(row_strategy, max_size=12), st.sampled_from(TURNS), st.sampled_from(PAIRINGS))
 def test_every_row_is_accounted_for(rows, turns, pairing):
     pairs, counts = build_pairs(rows, turns=turns, pairing=pairing)
-    assert counts["rows"] == len(rows) == counts["used"] + sum(counts["dropped"].values())
+    assert counts["rows"] == len(rows) == counts["used"] + counts["unpaired"] + sum(counts["dropped"].values())
+    assert counts["used"] >= bool(pairs) * 3
     for pair in pairs:
         assert pair["chosen_rank"] < pair["rejected_rank"]
         assert pair["chosen"] != pair["rejected"]
@@ -226,6 +233,8 @@ def test_parquet_jsonl_and_a_folder_read_the_same(tmp_path):
         (json.dumps(message("a") | {"rank": "first"}) + "\n", ["row 1", "'rank' must be int", "'first'"]),
         (json.dumps(message("a") | {"rank": True}) + "\n", ["'rank' must be int"]),
         (json.dumps(message("") | {"message_id": ""}) + "\n", ["'message_id' is empty"]),
+        (json.dumps(message("a") | {"message_tree_id": None}) + "\n", ["row 1", "'message_tree_id' is empty"]),
+        (json.dumps(message("a") | {"text": "\ud83d"}) + "\n", ["row 1", "lone surrogate"]),
         ("", ["not one row"]),
     ],
 )

@@ -1,9 +1,12 @@
+import os
+
 import pytest
 from datasets import Dataset, load_dataset
 from hypothesis import given
 from hypothesis import strategies as st
 
 from preferans.errors import PreferansError
+from preferans.files import new_folder
 from preferans.preferences import (
     check_leakage,
     check_output_dir,
@@ -149,6 +152,30 @@ def test_somebody_elses_folder_is_left_alone(tmp_path):
         check_output_dir(tmp_path)
     with pytest.raises(PreferansError, match="this is a file"):
         check_output_dir(tmp_path / "thesis.txt")
+    project = tmp_path / "project"
+    (project / "data").mkdir(parents=True)
+    for name in ("README.md", "data/mine.parquet"):
+        (project / name).write_bytes(b"mine")
+    with pytest.raises(PreferansError, match="holds something else"):
+        check_output_dir(project)
+    check_output_dir(tmp_path / "absent")
+
+
+def test_a_failed_replacement_leaves_the_old_folder(tmp_path, monkeypatch):
+    folder = tmp_path / "made"
+    folder.mkdir()
+    (folder / "old.txt").touch()
+    plain = os.replace
+
+    def busy(source, target):  # as on Windows, while another program has a file of the new folder open
+        if str(source).endswith(".new"):
+            raise PermissionError("in use")
+        plain(source, target)
+
+    monkeypatch.setattr(os, "replace", busy)
+    with pytest.raises(PermissionError), new_folder(folder) as fresh:
+        (fresh / "new.txt").touch()
+    assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")] == ["made", "made/old.txt"]
 
 
 def test_a_missing_dataset_is_one_error(tmp_path):

@@ -70,7 +70,6 @@ def test_the_recipe_may_be_named_by_position_or_by_config(tmp_path):
 )
 def test_numbers_in_every_notation_reach_a_float(tmp_path, text, value):
     assert read(tmp_path, f"learning_rate: {text}")["learning_rate"] == value
-    assert read(tmp_path, "", *[]) == {} if not text else True
     assert read_recipe((Settings,), ["--learning_rate", text])[0] == {"learning_rate": value}
 
 
@@ -94,6 +93,12 @@ def test_numbers_in_every_notation_reach_a_float(tmp_path, text, value):
         ("- beta", ["'key: value'"]),
         ("", ["'key: value'"]),
         ("beta: [0.1", ["not valid YAML"]),
+        ("when: 2026-13-45", ["not valid YAML"]),
+        ("no: 5", ["line 1", "a key must be a plain word", "'no'"]),
+        ("1: 2", ["a key must be a plain word", "'1'"]),
+        ("? [a]\n: 1", ["a key must be a plain word"]),
+        ("beta: .nan", ["beta must be a number"]),
+        ("loss_type: [sigmoid, sigmoyd]", ["loss_type must be one of sigmoid", "Did you mean 'sigmoid'?"]),
     ],
 )
 def test_what_is_wrong_in_a_recipe_is_refused_with_its_cure(tmp_path, text, words):
@@ -185,5 +190,12 @@ def test_trl_keys_are_known():
     assert (said["warmup_steps"], said["save_strategy"], said["report_to"]) == (0.1, "no", "none")
     _, _, training_args = fill(kinds, said | {"output_dir": "x", "use_cpu": True, "bf16": False}, None)
     assert training_args.beta == 0.2
+    with pytest.raises(
+        PreferansError, match="'trust_remote_code' is not used here: code from a model repository is never run"
+    ):
+        read_recipe(kinds, ["--trust_remote_code"])
+    assert "trust_remote_code" not in list_keys(kinds)
+    with pytest.raises(PreferansError, match="Did you mean 'wandb'"):
+        read_recipe(kinds, ["--report_to", "wandbb"])
     with pytest.raises(PreferansError, match="Did you mean 'cosine'"):
         read_recipe(kinds, ["--lr_scheduler_type", "cosin"])

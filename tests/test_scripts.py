@@ -13,7 +13,7 @@ from datasets import load_dataset
 from safetensors.torch import load_file
 
 from preferans.errors import PreferansError
-from preferans.files import read_json, read_jsonl, write_jsonl
+from preferans.files import read_json, read_jsonl, sha256_of, write_jsonl
 
 from .support.rows import message, preference
 from .support.tiny import ROOT, SAMPLE, make_llama
@@ -42,7 +42,9 @@ def test_the_whole_path(tiny_llama, tmp_path):
     data, run = tmp_path / "data", tmp_path / "run"
     build = [sys.executable, "data_builders/oasst1_ru.py", "--source", SAMPLE, "--turns", "all", "--output_dir", data]
     built = script(*build).stdout
-    assert "Rows read: 702" in built
+    assert "Rows read: 702. In a pair or its prompt: 600; sound, but in none: 79; fell out:" in built
+    assert "Language: ru; turns: all; pairing: best_worst." in built
+    assert sha256_of(SAMPLE) in built
     assert "already in" in script(*build).stdout
     card = (data / "README.md").read_text(encoding="utf-8")
     head = yaml.safe_load(card.split("---")[1])
@@ -119,7 +121,7 @@ def test_the_whole_path(tiny_llama, tmp_path):
 
 
 def test_a_run_killed_in_the_middle_goes_on_and_ends_the_same(tiny_llama, preference_folder, tmp_path):
-    command = [*LAUNCH[:3], *LAUNCH[3:], "scripts/dpo.py", "recipes/llama1b_ru.yaml", *ON_CPU]
+    command = [*LAUNCH, "scripts/dpo.py", "recipes/llama1b_ru.yaml", *ON_CPU]
     command += [
         "--model_name_or_path",
         tiny_llama,
@@ -160,9 +162,7 @@ def test_every_recipe_runs_on_a_tiny_model(recipe, preference_folder, tmp_path, 
     assert read_json(tmp_path / "run" / "provenance.json")["keys"]["load_in_4bit"] is True
 
 
-def test_help_is_quick_and_teaches():
-    import time
-
+def test_help_teaches_without_heavy_imports():
     for path in [
         "scripts/dpo.py",
         "scripts/generate.py",
@@ -170,12 +170,10 @@ def test_help_is_quick_and_teaches():
         "scripts/prepare_gemma.py",
         "data_builders/oasst1_ru.py",
     ]:
-        start = time.perf_counter()
-        told = script(sys.executable, path, "--help").stdout
-        assert "python " in told or "accelerate launch" in told
-        heavy = script(sys.executable, "-X", "importtime", path, "--help").stderr
-        assert not re.search(r"\| +torch$", heavy, re.MULTILINE), f"{path} --help imports torch"
-        assert time.perf_counter() - start < 60
+        done = script(sys.executable, "-X", "importtime", path, "--help")
+        assert "python " in done.stdout or "accelerate launch" in done.stdout
+        slow = re.search(r"\| +(torch|transformers|trl|datasets|matplotlib|pyarrow)$", done.stderr, re.MULTILINE)
+        assert not slow, f"{path} --help imports {slow[1]}"
 
 
 def test_an_error_is_one_paragraph_and_status_2():

@@ -1,4 +1,5 @@
 import math
+import os
 import shutil
 
 import pytest
@@ -21,6 +22,7 @@ from preferans.training import (
     last_checkpoint,
     load_model,
     load_tokenizer,
+    only_process,
     provenance,
 )
 
@@ -280,8 +282,11 @@ def test_half_written_checkpoints_are_passed_over(tmp_path):
         ):
             if not (step == 10 and name == "trainer_state.json"):
                 (folder / name).touch()
+    assert last_checkpoint(tmp_path) is None  # an empty trainer_state.json is one that a kill cut short
+    for step in (2, 9):
+        (tmp_path / f"checkpoint-{step}" / "trainer_state.json").write_text("{}", encoding="utf-8")
     assert last_checkpoint(tmp_path) == str(tmp_path / "checkpoint-9")
-    assert not (tmp_path / "checkpoint-10").exists()
+    assert (tmp_path / "checkpoint-10").exists()
     assert last_checkpoint(tmp_path / "absent") is None
 
 
@@ -318,6 +323,36 @@ def test_the_plain_russian_template_asks_and_answers(tiny_llama):
     )
     answered = tokenizer.apply_chat_template([*talk, {"role": "assistant", "content": "Шесть."}], tokenize=False)
     assert answered == prompt + " Шесть.<|eot_id|>\n"
+
+
+def test_a_finished_checkpoint_is_loaded_and_not_trained_on(make_trainer):
+    settings = {
+        "max_steps": 3,
+        "save_strategy": "steps",
+        "save_steps": 3,
+        "lr_scheduler_type": "constant",
+        "learning_rate": 1e-3,
+    }
+    whole = make_trainer(**settings)
+    whole.train_from(None)
+    again = make_trainer(**settings)
+    again.train_from(last_checkpoint(whole.args.output_dir))
+    expected = adapter_weights(whole)
+    assert all(torch.equal(weight, expected[name]) for name, weight in adapter_weights(again).items())
+    assert again.state.global_step == 3
+
+
+def test_two_processes_never_share_a_run(tmp_path):
+    with only_process(tmp_path):
+        with pytest.raises(PreferansError, match=rf"process {os.getpid()} is still at work"), only_process(tmp_path):
+            pass
+        assert (tmp_path / "process.json").exists()
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "process.json").write_text(
+        '{"pid": 999999999, "created": 1.0}', encoding="utf-8"
+    )  # as a kill leaves it
+    with only_process(tmp_path):
+        pass
 
 
 def test_a_folder_holds_one_run(tmp_path, tiny_llama):

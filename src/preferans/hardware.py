@@ -1,5 +1,6 @@
 """What the machine can compute with, decided in one place and said aloud with its reason."""
 
+import os
 from typing import NamedTuple
 
 from .errors import PreferansError
@@ -31,9 +32,10 @@ class Device(NamedTuple):
 
 
 def find_device(use_cpu: bool = False) -> Device:
-    """Look at the machine. With `use_cpu`, a card is passed over."""
+    """Look at the machine. With `use_cpu`, or when `accelerate launch` was told so, a card is passed over."""
     import torch
 
+    use_cpu = use_cpu or os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes", "on")
     if use_cpu or not torch.cuda.is_available():
         return Device("cpu", "CPU", (0, 0), 0)
     properties = torch.cuda.get_device_properties(0)
@@ -63,6 +65,13 @@ def decide_precision(device: Device, fp16: bool, bf16: bool | None, dtype: str |
     if fp16 and bf16:
         raise PreferansError(
             "fp16 and bf16 are both true: choose one. A card before Ampere (GTX 16, RTX 20, T4) wants fp16."
+        )
+    if fp16 and dtype == "bfloat16":
+        raise PreferansError("fp16: true and dtype: bfloat16 do not go together. Write dtype: float16.")
+    if device.kind == "cuda" and not device.has_bf16 and dtype in ("bfloat16", "auto"):
+        raise PreferansError(
+            f"dtype: {dtype}, but {device.name} (compute capability {'.'.join(map(str, device.capability))}) only emulates bf16, in "
+            "which most models are stored. Write dtype: float16, or float32 for Gemma."
         )
     if device.kind == "cpu":
         if fp16:

@@ -4,13 +4,13 @@ import re
 from collections import Counter
 
 _CYRILLIC = re.compile(r"[а-яёА-ЯЁ]")
-_WORD = re.compile(r"[^\W\d_]+(?:-[^\W\d_]+)*")
+WORD = re.compile(r"[^\W\d_]+(?:-[^\W\d_]+)*")
 LOOP_WORDS, LOOP_TIMES = 4, 3
 
 
 def words(text: str) -> list[str]:
     """Words of a text in lower case, without digits and punctuation."""
-    return [word.lower() for word in _WORD.findall(text)]
+    return [word.lower() for word in WORD.findall(text)]
 
 
 def cyrillic_share(text: str) -> float | None:

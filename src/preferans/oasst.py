@@ -75,7 +75,7 @@ def read_rows(source: str, revision: str | None = None) -> list[dict]:
         return [row for file in files for row in _checked(_read_file(file), file)]
     if path.exists():
         return list(_checked(_read_file(path), path))
-    if path.suffix or not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", source):
+    if path.suffix in (".jsonl", ".json", ".parquet") or not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", source):
         raise PreferansError(f"--source {source}: there is no such file or folder.")
     return list(_checked(_read_hub(source, revision), source))
 
@@ -122,8 +122,14 @@ def _checked(rows: Iterable[dict], origin: str | Path) -> Iterator[dict]:
                 raise PreferansError(
                     f"{origin}, row {number}: '{column}' must be {kind.__name__} or null, got {value!r:.60}."
                 )
-        if not row["message_id"]:
-            raise PreferansError(f"{origin}, row {number}: 'message_id' is empty.")
+        for column in ("message_id", "message_tree_id", "role"):
+            if not row[column]:
+                raise PreferansError(f"{origin}, row {number}: '{column}' is empty.")
+        if row["text"] and any("\ud800" <= character <= "\udfff" for character in row["text"]):
+            raise PreferansError(
+                f"{origin}, row {number}: 'text' holds half of a character (a lone surrogate), which no file in UTF-8 can "
+                "keep. Mend or drop the row."
+            )
         yield {column: row[column] for column in COLUMNS}
     if not number:
         raise PreferansError(f"{origin}: there is not one row in it.")
@@ -246,8 +252,8 @@ def build_pairs(
 
     Returns:
         `tuple[list[dict], dict]`: the preference rows, in the order of the prompts in the source, and the counts: `rows`,
-        `dropped` (by reason; with `used` they add up to `rows`), `prompts` (that count), `prompts_with_pairs`, `pairs` and
-        `equal_texts` (pairs not made because both texts are the same).
+        `dropped` (by reason), `unpaired` (sound rows that stand in no pair), `used` (the others; the three add up to `rows`),
+        `prompts` (that count), `prompts_with_pairs`, `pairs` and `equal_texts` (pairs not made because both texts are the same).
     """
     messages: dict[str, dict] = {}
     dropped = Counter({reason: 0 for reason in DROP_REASONS})
@@ -266,7 +272,7 @@ def build_pairs(
         if row["role"] == "assistant" and verdicts[message_id] is None and row["parent_id"] is not None:
             replies[row["parent_id"]].append(row)
 
-    pairs, prompts, prompts_with_pairs, equal_texts = [], 0, 0, 0
+    pairs, used, prompts, prompts_with_pairs, equal_texts = [], set(), 0, 0, 0
     for message_id, row in messages.items():
         if row["role"] != "prompter" or verdicts[message_id] or (turns == "first" and row["parent_id"] is not None):
             continue
@@ -278,10 +284,14 @@ def build_pairs(
         equal_texts += len(candidates) - len(different)
         prompts_with_pairs += bool(different)
         conversation = _conversation(messages, row) if different else []
-        pairs.extend(_preference_row(conversation, chosen, rejected) for chosen, rejected in different)
+        used.update(message["message_id"] for pair in different for message in pair)
+        used.update(message["message_id"] for message in conversation)
+        turns_before = [_turn(message) for message in conversation]
+        pairs.extend(_preference_row(turns_before, chosen, rejected) for chosen, rejected in different)
     counts = {
         "rows": total,
-        "used": total - sum(dropped.values()),
+        "used": len(used),
+        "unpaired": total - sum(dropped.values()) - len(used),
         "dropped": dict(dropped),
         "prompts": prompts,
         "prompts_with_pairs": prompts_with_pairs,
@@ -294,17 +304,21 @@ def build_pairs(
 def _conversation(messages: dict[str, dict], row: dict) -> list[dict]:
     turns = []
     while row is not None:
-        turns.append({"role": "user" if row["role"] == "prompter" else "assistant", "content": row["text"].strip()})
+        turns.append(row)
         row = messages[row["parent_id"]] if row["parent_id"] is not None else None
     return turns[::-1]
+
+
+def _turn(row: dict) -> dict:
+    return {"role": "user" if row["role"] == "prompter" else "assistant", "content": row["text"].strip()}
 
 
 def _preference_row(conversation: list[dict], chosen: dict, rejected: dict) -> dict:
     return {
         "id": f"{chosen['message_id']}:{rejected['message_id']}",
         "prompt": conversation,
-        "chosen": [{"role": "assistant", "content": chosen["text"].strip()}],
-        "rejected": [{"role": "assistant", "content": rejected["text"].strip()}],
+        "chosen": [_turn(chosen)],
+        "rejected": [_turn(rejected)],
         "message_tree_id": chosen["message_tree_id"],
         "lang": chosen["lang"],
         "source": "oasst",

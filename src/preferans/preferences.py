@@ -212,10 +212,11 @@ def check_output_dir(output_dir: str | Path) -> None:
     """
     path = Path(output_dir)
     if path.is_dir():
-        strangers = [entry.name for entry in path.iterdir() if entry.name not in ("README.md", "data")]
-        if strangers or (any(path.iterdir()) and not (path / "README.md").exists()):
+        files = [file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file()]
+        strangers = [name for name in files if name != "README.md" and not re.fullmatch(r"data/[^/]+\.parquet", name)]
+        if strangers or (files and stored_fingerprint(path) is None):
             raise PreferansError(
-                f"--output_dir {output_dir}: the folder holds something else ({', '.join(strangers) or 'data'}) and would "
+                f"--output_dir {output_dir}: the folder holds something else ({', '.join(strangers or files)}) and would "
                 "be replaced. Name a new folder."
             )
     elif path.exists():
@@ -236,9 +237,9 @@ def data_files_yaml(splits: dict[str, list[dict]]) -> str:
 
 
 def stored_fingerprint(output_dir: str | Path) -> str | None:
-    """The fingerprint in the card of a dataset folder, or `None` where there is no such folder or card."""
+    """The fingerprint that a dataset folder's card gives its parquet files, or `None` where either is not there."""
     card = Path(output_dir) / "README.md"
-    if not card.is_file():
+    if not card.is_file() or not any(Path(output_dir, "data").glob("*.parquet")):
         return None
     match = re.search(r"fingerprint: `([0-9a-f]{64})`", card.read_text(encoding="utf-8"))
     return match[1] if match else None
@@ -276,6 +277,11 @@ def load_preferences(name: str, config: str | None = None) -> "DatasetDict":
         raise PreferansError(
             f"dataset_name {name}: {place} ({type(error).__name__}: {str(error).strip():.300})."
         ) from None
+
+
+def column_or_numbers(rows: "Dataset", column: str) -> list[str]:
+    """A column of a dataset, or the numbers of the rows where it has no such column."""
+    return list(rows[column]) if column in rows.column_names else [str(number) for number in range(len(rows))]
 
 
 def load_checked_splits(

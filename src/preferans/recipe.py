@@ -8,6 +8,7 @@ outside its choices. Here each is refused in one paragraph, before anything is l
 import dataclasses
 import enum
 import json
+import math
 import types
 import typing
 from pathlib import Path
@@ -19,9 +20,27 @@ from .errors import PreferansError, did_you_mean
 
 MISSING = object()
 
-
-class _StrictLoader(yaml.SafeLoader):
-    """YAML loader that notes the line of each top-level key and refuses a key given twice."""
+# TRL and transformers check these only when they use them, long after a model is loaded.
+CHOICES = {
+    "loss_type": (
+        "sigmoid", "hinge", "ipo", "exo_pair", "nca_pair", "robust", "bco_pair", "sppo_hard", "aot", "aot_unpaired",
+        "apo_zero", "apo_down", "discopop", "sft", "sigmoid_norm",
+    ),
+    "f_divergence_type": ("reverse_kl", "forward_kl", "js_divergence", "alpha_divergence"),
+    "report_to": (
+        "none", "all", "azure_ml", "clearml", "codecarbon", "comet_ml", "dagshub", "dvclive", "flyte", "kubeflow", "mlflow", "neptune", "swanlab",
+        "tensorboard", "trackio", "wandb",
+    ),
+}  # fmt: skip
+# Keys of TRL's own script that this one would pass over in silence.
+REFUSED = {
+    "dataset_streaming": "the dataset is checked as a whole before training",
+    "ignore_bias_buffers": "it serves models that are not trained here",
+    "model_init_kwargs": "use dtype, attn_implementation, model_revision and the quantization keys",
+    "resume_from_checkpoint": "the same command goes on from the newest complete checkpoint by itself",
+    "save_only_model": "a run could not go on from such a checkpoint",
+    "trust_remote_code": "code from a model repository is never run",
+}
 
 
 def read_yaml(path: str | Path) -> tuple[dict[str, Any], dict[str, int]]:
@@ -49,20 +68,30 @@ def read_yaml(path: str | Path) -> tuple[dict[str, Any], dict[str, int]]:
     except (UnicodeDecodeError, IsADirectoryError) as error:
         raise PreferansError(f"{path}: this is not a text file in UTF-8 ({error}).") from None
     try:
-        node = yaml.compose(text, Loader=_StrictLoader)
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
         if not isinstance(node, yaml.MappingNode):
             raise PreferansError(f"{path}: a recipe is a list of lines 'key: value', and this file is not.")
         lines: dict[str, int] = {}
         for key_node, _ in node.value:
-            key, line = key_node.value, key_node.start_mark.line + 1
+            line = key_node.start_mark.line + 1
+            if key_node.tag != "tag:yaml.org,2002:str":
+                raise PreferansError(
+                    f"{path}, line {line}: a key must be a plain word such as 'beta', got {text_of(key_node)}."
+                )
+            key = key_node.value
             if key in lines:
                 raise PreferansError(
                     f"{path}, line {line}: '{key}' stands already in line {lines[key]}. Keep one of the two."
                 )
             lines[key] = line
-        return yaml.load(text, Loader=_StrictLoader), lines
-    except yaml.YAMLError as error:
+        return yaml.safe_load(text), lines
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date such as 2026-13-45
         raise PreferansError(f"{path}: this is not valid YAML ({' '.join(str(error).split())}).") from None
+
+
+def text_of(node: yaml.Node) -> str:
+    """What stands in the file at a YAML node, cut to one short line."""
+    return repr(node.value if isinstance(node, yaml.ScalarNode) else "…")
 
 
 def fit(value: Any, kind: Any) -> Any:
@@ -101,9 +130,10 @@ def fit(value: Any, kind: Any) -> Any:
         if isinstance(value, bool) or not isinstance(value, int | float | str):
             return MISSING
         try:
-            return float(value)
-        except ValueError:
+            number = float(value)
+        except (ValueError, OverflowError):
             return MISSING
+        return number if math.isfinite(number) else MISSING
     if kind is str:
         return value if isinstance(value, str) else MISSING
     if isinstance(kind, type) and issubclass(kind, enum.Enum):
@@ -179,10 +209,14 @@ class Keys:
         """
         if key not in self.fields:
             raise PreferansError(f"{place}: there is no key '{key}'.{did_you_mean(key, self.fields)}")
+        if key in REFUSED:
+            raise PreferansError(f"{place}: the key '{key}' is not used here: {REFUSED[key]}. Remove the line.")
         kind, field = self.kinds[key], self.fields[key]
-        choices = field.metadata.get("choices") or [
-            member.value for enumeration in _enumerations(kind) for member in enumeration
-        ]
+        choices = (
+            field.metadata.get("choices")
+            or CHOICES.get(key)
+            or [member.value for enumeration in _enumerations(kind) for member in enumeration]
+        )
         optional = type(None) in typing.get_args(kind) or field.default is None
         # YAML 1.1 reads an unquoted no as false
         if choices and isinstance(value, bool) and value not in choices:
@@ -197,11 +231,12 @@ class Keys:
                 " Put it in quotes." if isinstance(value, int | float) and fit(str(value), kind) is not MISSING else ""
             )
             raise PreferansError(f"{place}: {key} must be {_kind_in_words(kind)}, got {value!r}.{quotes}")
-        if choices and isinstance(fitted, str) and fitted not in choices:
-            raise PreferansError(
-                f"{place}: {key} must be one of {', '.join(map(str, choices))}, got {fitted!r}."
-                f"{did_you_mean(fitted, map(str, choices))}"
-            )
+        for word in fitted if isinstance(fitted, list) else [fitted]:
+            if choices and isinstance(word, str) and word not in choices:
+                raise PreferansError(
+                    f"{place}: {key} must be one of {', '.join(map(str, choices))}, got {word!r}."
+                    f"{did_you_mean(word, map(str, choices))}"
+                )
         return fitted
 
 
@@ -319,6 +354,8 @@ def list_keys(dataclass_types: tuple[type, ...]) -> str:
     keys = Keys(dataclass_types)
     blocks = []
     for name, field in keys.fields.items():
+        if name in REFUSED:
+            continue
         if field.default is not dataclasses.MISSING:
             default = field.default
         elif field.default_factory is not dataclasses.MISSING:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .files import read_json, write_text
-from .language import foreign_words
+from .language import WORD, foreign_words
 from .scoring import Score, verdict
 
 # What each training curve shows: (title, keys in the trainer's log, a line to compare with)
@@ -97,7 +97,7 @@ def curves_svg(log: list[dict[str, float]]) -> str:
 def highlight(answer: str, prompt: list[dict]) -> str:
     """An answer as HTML, with words in other letters marked."""
     marked = set(foreign_words(answer, "\n".join(message["content"] for message in prompt)))
-    parts = re.split(r"([^\W\d_]+(?:-[^\W\d_]+)*)", answer)
+    parts = re.split(f"({WORD.pattern})", answer)
     return "".join(
         f"<mark>{html.escape(part)}</mark>" if part.lower() in marked else html.escape(part) for part in parts
     )

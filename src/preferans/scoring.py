@@ -32,13 +32,16 @@ class Score:
         return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}], n = {self.cases}"
 
 
-def bootstrap(values: Sequence[float], seed: int = 0) -> Score:
+def bootstrap(values: Sequence[float], groups: Sequence[str] | None = None, seed: int = 0) -> Score:
     """
     Mean of `values` with a bootstrap interval ([Efron 1979](https://doi.org/10.1214/aos/1176344552)).
 
     Args:
         values (`Sequence[float]`):
-            One number per independent case.
+            One number per case.
+        groups (`Sequence[str]`, *optional*):
+            The group of each case. Cases of one conversation are alike, so whole groups are drawn; without groups each case
+            is drawn for itself.
         seed (`int`, *optional*, defaults to `0`):
             Seed of the resampling.
 
@@ -48,8 +51,11 @@ def bootstrap(values: Sequence[float], seed: int = 0) -> Score:
     data = np.asarray(list(values), dtype=float)
     if not len(data):
         return Score(math.nan, math.nan, math.nan, 0)
-    drawn = np.random.default_rng(seed).integers(len(data), size=(RESAMPLES, len(data)))
-    low, high = np.quantile(data[drawn].mean(axis=1), [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    _, group = np.unique(np.arange(len(data)) if groups is None else np.asarray(list(groups)), return_inverse=True)
+    sums, sizes = np.bincount(group, weights=data), np.bincount(group)
+    drawn = np.random.default_rng(seed).integers(len(sums), size=(RESAMPLES, len(sums)))
+    means = sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1)
+    low, high = np.quantile(means, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return Score(float(data.mean()), float(low), float(high), len(data))
 
 
@@ -74,7 +80,13 @@ def normalised_accuracy(pairs: list[dict[str, float]]) -> list[float]:
     ]
 
 
-def pair_scores(before: list[dict[str, float]], after: list[dict[str, float]], beta: float) -> dict[str, Score]:
+def pair_scores(
+    before: list[dict[str, float]],
+    after: list[dict[str, float]],
+    beta: float,
+    per_token: bool = False,
+    groups: Sequence[str] | None = None,
+) -> dict[str, Score]:
     """
     Scores of a trained model on held-out preference pairs.
 
@@ -85,6 +97,10 @@ def pair_scores(before: list[dict[str, float]], after: list[dict[str, float]], b
             The same pairs under the trained model.
         beta (`float`):
             DPO's beta, the unit of the implicit reward.
+        per_token (`bool`, *optional*, defaults to `False`):
+            Whether the loss compares log-probabilities per token (`sigmoid_norm`), so that its reward is per token too.
+        groups (`Sequence[str]`, *optional*):
+            Conversation tree of each pair, see [`bootstrap`].
 
     Returns:
         `dict[str, Score]`: `test_normalised_accuracy_before`, `…_after` and `…_gain` (paired difference);
@@ -93,19 +109,23 @@ def pair_scores(before: list[dict[str, float]], after: list[dict[str, float]], b
     """
     was, now = normalised_accuracy(before), normalised_accuracy(after)
     rewards = {
-        side: [beta * (b[f"{side}_logp"] - a[f"{side}_logp"]) for a, b in zip(before, after, strict=True)]
+        side: [
+            beta * (b[f"{side}_logp"] - a[f"{side}_logp"]) / (b[f"{side}_tokens"] if per_token else 1)
+            for a, b in zip(before, after, strict=True)
+        ]
         for side in ("chosen", "rejected")
     }
     pairs = list(zip(rewards["chosen"], rewards["rejected"], strict=True))
-    return {
-        "test_normalised_accuracy_before": bootstrap(was),
-        "test_normalised_accuracy_after": bootstrap(now),
-        "test_normalised_accuracy_gain": bootstrap([b - a for a, b in zip(was, now, strict=True)]),
-        "test_reward_accuracy": bootstrap([_win(chosen, rejected) for chosen, rejected in pairs]),
-        "test_reward_margin": bootstrap([chosen - rejected for chosen, rejected in pairs]),
-        "test_chosen_reward": bootstrap(rewards["chosen"]),
-        "test_rejected_reward": bootstrap(rewards["rejected"]),
+    values = {
+        "test_normalised_accuracy_before": was,
+        "test_normalised_accuracy_after": now,
+        "test_normalised_accuracy_gain": [b - a for a, b in zip(was, now, strict=True)],
+        "test_reward_accuracy": [_win(chosen, rejected) for chosen, rejected in pairs],
+        "test_reward_margin": [chosen - rejected for chosen, rejected in pairs],
+        "test_chosen_reward": rewards["chosen"],
+        "test_rejected_reward": rewards["rejected"],
     }
+    return {name: bootstrap(numbers, groups) for name, numbers in values.items()}
 
 
 def _prompt_text(row: dict) -> str:
@@ -139,10 +159,11 @@ def answer_scores(answers: list[dict]) -> dict[str, Score]:
         and that hold words in other letters (`foreign_word_answers`); the mean `cyrillic_share` of letters; the mean `length`
         in characters. Language is judged over answers that are not empty.
     """
-    return {
-        name: bootstrap([value for row in answers if (value := measure(row)) is not None])
-        for name, measure in ANSWER_MEASURES.items()
-    }
+    scores = {}
+    for name, measure in ANSWER_MEASURES.items():
+        values = [(measure(row), _conversation(row)) for row in answers]
+        scores[name] = _bootstrap_known(values)
+    return scores
 
 
 def answer_differences(before: list[dict], after: list[dict]) -> dict[str, Score]:
@@ -158,9 +179,22 @@ def answer_differences(before: list[dict], after: list[dict]) -> dict[str, Score
     """
     differences = {}
     for name, measure in ANSWER_MEASURES.items():
-        values = [(measure(a), measure(b)) for a, b in zip(before, after, strict=True)]
-        differences[name] = bootstrap([b - a for a, b in values if a is not None and b is not None])
+        values = []
+        for old, new in zip(before, after, strict=True):
+            a, b = measure(old), measure(new)
+            values.append((None if a is None or b is None else b - a, _conversation(new)))
+        differences[name] = _bootstrap_known(values)
     return differences
+
+
+def _conversation(row: dict) -> str:
+    """What answers of one conversation have in common: its opening question."""
+    return row["prompt"][0]["content"]
+
+
+def _bootstrap_known(values: list[tuple[float | None, str]]) -> Score:
+    known = [(value, group) for value, group in values if value is not None]
+    return bootstrap([value for value, _ in known], [group for _, group in known])
 
 
 def verdict(difference: Score) -> str:

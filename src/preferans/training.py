@@ -7,11 +7,13 @@ needs besides.
 """
 
 import dataclasses
+import os
 import platform
-import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from typing import Any
 import torch
 import trl.trainer.utils
 from datasets import Dataset
+from safetensors import SafetensorError
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 from transformers import (
@@ -28,12 +31,13 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
     TrainerCallback,
+    TrainerState,
 )
 from trl import DPOTrainer, ModelConfig, get_quantization_config
 from trl.models.utils import disable_gradient_checkpointing
 
 from .errors import PreferansError, TrainingDiverged
-from .files import read_json, sha256_of, write_text
+from .files import read_json, sha256_of, write_json, write_text
 from .hardware import Device
 
 PACKAGES = ("torch", "trl", "transformers", "peft", "bitsandbytes", "accelerate", "datasets", "preferans")
@@ -183,7 +187,12 @@ def load_model(model_args: ModelConfig, device: Device) -> PreTrainedModel:
             quantization_config=quantization,
             device_map={"": 0 if device.kind == "cuda" else "cpu"},
         )
-    except (OSError, ValueError) as error:
+    except torch.OutOfMemoryError:
+        raise PreferansError(
+            f"model_name_or_path {model_args.model_name_or_path}: the card's memory is too small for the weights alone. Close other "
+            "programs that use the card, write load_in_4bit: true, or take a smaller model."
+        ) from None
+    except (OSError, ValueError, ImportError, SafetensorError) as error:
         raise PreferansError(_not_loaded(model_args.model_name_or_path, error)) from None
     if model_args.load_in_4bit:
         check_4bit(model)
@@ -295,6 +304,28 @@ class PreferenceTrainer(DPOTrainer):
             )
         return loss
 
+    def train_from(self, checkpoint: str | None) -> dict[str, float]:
+        """
+        Train from the start or from a checkpoint, and do nothing where the checkpoint is that of the last step: there
+        [`~transformers.Trainer`] would take a step too many.
+
+        Args:
+            checkpoint (`str`, *optional*):
+                Folder of a complete checkpoint.
+
+        Returns:
+            `dict[str, float]`: the trainer's metrics of this session.
+        """
+        if checkpoint:
+            state = TrainerState.load_from_json(str(Path(checkpoint, "trainer_state.json")))
+            if state.global_step >= state.max_steps:
+                print(f"Training was finished in {checkpoint}.")
+                self.state = state
+                self._load_from_checkpoint(checkpoint)
+                return {}
+            print(f"Going on from {checkpoint}.")
+        return self.train(resume_from_checkpoint=checkpoint).metrics
+
     def _last_good_state(self) -> str:
         """Save the state before the bad step, unless a checkpoint of it is there, and say where it lies."""
         if self.state.global_step == 0:
@@ -376,6 +407,9 @@ class _NumberGuard(TrainerCallback):
         # With fp16 the scaler meets such gradients by skipping the step and halving its scale; only many in a row are a fault.
         self.skipped_steps += 1
         if self.trainer.accelerator.scaler is not None and self.skipped_steps < MAX_SKIPPED_STEPS:
+            print(
+                f"Step {state.global_step + 1} is skipped: a gradient overflowed fp16, and the scaler lowers its scale."
+            )
             return
         raise TrainingDiverged(
             f"A gradient is not a number in step {state.global_step + 1}. {self.trainer._last_good_state()} The usual causes: "
@@ -431,12 +465,18 @@ CHECKPOINT_FILES = (
 
 def is_complete(checkpoint: Path) -> bool:
     """Whether a checkpoint folder was written to its end, so that training can go on from it."""
-    return all(any(checkpoint.glob(name)) for name in CHECKPOINT_FILES)
+    if not all(any(checkpoint.glob(name)) for name in CHECKPOINT_FILES):
+        return False
+    try:
+        read_json(checkpoint / "trainer_state.json")  # written last
+    except PreferansError:
+        return False
+    return True
 
 
 def last_checkpoint(output_dir: str | Path) -> str | None:
     """
-    Newest complete checkpoint of a run. Folders that a kill left half-written are removed.
+    Newest complete checkpoint of a run. Folders that a kill left half-written are passed over.
 
     Args:
         output_dir (`str` or `Path`):
@@ -449,8 +489,43 @@ def last_checkpoint(output_dir: str | Path) -> str | None:
     for folder in sorted(folders, key=lambda folder: int(folder.name.split("-")[1]), reverse=True):
         if is_complete(folder):
             return str(folder)
-        shutil.rmtree(folder)
     return None
+
+
+LOCK_NAME = "process.json"
+
+
+@contextmanager
+def only_process(output_dir: str | Path) -> Iterator[None]:
+    """
+    Keep a second process out of a run's folder: after Ctrl-C the launcher is gone before the training process has saved.
+
+    Args:
+        output_dir (`str` or `Path`):
+            Folder of the run.
+
+    Raises:
+        [`PreferansError`]: when another living process works in the folder.
+    """
+    import psutil
+
+    lock = Path(output_dir) / LOCK_NAME
+    if lock.exists():
+        holder = read_json(lock)
+        try:
+            alive = psutil.Process(holder["pid"]).create_time() == holder["created"]
+        except psutil.NoSuchProcess:
+            alive = False
+        if alive:
+            raise PreferansError(
+                f"output_dir {output_dir}: process {holder['pid']} is still at work in it. Wait until it has saved its checkpoint, "
+                "or end it."
+            )
+    write_json(lock, {"pid": os.getpid(), "created": psutil.Process().create_time()})
+    try:
+        yield
+    finally:
+        lock.unlink(missing_ok=True)
 
 
 def provenance(recipe: str | None, said: dict[str, Any], dataset: dict[str, Any], seed: int) -> dict[str, Any]:
@@ -471,6 +546,7 @@ def provenance(recipe: str | None, said: dict[str, Any], dataset: dict[str, Any]
         `dict`: ready for JSON.
     """
     model_name = said.get("model_name_or_path", "")
+    template = said.get("chat_template_path")
     weights = sorted(Path(model_name).glob("*.safetensors")) if Path(model_name).is_dir() else []
     return {
         "recipe": recipe,
@@ -481,6 +557,7 @@ def provenance(recipe: str | None, said: dict[str, Any], dataset: dict[str, Any]
             "revision": said.get("model_revision", "main") if not weights else None,
             "weights_sha256": {file.name: sha256_of(file) for file in weights},
         },
+        "chat_template_sha256": sha256_of(template) if template and Path(template).is_file() else None,
         "seed": seed,
         "git_commit": _git_commit(),
         "python": platform.python_version(),
@@ -512,7 +589,7 @@ def check_run_dir(output_dir: str | Path, run: dict[str, Any]) -> None:
     """
     path = Path(output_dir) / "provenance.json"
     if not path.exists():
-        if Path(output_dir).exists() and any(Path(output_dir).iterdir()):
+        if Path(output_dir).exists() and {entry.name for entry in Path(output_dir).iterdir()} - {LOCK_NAME}:
             raise PreferansError(f"output_dir {output_dir}: the folder is not empty and holds no run. Name a new one.")
         return
     old = read_json(path)
@@ -527,6 +604,7 @@ def check_run_dir(output_dir: str | Path, run: dict[str, Any]) -> None:
         for what, same in (
             ("dataset_name", old["dataset"]["fingerprint"] == run["dataset"]["fingerprint"]),
             ("model_name_or_path", old["model"]["weights_sha256"] == run["model"]["weights_sha256"]),
+            ("chat_template_path", old["chat_template_sha256"] == run["chat_template_sha256"]),
         )
         if not same
     ]
