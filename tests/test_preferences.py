@@ -178,6 +178,15 @@ def test_a_failed_replacement_leaves_the_old_folder(tmp_path, monkeypatch):
     assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")] == ["made", "made/old.txt"]
 
 
+def test_a_folder_is_read_as_it_is_now(tmp_path):
+    """`datasets` caches a local folder with a card by its name alone, whatever stands in it."""
+    for parent, rows in (("a", [preference(1)]), ("b", [preference(2), preference(3)]), ("a", [preference(4)])):
+        splits = {"train": rows}
+        card = f"---\n{data_files_yaml(splits)}\n---\n- fingerprint: `{fingerprint(splits)}`\n"
+        write_dataset(tmp_path / parent / "pairs", splits, card)
+        assert load_preferences(str(tmp_path / parent / "pairs"))["train"].to_list() == rows
+
+
 def test_a_missing_dataset_is_one_error(tmp_path):
     with pytest.raises(PreferansError, match="there is no such folder here"):
         load_preferences(str(tmp_path / "absent"))

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .errors import PreferansError
-from .files import new_folder, write_text
+from .files import new_folder, sha256_of, write_text
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
@@ -261,10 +261,17 @@ def load_preferences(name: str, config: str | None = None) -> "DatasetDict":
     Raises:
         [`PreferansError`]: when there is no such dataset, or it cannot be read.
     """
-    from datasets import load_dataset
+    import datasets
 
+    # datasets (5.2) caches a local folder that has a card by the folder's name, not by what stands in it: a rebuilt dataset, or
+    # another one of the same name, would come out of the cache as the old one. So each content gets a cache of its own.
+    cache = None
+    if Path(name).is_dir():
+        files = sorted(file for file in Path(name).rglob("*") if file.is_file())
+        contents = "\n".join(f"{file.relative_to(name).as_posix()} {sha256_of(file)}" for file in files)
+        cache = Path(datasets.config.HF_DATASETS_CACHE, "preferans", hashlib.sha256(contents.encode()).hexdigest())
     try:
-        return load_dataset(name, name=config)
+        return datasets.load_dataset(name, name=config, cache_dir=str(cache) if cache else None)
     except Exception as error:  # datasets raises a dozen kinds, and each means: not to be had
         place = (
             "the folder is there, but cannot be read as a dataset"
