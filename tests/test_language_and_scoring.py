@@ -28,6 +28,13 @@ def test_words_of_the_prompt_are_not_foreign():
     assert foreign_words("Кое-что о рисе: 5 минут.", "") == []
 
 
+def test_links_markup_code_and_acronyms_are_no_foreign_words():
+    text = "Смотрите https://example.com/a-b, <b>жирный</b>, `pip install`, ответ в JSON:\n```\nprint(x)\n```\nи USB."
+    assert foreign_words(text, "") == []
+    assert foreign_words("Это very USB.", "") == ["very"]
+    assert foreign_words("2 < 3 and 5 > 4", "") == ["and"]
+
+
 def test_loops():
     phrase = "вода закипает при ста градусах "
     assert loops(phrase * 3)

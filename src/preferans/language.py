@@ -5,6 +5,7 @@ from collections import Counter
 
 _CYRILLIC = re.compile(r"[а-яёА-ЯЁ]")
 WORD = re.compile(r"[^\W\d_]+(?:-[^\W\d_]+)*")
+_NO_PROSE = re.compile(r"```.*?```|`[^`]*`|https?://\S+|www\.\S+|</?[a-zA-Z][^<>]*>", re.DOTALL)
 LOOP_WORDS, LOOP_TIMES = 4, 3
 
 
@@ -38,7 +39,8 @@ def foreign_words(text: str, prompt: str) -> list[str]:
     """
     Words with letters that are not Russian and that the prompt does not use itself.
 
-    A first measure, by script alone: it also counts brand names and code (a word of the prompt excepted).
+    A first measure, by script alone. Links, markup, code in backticks and words in capitals (USB, SELECT) are passed over; brand
+    names are counted unless the prompt has them.
 
     Args:
         text (`str`):
@@ -51,9 +53,11 @@ def foreign_words(text: str, prompt: str) -> list[str]:
     """
     asked = set(words(prompt))
     return [
-        word
-        for word in words(text)
-        if word not in asked and any(letter.isalpha() and not _CYRILLIC.match(letter) for letter in word)
+        word.lower()
+        for word in WORD.findall(_NO_PROSE.sub(" ", text))
+        if word.lower() not in asked
+        and not (len(word) > 1 and word.isupper() and word.isascii())
+        and any(not _CYRILLIC.match(letter) for letter in word if letter.isalpha())
     ]
 
 
