@@ -101,7 +101,7 @@ def describe_source(args: Arguments) -> str:
     return f"local files: {checksums}; licence: that of the source"
 
 
-def card(args: Arguments, counts: dict, splits: dict[str, list[dict]], print_of_rows: str) -> str:
+def card(args: Arguments, source: str, counts: dict, splits: dict[str, list[dict]], print_of_rows: str) -> str:
     """The dataset's `README.md`: what it is, by which rule, and what was left out."""
     pairs = [row for rows in splits.values() for row in rows]
     lengths = length_table(pairs)
@@ -135,7 +135,7 @@ size_categories: [{size}]
 {len(pairs):,} pairs of replies that people wrote to the same prompt and ranked: `chosen` has the better rank, `rejected` the
 worse one. {sizes}; no conversation tree stands in two splits.
 
-- Source: {describe_source(args)}.
+- Source: {source}.
 - Options: language `{args.lang}`, turns `{args.turns}`, pairing `{args.pairing}`, test_size {args.test_size}, seed {args.seed}.
 - Made by: `{command}`
 - fingerprint: `{print_of_rows}`
@@ -190,7 +190,8 @@ def main() -> None:
         args.revision = OASST1_REVISION
     rows = read_rows(args.source, args.revision)
     pairs, counts = build_pairs(rows, args.lang, args.turns, args.pairing)
-    print(f"Source: {describe_source(args)}.")
+    source = describe_source(args)
+    print(f"Source: {source}.")
     print(f"Language: {args.lang}; turns: {args.turns}; pairing: {args.pairing}.")
     print(
         f"Rows read: {counts['rows']:,}. In a pair or its prompt: {counts['used']:,}; sound, but in none: "
@@ -217,7 +218,7 @@ def main() -> None:
     if stored_fingerprint(args.output_dir) == print_of_rows:
         print(f"The dataset is already in {args.output_dir}.")
     else:
-        write_dataset(args.output_dir, splits, card(args, counts, splits, print_of_rows))
+        write_dataset(args.output_dir, splits, card(args, source, counts, splits, print_of_rows))
         print(f"Written to {args.output_dir}: {', '.join(f'{len(rows):,} {name}' for name, rows in splits.items())}.")
     if args.push_to_hub:
         from preferans.hub import push_dataset
