@@ -5,225 +5,252 @@ People wrote several replies to the same prompt and ranked them: the better one 
 
     python data_builders/oasst1_ru.py --output_dir data/oasst1_ru
     python data_builders/oasst1_ru.py --source samples/oasst1_ru_sample.jsonl --turns all --output_dir data/oasst1_ru_sample
+    python data_builders/oasst1_ru.py --max_length_ratio 1.5 --keep_long_prob 0.3 --output_dir data/oasst1_ru_even
     python data_builders/oasst1_ru.py --output_dir data/oasst1_ru --push_to_hub --repo_id YOU/oasst1-ru-preferences
 
 The same source, options and seed give the same dataset; a dataset that is already there is left as it is.
 """
 
 import argparse
-import shlex
-import sys
-from dataclasses import dataclass
 from pathlib import Path
 
-from preferans.errors import PreferansError, run
-from preferans.files import sha256_of
-from preferans.oasst import DROP_REASONS, OASST1, OASST1_REVISION, PAIRINGS, TURNS, build_pairs, read_rows
-from preferans.preferences import (
-    check_output_dir,
-    check_rows,
-    data_files_yaml,
-    fingerprint,
-    length_table,
-    split_by_tree,
-    stored_fingerprint,
-    write_dataset,
+import polars as pl
+
+from preferans.builder import (
+    add_output_arguments,
+    check_output_arguments,
+    finish_dataset,
+    push_if_asked,
+    split_pairs,
 )
+from preferans.cards import card_head, command_line, dataset_card, describe_source
+from preferans.errors import PreferansError, run
+from preferans.oasst import (
+    DROP_REASONS,
+    OASST1,
+    OASST1_REVISION,
+    PAIR_DROP_REASONS,
+    PAIRINGS,
+    TURNS,
+    Rule,
+    account,
+    build_pairs,
+    prototype_tables,
+    read_rows,
+)
+from preferans.preferences import fingerprint, write_dataset
+
+RULE = """Every row is indexed and repeated ids are dropped before anything is filtered. A prompt counts when it and all messages before it
+are in the language (by their tag and, for `ru`, by most of their letters), not deleted, approved by reviewers, not synthetic, and
+belong to a finished tree. A reply counts when the same holds for it and it has a rank. Replies of one prompt with different
+ranks and different texts make pairs. A training pair whose prompt is nearly one of the test split (at least 0.7 of their five-letter
+pieces in common) is removed."""
 
 
-@dataclass
-class Arguments:
-    source: str
-    revision: str | None
-    lang: str
-    turns: str
-    pairing: str
-    test_size: float
-    seed: int
-    output_dir: str
-    push_to_hub: bool
-    repo_id: str | None
-
-
-def parse_arguments() -> Arguments:
+def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    parser.add_argument(
+    add = parser.add_argument
+    add(
         "--source",
         default=OASST1,
         help="Hub id, or a local folder, .parquet or .jsonl file with oasst1's columns (default: %(default)s)",
     )
-    parser.add_argument(
+    add(
         "--revision",
         help="commit, branch or tag of a source on the Hub (default: for oasst1 the commit we tested, else main)",
     )
-    parser.add_argument("--lang", default="ru", help="language tag to keep (default: %(default)s)")
-    parser.add_argument(
+    add(
+        "--layout",
+        choices=("preference", "prototype"),
+        default="preference",
+        help="preference: pairs; prototype: the first notebook's table, every opening prompt beside each of its replies, as "
+        "text and answer, unfiltered and split as the source is (default: %(default)s)",
+    )
+    add("--lang", default="ru", help="language tag to keep (default: %(default)s)")
+    add(
         "--turns",
         choices=TURNS,
         default="first",
         help="first: prompts that open a conversation; all: every prompt, with the conversation before it (default: %(default)s)",
     )
-    parser.add_argument(
+    add(
         "--pairing",
         choices=PAIRINGS,
         default="best_worst",
         help="which replies of a prompt to pair (default: %(default)s)",
     )
-    parser.add_argument(
-        "--test_size",
+    add(
+        "--max_length_ratio",
         type=float,
-        default=0.1,
-        help="share of the conversation trees held out for the test split (default: %(default)s)",
+        help="a chosen more than so many times as long as its rejected is kept with --keep_long_prob only: people rank long "
+        "answers higher, and a model that learns this learns to be long",
     )
-    parser.add_argument("--seed", type=int, default=42, help="seed of the split (default: %(default)s)")
-    parser.add_argument(
-        "--output_dir", default="data/oasst1_ru", help="dataset folder to write (default: %(default)s)"
+    add(
+        "--keep_long_prob",
+        type=float,
+        default=0.0,
+        help="probability from 0 to 1 of keeping such a pair, drawn with --seed (default: %(default)s)",
     )
-    parser.add_argument(
-        "--push_to_hub",
+    add(
+        "--min_quality_margin",
+        type=float,
+        help="keep a pair only if the quality label of chosen, from 0 to 1, exceeds that of rejected by so much; in oasst1 this "
+        "costs more than half of the pairs",
+    )
+    add(
+        "--normalize_persona",
         action="store_true",
-        help="upload the folder as a private dataset; needs --repo_id and a token with write access",
+        help="take «Ася», as Russian oasst texts call the assistant, out of the texts",
     )
-    parser.add_argument("--repo_id", help="name on the Hub, such as YOU/oasst1-ru-preferences")
-    return Arguments(**vars(parser.parse_args()))
+    add("--num_proc", type=int, default=1, help="processes for a source of over a million rows (default: %(default)s)")
+    add_output_arguments(parser, "data/oasst1_ru")
+    return parser.parse_args()
 
 
-def describe_source(args: Arguments) -> str:
-    """Source, its revision or checksums, and its licence, in words."""
-    path = Path(args.source)
-    if not path.exists():
-        licence = "Apache-2.0" if args.source == OASST1 else "that of the source"
-        return f"`{args.source}` on the Hub, revision `{args.revision or 'main'}`; licence: {licence}"
-    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
-    checksums = ", ".join(f"`{file.name}` (SHA-256 `{sha256_of(file)}`)" for file in files)
-    return f"local files: {checksums}; licence: that of the source"
+def check_arguments(args: argparse.Namespace) -> None:
+    if args.max_length_ratio is not None and args.max_length_ratio <= 0:
+        raise PreferansError(f"--max_length_ratio {args.max_length_ratio}: it must be above 0, such as 1.5.")
+    if not 0 <= args.keep_long_prob <= 1:
+        raise PreferansError(f"--keep_long_prob {args.keep_long_prob}: it is a probability, from 0 to 1.")
+    if args.keep_long_prob and args.max_length_ratio is None:
+        raise PreferansError("--keep_long_prob says how many long pairs to keep: add --max_length_ratio, such as 1.5.")
+    if args.min_quality_margin is not None and not -1 <= args.min_quality_margin <= 1:
+        raise PreferansError(f"--min_quality_margin {args.min_quality_margin}: quality lies from 0 to 1; try 0.1.")
+    if args.num_proc < 1:
+        raise PreferansError(f"--num_proc {args.num_proc}: it must be at least 1.")
+    check_output_arguments(args)
 
 
-def card(args: Arguments, source: str, counts: dict, splits: dict[str, list[dict]], print_of_rows: str) -> str:
-    """The dataset's `README.md`: what it is, by which rule, and what was left out."""
-    pairs = [row for rows in splits.values() for row in rows]
-    lengths = length_table(pairs)
-    licence = "apache-2.0" if args.source == OASST1 else "other"
-    command = shlex.join(
-        ["python", "data_builders/oasst1_ru.py", *(word for word in sys.argv[1:] if word != "--push_to_hub")]
-    )
-    dropped = "\n".join(f"| {DROP_REASONS[reason]} | {number:,} |" for reason, number in counts["dropped"].items())
-    sizes = ", ".join(f"{len(rows):,} in `{name}`" for name, rows in splits.items())
-    size = next(
-        label
-        for limit, label in (
-            (1e3, "n<1K"),
-            (1e4, "1K<n<10K"),
-            (1e5, "10K<n<100K"),
-            (1e6, "100K<n<1M"),
-            (float("inf"), "n>1M"),
+def card(args: argparse.Namespace, rule: Rule, source: str, licence: str, counts: dict, splits: dict) -> str:
+    """The dataset's `README.md`."""
+    notes = ""
+    if rule.max_length_ratio is not None:
+        notes = (
+            f"Before pairs with a chosen more than {rule.max_length_ratio:g} times as long as the rejected were thinned out to "
+            f"{rule.keep_long_prob:.0%}, `chosen` was the longer one in {counts['chosen_longer'] / counts['compared']:.0%}."
         )
-        if len(pairs) < limit
+    return dataset_card(
+        "Preference pairs from ranked conversations",
+        f"{counts['pairs']:,} pairs of replies that people wrote to the same prompt and ranked: `chosen` has the better rank, "
+        "`rejected` the worse one.",
+        RULE,
+        splits,
+        language=args.lang,
+        licence=licence,
+        tags=["human-feedback"],
+        source=source,
+        options=vars(rule) | {"test_size": args.test_size, "format": args.format},
+        counts={
+            "rows": [
+                ("read", counts["rows"]),
+                ("standing in a pair or in its prompt", counts["used"]),
+                ("sound, but in no pair", counts["unpaired"]),
+                *((f"fell out: {words}", counts["dropped"][reason]) for reason, words in DROP_REASONS.items()),
+            ],
+            "pairs": [
+                ("prompts that count", counts["prompts"]),
+                ("prompts with a pair", counts["prompts_with_pairs"]),
+                ("pairs that the ranks make", counts["ranked_pairs"]),
+                *(
+                    (f"not kept: {words}", counts["pairs_dropped"][reason])
+                    for reason, words in PAIR_DROP_REASONS.items()
+                ),
+                ("kept", counts["pairs"]),
+            ],
+        },
+        notes=notes,
     )
-    return f"""---
-language: [{args.lang}]
-license: {licence}
-task_categories: [text-generation]
-tags: [preference, dpo, human-feedback, preferans]
-size_categories: [{size}]
-{data_files_yaml(splits)}
----
-# Preference pairs from ranked conversations
 
-{len(pairs):,} pairs of replies that people wrote to the same prompt and ranked: `chosen` has the better rank, `rejected` the
-worse one. {sizes}; no conversation tree stands in two splits.
+
+PROTOTYPE_CARD = """{head}
+# The first notebook's table
+
+Every opening prompt tagged `{lang}` in `text`, beside each of its replies in `answer` (null where it has none): a left join on
+`parent_id` within each split of the source, with nothing filtered. For reproducing old figures; to train, build pairs.
+
+{sizes}.
 
 - Source: {source}.
-- Options: language `{args.lang}`, turns `{args.turns}`, pairing `{args.pairing}`, test_size {args.test_size}, seed {args.seed}.
-- Made by: `{command}`
-- fingerprint: `{print_of_rows}`
-
-## The rule
-
-Every row is indexed and repeated ids are dropped before anything is filtered. A prompt counts when it and all messages before it are in
-the language, not deleted, approved by reviewers, not synthetic, and belong to a finished tree. A reply counts when the same
-holds for it and it has a rank. Replies of one prompt with different ranks and different texts make pairs.
-
-| | |
-| --- | ---: |
-| rows read | {counts["rows"]:,} |
-| rows that stand in a pair or in its prompt | {counts["used"]:,} |
-| sound rows that stand in none | {counts["unpaired"]:,} |
-| prompts | {counts["prompts"]:,} |
-| prompts with a pair | {counts["prompts_with_pairs"]:,} |
-| **pairs** | **{counts["pairs"]:,}** |
-| pairs not made because both texts are the same | {counts["equal_texts"]:,} |
-
-Rows that fell out, each once, by the first reason that holds:
-
-| reason | rows |
-| --- | ---: |
-{dropped}
-
-## Length
-
-A reward for length is the commonest thing a model learns by mistake. Here `chosen` is the longer answer in
-{lengths["chosen_longer"]:.0%} of the pairs.
-
-| characters | chosen | rejected |
-| --- | ---: | ---: |
-| mean | {lengths["chosen_mean"]:.0f} | {lengths["rejected_mean"]:.0f} |
-| median | {lengths["chosen_median"]:.0f} | {lengths["rejected_median"]:.0f} |
+- Command to build it again: `{command}`
+- fingerprint: `{fingerprint}`
 """
+
+
+def build_prototype(args: argparse.Namespace) -> None:
+    """Write the first notebook's table."""
+    splits = prototype_tables(read_rows(args.source, args.revision), args.lang)
+    if not splits:
+        raise PreferansError(f"--source {args.source}: no opening prompt has the language --lang {args.lang}.")
+    source, licence = describe_source(args.source, args.revision)
+    sizes = ", ".join(f"{len(rows):,} rows in `{name}`" for name, rows in splits.items())
+    made = PROTOTYPE_CARD.format(
+        head=card_head("The first notebook's table", splits, args.lang, licence, ["preferans"]),
+        lang=args.lang,
+        sizes=sizes,
+        source=source,
+        command=command_line(),
+        fingerprint=fingerprint({name: rows.iter_rows(named=True) for name, rows in splits.items()}),
+    )
+    new = write_dataset(args.output_dir, splits, made)
+    print(f"{'Written to' if new else 'The table is already in'} {args.output_dir}: {sizes}.")
+    push_if_asked(args)
 
 
 def main() -> None:
     args = parse_arguments()
-    if not 0 <= args.test_size < 1:
-        raise PreferansError(
-            f"--test_size {args.test_size}: it is a share of the trees, from 0 to below 1, such as 0.1."
-        )
-    check_output_dir(args.output_dir)
-    if args.push_to_hub:
-        from preferans.hub import check_can_push
-
-        check_can_push(args.repo_id)
-
+    check_arguments(args)
     if args.revision is None and args.source == OASST1:
         args.revision = OASST1_REVISION
-    rows = read_rows(args.source, args.revision)
-    pairs, counts = build_pairs(rows, args.lang, args.turns, args.pairing)
-    source = describe_source(args)
+    if args.layout == "prototype":
+        build_prototype(args)
+        return
+
+    names = (
+        "lang",
+        "turns",
+        "pairing",
+        "min_quality_margin",
+        "normalize_persona",
+        "max_length_ratio",
+        "keep_long_prob",
+        "seed",
+    )
+    rule = Rule(**{name: getattr(args, name) for name in names})
+    batches = read_rows(args.source, args.revision, labels=rule.min_quality_margin is not None)
+    output = Path(args.output_dir)
+    pairs, counts = build_pairs(batches, rule, output.with_name(f".{output.name}.shards"), args.num_proc)
+    source, licence = describe_source(args.source, args.revision)
     print(f"Source: {source}.")
-    print(f"Language: {args.lang}; turns: {args.turns}; pairing: {args.pairing}.")
+    print("Rule: " + ", ".join(f"{key} {value}" for key, value in vars(rule).items()) + ".")
+    splits = {}
+    if len(pairs):
+        splits, counts["pairs_dropped"]["near_duplicate"] = split_pairs(pairs, args)
+    counts = account(counts, pl.concat(splits.values()) if splits else pairs)
+    print_counts(counts)
+    if not splits:
+        raise PreferansError(
+            f"--source {args.source}: no pair is left for --lang {args.lang}. "
+            f"Its languages are {', '.join(counts['langs'])}."
+        )
+    splits = {name: rows.drop("rows") for name, rows in splits.items()}
+    finish_dataset(splits, args, lambda made: card(args, rule, source, licence, counts, made))
+
+
+def print_counts(counts: dict) -> None:
     print(
         f"Rows read: {counts['rows']:,}. In a pair or its prompt: {counts['used']:,}; sound, but in none: "
         f"{counts['unpaired']:,}; fell out:"
     )
     for reason, number in counts["dropped"].items():
         print(f"  {number:>8,}  {DROP_REASONS[reason]}")
+    print(f"Pairs that the ranks make: {counts['ranked_pairs']:,}; not kept:")
+    for reason, number in counts["pairs_dropped"].items():
+        print(f"  {number:>8,}  {PAIR_DROP_REASONS[reason]}")
     print(
         f"Prompts: {counts['prompts']:,}, of which {counts['prompts_with_pairs']:,} have a pair. Pairs: {counts['pairs']:,}."
     )
-    if not pairs:
-        langs = sorted({row["lang"] for row in rows if row["lang"]})
-        raise PreferansError(
-            f"--source {args.source}: no pair is left for --lang {args.lang}. Its languages are {', '.join(langs)}."
-        )
-    check_rows(pairs, args.source)
-    lengths = length_table(pairs)
-    print(
-        f"Length in characters, mean: chosen {lengths['chosen_mean']:.0f}, rejected {lengths['rejected_mean']:.0f}; chosen is longer in {lengths['chosen_longer']:.0%}."
-    )
-
-    splits = split_by_tree(pairs, args.test_size, args.seed)
-    print_of_rows = fingerprint(splits)
-    if stored_fingerprint(args.output_dir) == print_of_rows:
-        print(f"The dataset is already in {args.output_dir}.")
-    else:
-        write_dataset(args.output_dir, splits, card(args, source, counts, splits, print_of_rows))
-        print(f"Written to {args.output_dir}: {', '.join(f'{len(rows):,} {name}' for name, rows in splits.items())}.")
-    if args.push_to_hub:
-        from preferans.hub import push_dataset
-
-        print(f"Pushed to {push_dataset(args.output_dir, args.repo_id)}")
 
 
 if __name__ == "__main__":

@@ -1,14 +1,22 @@
 import itertools
 import json
+import re
 
+import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from preferans.errors import PreferansError
-from preferans.oasst import COLUMNS, PAIRINGS, TURNS, build_pairs, read_rows
+from preferans.language import without_assistant_name
+from preferans.oasst import COLUMNS, PAIRINGS, TURNS, prototype_tables, read_rows
+from preferans.preferences import row_problem
 
-from .support.rows import message
+from .support.rows import build, message
+
+
+def read(path) -> pl.DataFrame:
+    return pl.concat(read_rows(str(path))).drop("origin")
 
 
 def conversation(**changes_of_worst) -> list[dict]:
@@ -16,11 +24,11 @@ def conversation(**changes_of_worst) -> list[dict]:
 
 
 def test_the_lower_rank_is_chosen():
-    pairs, counts = build_pairs([message("q"), message("a", "q", rank=3), message("b", "q", rank=1)])
+    pairs, counts = build([message("q"), message("a", "q", rank=3), message("b", "q", rank=1)])
     assert [pair["id"] for pair in pairs] == ["b:a"]
-    assert pairs[0]["prompt"] == [{"role": "user", "content": "Текст q"}]
-    assert pairs[0]["chosen"] == [{"role": "assistant", "content": "Текст b"}]
-    assert pairs[0]["rejected"] == [{"role": "assistant", "content": "Текст a"}]
+    assert pairs[0]["prompt"] == [{"role": "user", "content": "Текст сообщения q"}]
+    assert pairs[0]["chosen"] == [{"role": "assistant", "content": "Текст сообщения b"}]
+    assert pairs[0]["rejected"] == [{"role": "assistant", "content": "Текст сообщения a"}]
     assert (pairs[0]["chosen_rank"], pairs[0]["rejected_rank"]) == (1, 3)
     assert counts["rows"] == counts["used"] == 3
     assert counts["unpaired"] == 0
@@ -42,7 +50,7 @@ def test_the_lower_rank_is_chosen():
     ],
 )
 def test_each_filter_drops_a_reply(reason, changes):
-    pairs, counts = build_pairs(conversation(**changes))
+    pairs, counts = build(conversation(**changes))
     assert pairs == []
     assert {key: number for key, number in counts["dropped"].items() if number} == {reason: 1}
 
@@ -65,26 +73,26 @@ def test_a_dropped_prompt_takes_its_whole_conversation_along(reason, changes):
         message("d", "q2", rank=1),
     ]
     rows[0] |= changes
-    pairs, counts = build_pairs(rows, turns="all")
+    pairs, counts = build(rows, turns="all")
     assert pairs == []
     assert {key: number for key, number in counts["dropped"].items() if number} == {reason: 1, "ancestor": 5}
 
 
 def test_flags_that_are_null_do_not_drop_a_row():
-    pairs, _ = build_pairs(conversation(deleted=None, synthetic=None))
+    pairs, _ = build(conversation(deleted=None, synthetic=None))
     assert len(pairs) == 1
 
 
 def test_orphans_and_circles_are_counted():
     orphan = message("a", "absent", rank=0)
     circle = [message("x", "y", rank=0), message("y", "x", rank=0), message("z", "z", rank=0)]
-    _, counts = build_pairs([orphan, message("below", "a", role="prompter"), *circle])
+    _, counts = build([orphan, message("below", "a", role="prompter"), *circle])
     assert counts["dropped"]["orphan"] == 5
     assert counts["used"] == counts["unpaired"] == 0
 
 
 def test_a_sound_row_outside_every_pair_is_counted():
-    _, counts = build_pairs([*conversation(), message("middle", "q", rank=1), message("alone", message_tree_id="t2")])
+    _, counts = build([*conversation(), message("middle", "q", rank=1), message("alone", message_tree_id="t2")])
     assert (counts["used"], counts["unpaired"]) == (3, 2)
 
 
@@ -93,12 +101,12 @@ def test_a_long_conversation_needs_no_deep_stack():
         message(str(i), str(i - 1), role="assistant" if i % 2 else "prompter", rank=0) for i in range(1, 5001)
     ]
     rows.append(message("worse", "4998", rank=1))
-    pairs, _ = build_pairs(rows[::-1], turns="all")
+    pairs, _ = build(rows[::-1], turns="all")
     assert [len(pair["prompt"]) for pair in pairs] == [4999]
 
 
 def test_duplicate_ids_are_dropped_before_anything_else():
-    _, counts = build_pairs([*conversation(), message("b", "q", rank=0, text="другой", lang="en")])
+    _, counts = build([*conversation(), message("b", "q", rank=0, text="другой", lang="en")])
     assert counts["dropped"]["duplicate_id"] == 1
     assert counts["dropped"]["other_language"] == 0
     assert counts["pairs"] == 1
@@ -112,10 +120,10 @@ def test_an_unranked_reply_still_carries_the_conversation_on():
         message("c", "q2", rank=0),
         message("d", "q2", rank=1),
     ]
-    pairs, _ = build_pairs(rows, turns="all")
+    pairs, _ = build(rows, turns="all")
     assert [pair["id"] for pair in pairs] == ["c:d"]
     assert [turn["role"] for turn in pairs[0]["prompt"]] == ["user", "assistant", "user"]
-    assert build_pairs(rows, turns="first")[0] == []
+    assert build(rows, turns="first")[0] == []
 
 
 @pytest.mark.parametrize(
@@ -124,14 +132,21 @@ def test_an_unranked_reply_still_carries_the_conversation_on():
 )
 def test_pairings(pairing, expected):
     rows = [message("q"), message("c", "q", rank=7), message("a", "q", rank=0), message("b", "q", rank=2)]
-    assert [pair["id"] for pair in build_pairs(rows, pairing=pairing)[0]] == expected
+    assert [pair["id"] for pair in build(rows, pairing=pairing)[0]] == expected
+
+
+def test_an_answer_that_begins_with_its_prompt_makes_no_pair():
+    rows = [message("q", text="Почему небо днём голубое?"), *conversation()[1:]]
+    rows[1]["text"] = "Почему небо днём голубое? Потому что рассеивается синий свет."
+    pairs, counts = build(rows)
+    assert (pairs, counts["pairs_dropped"]["echo"]) == ([], 1)
 
 
 def test_equal_ranks_and_equal_texts_make_no_pair():
-    assert build_pairs(conversation(rank=0))[0] == []
-    pairs, counts = build_pairs(conversation(text="Текст a "))
+    assert build(conversation(rank=0))[0] == []
+    pairs, counts = build(conversation(text="Текст сообщения a "))
     assert pairs == []
-    assert (counts["equal_texts"], counts["prompts_with_pairs"]) == (1, 0)
+    assert (counts["pairs_dropped"]["equal_texts"], counts["prompts_with_pairs"]) == (1, 0)
 
 
 row_strategy = st.fixed_dictionaries(
@@ -152,9 +167,9 @@ row_strategy = st.fixed_dictionaries(
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.lists(row_strategy, max_size=12), st.sampled_from(TURNS), st.sampled_from(PAIRINGS))
+@given(st.lists(row_strategy, min_size=1, max_size=12), st.sampled_from(TURNS), st.sampled_from(PAIRINGS))
 def test_every_row_is_accounted_for(rows, turns, pairing):
-    pairs, counts = build_pairs(rows, turns=turns, pairing=pairing)
+    pairs, counts = build(rows, turns=turns, pairing=pairing)
     assert counts["rows"] == len(rows) == counts["used"] + counts["unpaired"] + sum(counts["dropped"].values())
     assert counts["used"] >= bool(pairs) * 3
     for pair in pairs:
@@ -199,9 +214,9 @@ def expected_pairs(rows: list[dict], lang: str, turns: str, pairing: str) -> set
 @pytest.mark.parametrize("pairing", PAIRINGS)
 @pytest.mark.parametrize(("file", "lang"), [("oasst1_en_validation.jsonl", "en"), ("oasst2_ru.jsonl", "ru")])
 def test_real_rows_give_exactly_the_pairs_of_the_rule(shared_data, file, lang, turns, pairing):
-    rows = read_rows(str(shared_data / file))
-    pairs, counts = build_pairs(rows, lang, turns, pairing)
-    assert {pair["id"] for pair in pairs} == expected_pairs(rows, lang, turns, pairing)
+    rows = read(shared_data / file)
+    pairs, counts = build(rows, lang=lang, turns=turns, pairing=pairing)
+    assert {pair["id"] for pair in pairs} == expected_pairs(rows.to_dicts(), lang, turns, pairing)
     if lang == "en":
         figures = {
             "first": {"best_worst": 185, "adjacent": 355, "all": 530},
@@ -219,8 +234,8 @@ def test_parquet_jsonl_and_a_folder_read_the_same(tmp_path):
         "\n".join(json.dumps(row | {"extra": 1}) for row in rows), encoding="utf-8-sig"
     )
     Dataset.from_list(rows).to_parquet(tmp_path / "rows.parquet")
-    assert read_rows(str(tmp_path / "rows")) == read_rows(str(tmp_path / "rows" / "a.jsonl")) == rows
-    assert read_rows(str(tmp_path / "rows.parquet")) == rows
+    for source in (tmp_path / "rows", tmp_path / "rows" / "a.jsonl", tmp_path / "rows.parquet"):
+        assert read(source).to_dicts() == rows
     assert list(rows[0]) == list(COLUMNS)
 
 
@@ -242,17 +257,276 @@ def test_a_broken_source_is_refused_by_name(tmp_path, text, words):
     path = tmp_path / "rows.jsonl"
     path.write_text(text, encoding="utf-8")
     with pytest.raises(PreferansError) as caught:
-        read_rows(str(path))
+        read(path)
     for word in ["rows.jsonl", *words]:
         assert word in str(caught.value)
 
 
 def test_a_source_that_is_not_there_is_refused(tmp_path):
     with pytest.raises(PreferansError, match="no such file or folder"):
-        read_rows(str(tmp_path / "absent.jsonl"))
+        read(tmp_path / "absent.jsonl")
     (tmp_path / "empty").mkdir()
     with pytest.raises(PreferansError, match=r"holds no \.jsonl"):
-        read_rows(str(tmp_path / "empty"))
+        read(tmp_path / "empty")
     (tmp_path / "x.parquet").write_bytes(b"PAR1 broken")
     with pytest.raises(PreferansError, match="not a readable parquet"):
-        read_rows(str(tmp_path / "x.parquet"))
+        read(tmp_path / "x.parquet")
+
+
+def test_shards_and_processes_change_nothing(shared_data):
+    rows = read(shared_data / "oasst1_en_validation.jsonl")
+    repeated = rows.sample(30, seed=1).with_columns(text=pl.lit("An id that stands earlier"))
+    rows = pl.concat([rows, repeated, rows.head(3).with_columns(message_tree_id=pl.lit("another tree"))])
+    whole = build(rows, lang="en", turns="all", pairing="all")
+    assert whole[1]["dropped"]["duplicate_id"] == 33
+    assert build(rows, lang="en", turns="all", pairing="all", shard_rows=100) == whole
+    assert build(rows, lang="en", turns="all", pairing="all", shard_rows=100, num_proc=2) == whole
+
+
+def test_a_parent_in_another_tree_is_no_parent():
+    rows = [*conversation(), message("alien", "q", rank=2, message_tree_id="t2")]
+    pairs, counts = build(rows)
+    assert [pair["id"] for pair in pairs] == ["a:b"]
+    assert counts["dropped"]["orphan"] == 1
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"role": "system"}, {"role": "prompter"}, {"role": "Assistant"}],
+)
+def test_roles_must_alternate(changes):
+    pairs, counts = build(conversation(**changes))
+    assert pairs == []
+    assert counts["dropped"]["wrong_role"] == 1
+
+
+def test_a_conversation_must_not_open_with_an_answer():
+    _, counts = build([message("q", role="assistant", rank=0), message("a", "q", role="prompter")])
+    assert (counts["dropped"]["wrong_role"], counts["dropped"]["ancestor"]) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("Turtles can live for a very long time.", False),
+        ("海龟可以活很长时间。", False),
+        ("вылезло IndexError: list index out of range, что это значит?", True),
+        ("```python\nprint(sum(range(10)))\n```", True),
+        ("Смотрите https://example.org/a/very/long/link/to/some/page", True),
+        ("42", True),
+    ],
+)
+def test_a_text_tagged_russian_must_be_russian(text, kept):
+    pairs, counts = build(conversation(text=text))
+    assert (len(pairs), counts["dropped"]["not_russian"]) == ((1, 0) if kept else (0, 1))
+    assert len(build([row | {"lang": "en"} for row in conversation(text=text)], lang="en")[0]) == 1
+
+
+def test_texts_lose_outer_blanks_and_foreign_line_endings():
+    rows = [message("q", text="\ufeffВопрос\r\nв две строки\x1f "), *conversation()[1:]]
+    rows[1]["text"] = " Ответ\rв две строки\n"
+    pairs, _ = build(rows)
+    assert pairs[0]["prompt"][0]["content"] == "\ufeffВопрос\nв две строки"
+    assert pairs[0]["chosen"][0]["content"] == "Ответ\nв две строки"
+    _, counts = build(conversation(text="Текст сообщения a\r\n"))
+    assert counts["pairs_dropped"]["equal_texts"] == 1
+
+
+def long_and_short(number: int) -> list[dict]:
+    rows = []
+    for i in range(number):
+        question = message(f"q{i}", message_tree_id=f"t{i}")
+        answers = [
+            message(f"a{i}", f"q{i}", rank=0, text="да " * 30),
+            message(f"b{i}", f"q{i}", rank=1, text="нет " * 10),
+        ]
+        rows += [question, *(answer | {"message_tree_id": f"t{i}"} for answer in answers)]
+    return rows
+
+
+def test_long_answers_are_thinned_out_by_their_own_draw():
+    rows = long_and_short(400)
+    pairs, counts = build(rows, max_length_ratio=2.0)
+    assert (len(pairs), counts["pairs_dropped"]["length_ratio"]) == (0, 400)
+    assert (counts["chosen_longer"], counts["compared"], counts["used"]) == (400, 400, 0)
+    assert len(build(rows, max_length_ratio=2.4)[0]) == 400
+    pairs, counts = build(rows, max_length_ratio=2.0, keep_long_prob=0.3)
+    assert 90 <= len(pairs) <= 150
+    assert counts["rows"] == counts["used"] + counts["unpaired"]
+    assert build(rows, max_length_ratio=2.0, keep_long_prob=0.3)[0] == pairs
+    fewer = {pair["id"] for pair in build(rows[:600], max_length_ratio=2.0, keep_long_prob=0.3)[0]}
+    assert fewer == {pair["id"] for pair in pairs if int(pair["id"].split(":")[0][1:]) < 200}
+    other = {pair["id"] for pair in build(rows, max_length_ratio=2.0, keep_long_prob=0.3, seed=1)[0]}
+    assert other != {pair["id"] for pair in pairs}
+
+
+def labelled(path, qualities: dict[str, float | None]):
+    rows = [message("q"), message("a", "q", rank=0), message("b", "q", rank=1)]
+    for row in rows:
+        quality = qualities.get(row["message_id"])
+        known = quality is not None
+        row["labels"] = {"name": ["spam", *["quality"] * known], "value": [0.0, *[quality] * known]}
+    path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    return pl.concat(read_rows(str(path), labels=True)).drop("origin")
+
+
+@pytest.mark.parametrize(
+    ("qualities", "kept"),
+    [({"a": 0.75, "b": 0.5}, True), ({"a": 0.5, "b": 0.5}, False), ({"a": 0.2, "b": 0.9}, False), ({"a": 0.9}, False)],
+)
+def test_the_quality_margin_wants_labels_of_both(tmp_path, qualities, kept):
+    frame = labelled(tmp_path / "rows.jsonl", qualities)
+    pairs, counts = build(frame, min_quality_margin=0.25)
+    assert (len(pairs), counts["pairs_dropped"]["quality_margin"]) == ((1, 0) if kept else (0, 1))
+    frame.with_columns(
+        labels=pl.Series([{"name": ["quality"], "value": [value]} for value in (0.0, 0.8, 0.1)])
+    ).write_parquet(tmp_path / "rows.parquet")
+    quality = pl.concat(read_rows(str(tmp_path / "rows.parquet"), labels=True))["quality"]
+    assert quality.to_list() == [0.0, 0.8, 0.1]
+
+
+def test_the_quality_of_real_rows_is_read(shared_data):
+    frame = pl.concat(read_rows(str(shared_data / "oasst1_en_validation.jsonl"), labels=True)).drop("origin")
+    assert frame["quality"].drop_nulls().is_between(0, 1).all()
+    free, bound = (build(frame, lang="en", min_quality_margin=margin)[0] for margin in (None, 0.25))
+    assert 0 < len(bound) < len(free) / 2
+    assert {pair["id"] for pair in bound} < {pair["id"] for pair in free}
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("Ася, объясни, почему небо голубое?", "Объясни, почему небо голубое?"),
+        ("Спасибо, Ася, ты очень помогла.", "Спасибо, ты очень помогла."),
+        ("Спасибо, Ася!", "Спасибо!"),
+        ("Меня зовут Ася, я готова помочь.", "Я помощница, я готова помочь."),
+        ("Спроси у Аси. Ася знает.", "Спроси у помощницы. Помощница знает."),
+        ("Я верю Асе, люблю Асю и горжусь Асей.", "Я верю помощнице, люблю помощницу и горжусь помощницей."),
+        ("Тургенев написал «Асю» и «Асины» не писал.", "Тургенев написал «Асю» и «Асины» не писал."),
+        ("Повесть «Ася» вышла в 1858 году. Вася и Ассоль её читали.", None),
+    ],
+)
+def test_the_assistants_name_is_taken_out(before, after):
+    assert without_assistant_name(before) == (after or before)
+
+
+def test_the_name_falls_out_of_prompts_and_answers():
+    rows = [message("q", text="Ася, кто ты?"), message("a", "q", rank=0, text="Я Ася."), message("b", "q", rank=1)]
+    pair = build(rows, normalize_persona=True)[0][0]
+    assert (pair["prompt"][0]["content"], pair["chosen"][0]["content"]) == ("Кто ты?", "Я помощница.")
+    assert build(rows)[0][0]["prompt"][0]["content"] == "Ася, кто ты?"
+
+
+def test_the_prototypes_table_is_a_left_join():
+    rows = [
+        message("q"),
+        message("a", "q", text="раз"),
+        message("b", "q", text="two", lang="en", deleted=True),
+        message("lonely"),
+        message("q2", lang="en"),
+        message("later", "a", role="prompter"),
+    ]
+    batch = pl.DataFrame(rows, schema=COLUMNS).with_columns(origin=pl.lit("ru-validation.jsonl"))
+    table = prototype_tables([batch], "ru")["validation"]
+    assert table.rows() == [
+        ("Текст сообщения q", "раз"),
+        ("Текст сообщения q", "two"),
+        ("Текст сообщения lonely", None),
+    ]
+
+
+def test_the_prototypes_table_is_that_of_pandas(shared_data):
+    frame = pl.concat(read_rows(str(shared_data / "oasst1_en_validation.jsonl")))
+    rows = frame.select("message_id", "parent_id", "text", "lang").to_pandas()
+    joined = rows.merge(
+        rows[["parent_id", "text"]].dropna(subset="parent_id"),
+        left_on="message_id",
+        right_on="parent_id",
+        how="left",
+        suffixes=("", "_reply"),
+    )
+    joined = joined[(joined["lang"] == "en") & joined["parent_id"].isna()]
+    table = prototype_tables([frame], "en")["validation"]
+    assert len(table) == len(joined) == 568
+    assert sorted(map(str, table.rows())) == sorted(
+        str((text, answer if isinstance(answer, str) else None))
+        for text, answer in zip(joined["text"], joined["text_reply"], strict=True)
+    )
+
+
+DAMAGES = {
+    "missing column": lambda row, draw: row.pop(draw(st.sampled_from(list(COLUMNS)))),
+    "wrong type": lambda row, draw: row.update(
+        {draw(st.sampled_from(list(COLUMNS))): draw(st.sampled_from([[1], {}, 1.5, True, 2**70]))}
+    ),
+    "empty id": lambda row, draw: row.update({draw(st.sampled_from(["message_id", "message_tree_id", "role"])): ""}),
+    "circle": lambda row, draw: row.update(parent_id=row["message_id"]),
+    "wandering parent": lambda row, draw: row.update(parent_id=draw(st.sampled_from("abcdefz"))),
+    "another tree": lambda row, draw: row.update(message_tree_id="t9"),
+    "long text": lambda row, draw: row.update(text="очень длинно " * 80_000),
+    "lone surrogate": lambda row, draw: row.update(text="полсимвола \ud83d"),
+    "line endings": lambda row, draw: row.update(text="раз\r\nдва\rтри\u2028четыре\x00\x85"),
+    "repeated id": lambda row, draw: row.update(message_id="a", text=draw(st.text(max_size=9))),
+    "another role": lambda row, draw: row.update(role=draw(st.text(min_size=1, max_size=5))),
+    "another rank": lambda row, draw: row.update(rank=draw(st.integers())),
+    "null": lambda row, draw: row.update({draw(st.sampled_from(list(COLUMNS))): None}),
+    "nothing": lambda row, draw: None,
+}
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_damaged_rows_are_counted_or_refused_by_name(tmp_path, data):
+    names = ["q", "a", "b", "c", "d", "e", "f"]
+    parents = [None, "q", "q", "a", "c", "c", "e"]
+    roles = ["prompter", "assistant", "assistant", "prompter", "assistant", "assistant", "prompter"]
+    rows = [
+        message(name, parent, role=role, rank=i if role == "assistant" else None)
+        for i, (name, parent, role) in enumerate(zip(names, parents, roles, strict=True))
+    ]
+    for _ in range(data.draw(st.integers(1, 3))):
+        damage = data.draw(st.sampled_from(sorted(DAMAGES)))
+        row = data.draw(st.sampled_from(rows))
+        if "message_id" in row:
+            DAMAGES[damage](row, data.draw)
+    path = tmp_path / "rows.jsonl"
+    ending = data.draw(st.sampled_from(["\n", "\r\n", "\r", "\n\n"]))
+    text = data.draw(st.sampled_from(["", "\ufeff"])) + ending.join(map(json.dumps, rows))
+    path.write_bytes(text[: data.draw(st.sampled_from([len(text), len(text) - 3]))].encode())
+    try:
+        frame = read(path)
+        pairs, counts = build(frame, turns="all", pairing="all")
+    except PreferansError as error:
+        assert re.search(r"rows\.jsonl, (row|line) \d+\b", str(error)), error
+        return
+    assert len(frame) == counts["rows"] == 7
+    assert counts["rows"] == counts["used"] + counts["unpaired"] + sum(counts["dropped"].values())
+    assert counts["ranked_pairs"] == counts["pairs"] + sum(counts["pairs_dropped"].values())
+    for pair in pairs:
+        assert row_problem(pair) is None
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (pl.col("rank").cast(pl.String), "'rank' must be int or null, and the file has String"),
+        (pl.lit(1).alias("text"), "'text' must be str or null"),
+        (pl.lit(0.5).alias("rank"), "'rank' must be int"),
+        (pl.lit("").alias("message_id"), "row 1: 'message_id' is empty"),
+    ],
+)
+def test_a_broken_parquet_column_is_refused_by_name(tmp_path, change, words):
+    path = tmp_path / "rows.parquet"
+    pl.DataFrame(conversation(), schema=COLUMNS).with_columns(change).write_parquet(path)
+    with pytest.raises(PreferansError) as caught:
+        read(path)
+    assert words in str(caught.value)
+    pl.DataFrame(conversation(), schema=COLUMNS).drop("lang").write_parquet(path)
+    with pytest.raises(PreferansError, match="'lang' is missing"):
+        read(path)
+
+
+def test_ranks_that_pandas_made_floats_are_read(tmp_path):
+    frame = pl.DataFrame(conversation(), schema=COLUMNS)
+    frame.with_columns(pl.col("rank").cast(pl.Float64)).write_parquet(tmp_path / "rows.parquet")
+    assert read(tmp_path / "rows.parquet").equals(frame)

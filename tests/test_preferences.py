@@ -5,19 +5,21 @@ from datasets import Dataset, load_dataset
 from hypothesis import given
 from hypothesis import strategies as st
 
+from preferans.cards import card_head
 from preferans.errors import PreferansError
 from preferans.files import new_folder
 from preferans.preferences import (
     check_leakage,
     check_output_dir,
     check_rows,
-    data_files_yaml,
     fingerprint,
     length_table,
     load_preferences,
+    preference_frame,
     row_problem,
     split_by_tree,
     stored_fingerprint,
+    text_of,
     write_dataset,
 )
 
@@ -77,21 +79,22 @@ def test_the_error_names_dataset_row_id_and_number():
 
 @given(st.lists(st.integers(0, 20), min_size=1, max_size=60), st.floats(0, 0.99), st.integers(0, 5))
 def test_no_tree_stands_in_two_splits(trees, test_size, seed):
-    rows = [preference(i, message_tree_id=f"t{tree}") for i, tree in enumerate(trees)]
+    rows = preference_frame([preference(i, message_tree_id=f"t{tree}") for i, tree in enumerate(trees)])
     splits = split_by_tree(rows, test_size, seed)
-    found = {name: {row["message_tree_id"] for row in part} for name, part in splits.items()}
+    found = {name: set(part["message_tree_id"]) for name, part in splits.items()}
     assert not found["train"] & found.get("test", set())
     assert sum(map(len, splits.values())) == len(rows)
     backwards = split_by_tree(rows[::-1], test_size, seed)
-    assert {name: {row["id"] for row in part} for name, part in splits.items()} == {
-        name: {row["id"] for row in part} for name, part in backwards.items()
+    assert {name: set(part["id"]) for name, part in splits.items()} == {
+        name: set(part["id"]) for name, part in backwards.items()
     }
 
 
 def test_the_split_is_seeded_and_has_the_asked_size():
-    rows = [preference(i) for i in range(40)]
-    first, again, other = split_by_tree(rows, 0.25, 1), split_by_tree(rows, 0.25, 1), split_by_tree(rows, 0.25, 2)
-    assert first == again != other
+    rows = preference_frame([preference(i) for i in range(40)])
+    first, again, other = (split_by_tree(rows, 0.25, seed) for seed in (1, 1, 2))
+    assert first["test"].equals(again["test"])
+    assert not first["test"].equals(other["test"])
     assert (len(first["train"]), len(first["test"])) == (30, 10)
     assert list(split_by_tree(rows, 0, 1)) == ["train"]
 
@@ -117,20 +120,31 @@ def test_lengths():
         preference(2, chosen=said("аб"), rejected=said("абвг")),
     ]
     rows.append(preference(3, chosen=said("абв"), rejected=said("аб")))
-    assert length_table(rows) == {
+    expected = {
         "chosen_mean": 3,
         "rejected_mean": 8 / 3,
         "chosen_median": 3,
         "rejected_median": 2,
+        "chosen_p95": 3,
+        "rejected_p95": 2,
         "chosen_longer": 2 / 3,
     }
+    frame = preference_frame(rows)
+    assert length_table(frame) == pytest.approx(expected)
+    texts = frame.with_columns(chosen=text_of("chosen", frame), rejected=text_of("rejected", frame))
+    assert length_table(texts) == pytest.approx(expected)
+
+
+def write(folder, splits: dict[str, list[dict]], note: str = "") -> bool:
+    frames = {name: preference_frame(rows) for name, rows in splits.items()}
+    head = card_head("Pairs", frames, "ru", "other", [])
+    return write_dataset(folder, frames, f"{head}\n{note}- fingerprint: `{fingerprint(splits)}`\n")
 
 
 def test_a_written_folder_is_what_load_dataset_reads(tmp_path):
     splits = {"train": [preference(1), preference(2)], "test": [preference(3)]}
-    card = f"---\n{data_files_yaml(splits)}\n---\n- fingerprint: `{fingerprint(splits)}`\n"
     folder = tmp_path / "made"
-    write_dataset(folder, splits, card)
+    assert write(folder, splits)
     loaded = load_dataset(str(folder), cache_dir=str(tmp_path / "cache"))
     assert {name: part.to_list() for name, part in loaded.items()} == splits
     assert stored_fingerprint(folder) == fingerprint(splits)
@@ -141,7 +155,8 @@ def test_a_written_folder_is_what_load_dataset_reads(tmp_path):
         "train-00000-of-00001.parquet",
     ]
     first = (folder / "data" / "train-00000-of-00001.parquet").read_bytes()
-    write_dataset(folder, splits, card)
+    assert not write(folder, splits)
+    assert write(folder, splits, "another card\n")
     assert (folder / "data" / "train-00000-of-00001.parquet").read_bytes() == first
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
@@ -181,9 +196,7 @@ def test_a_failed_replacement_leaves_the_old_folder(tmp_path, monkeypatch):
 def test_a_folder_is_read_as_it_is_now(tmp_path):
     """`datasets` caches a local folder with a card by its name alone, whatever stands in it."""
     for parent, rows in (("a", [preference(1)]), ("b", [preference(2), preference(3)]), ("a", [preference(4)])):
-        splits = {"train": rows}
-        card = f"---\n{data_files_yaml(splits)}\n---\n- fingerprint: `{fingerprint(splits)}`\n"
-        write_dataset(tmp_path / parent / "pairs", splits, card)
+        write(tmp_path / parent / "pairs", {"train": rows})
         assert load_preferences(str(tmp_path / parent / "pairs"))["train"].to_list() == rows
 
 

@@ -3,12 +3,15 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from .errors import PreferansError
 
@@ -52,6 +55,11 @@ def read_json(path: str | Path) -> Any:
 
 
 def read_jsonl(path: str | Path) -> list[dict]:
+    """Read a file of JSON objects, one a line, as a list; see [`iter_jsonl`]."""
+    return list(iter_jsonl(path))
+
+
+def iter_jsonl(path: str | Path) -> Iterator[dict]:
     """
     Read a file of JSON objects, one a line.
 
@@ -59,14 +67,13 @@ def read_jsonl(path: str | Path) -> list[dict]:
         path (`str` or `Path`):
             File in UTF-8, with or without a byte order mark. Empty lines are passed over.
 
-    Returns:
-        `list[dict]`: the objects in the order of the lines.
+    Yields:
+        `dict`: the objects in the order of the lines.
 
     Raises:
         [`PreferansError`]: when the file is absent, or a line is not one JSON object; it names the line.
     """
     path = Path(path)
-    rows = []
     try:
         with open(path, encoding="utf-8-sig") as file:
             for number, line in enumerate(file, start=1):
@@ -81,12 +88,11 @@ def read_jsonl(path: str | Path) -> list[dict]:
                     ) from None
                 if not isinstance(row, dict):
                     raise PreferansError(f"{path}, line {number}: expected a JSON object, got {type(row).__name__}.")
-                rows.append(row)
+                yield row
     except FileNotFoundError:
         raise PreferansError(f"{path}: there is no such file.") from None
     except UnicodeDecodeError as error:
         raise PreferansError(f"{path}: this is not UTF-8 text ({error}). Save it as UTF-8.") from None
-    return rows
 
 
 def sha256_of(path: str | Path) -> str:
@@ -109,7 +115,8 @@ def new_folder(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    mark = uuid.uuid4().hex[:8]
+    _remove_leftovers(path)
+    mark = f"{os.getpid()}-{uuid.uuid4().hex[:8]}"
     temporary, old = path.with_name(f".{path.name}.{mark}.new"), path.with_name(f".{path.name}.{mark}.old")
     temporary.mkdir()
     try:
@@ -125,3 +132,15 @@ def new_folder(path: str | Path) -> Iterator[Path]:
         shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Clear away, or put back, what processes that were killed left beside `path`."""
+    pattern = re.compile(re.escape(f".{path.name}.") + r"(\d+)-[0-9a-f]{8}\.(new|old)")
+    for sibling in path.parent.iterdir():
+        match = pattern.fullmatch(sibling.name)
+        if match and not psutil.pid_exists(int(match[1])):
+            if match[2] == "old" and not path.exists():  # killed between the two renames
+                os.replace(sibling, path)
+            else:
+                shutil.rmtree(sibling, ignore_errors=True)

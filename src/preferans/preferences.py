@@ -2,17 +2,19 @@
 The preference dataset: its contract, its splits, its fingerprint, and the folder it lives in.
 
 A row holds `prompt` (a list of messages), `chosen` and `rejected` (one assistant message each, as lists): what TRL calls a
-conversational preference dataset with an explicit prompt. Our builders add `id`, `message_tree_id`, `lang`, `source`,
-`chosen_rank` and `rejected_rank`.
+conversational preference dataset with an explicit prompt. The same three columns may hold plain texts instead, for models
+without a chat template. Our builders add `id`, `message_tree_id`, `lang`, `source`, `chosen_rank` and `rejected_rank`.
 """
 
 import hashlib
 import json
 import random
 import re
-import statistics
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import polars as pl
 
 from .errors import PreferansError
 from .files import new_folder, sha256_of, write_text
@@ -23,6 +25,20 @@ if TYPE_CHECKING:
 ROLES = ("system", "user", "assistant")
 # A chosen answer that opens with this many characters of the question has been cut out of a model's output carelessly.
 ECHO_LENGTH = 20
+FORMATS = ("conversational", "text")
+_MESSAGES = pl.List(pl.Struct({"role": pl.String, "content": pl.String}))
+ROW_COLUMNS = {
+    "id": pl.String,
+    "prompt": _MESSAGES,
+    "chosen": _MESSAGES,
+    "rejected": _MESSAGES,
+    "message_tree_id": pl.String,
+    "lang": pl.String,
+    "source": pl.String,
+    "chosen_rank": pl.Int32,
+    "rejected_rank": pl.Int32,
+}
+ROWS_PER_FILE = 200_000
 
 
 def row_problem(row: dict) -> str | None:
@@ -36,52 +52,67 @@ def row_problem(row: dict) -> str | None:
     Returns:
         `str` or `None`: the first problem in words, beginning with the column's name, or `None` for a sound row.
     """
+    texts = all(isinstance(row.get(column), str) for column in ("prompt", "chosen", "rejected"))
     for column in ("prompt", "chosen", "rejected"):
         messages = row.get(column)
         if messages is None or messages == [] or messages == "":
             return f"'{column}' is missing"
+        if texts:
+            if not messages.strip():
+                return f"'{column}' has no text"
+            continue
         if not isinstance(messages, list) or not all(isinstance(message, dict) for message in messages):
-            return f"'{column}' must be a list of messages such as [{{'role': 'user', 'content': '…'}}]"
+            return (
+                f"'{column}' must be a list of messages such as [{{'role': 'user', 'content': '…'}}], or a text as "
+                "'prompt', 'chosen' and 'rejected' all three"
+            )
         for message in messages:
             if message.get("role") not in ROLES:
                 return f"'{column}' has a message with the role {message.get('role')!r}; roles are {', '.join(ROLES)}"
             if not isinstance(message.get("content"), str) or not message["content"].strip():
                 return f"'{column}' has a message without text"
-    if row["prompt"][-1]["role"] != "user":
-        return "'prompt' must end with a message of the user"
-    for column in ("chosen", "rejected"):
-        if len(row[column]) != 1 or row[column][0]["role"] != "assistant":
-            return f"'{column}' must be exactly one message of the assistant"
-    chosen, rejected = (row[column][0]["content"].strip() for column in ("chosen", "rejected"))
+    if texts:
+        question, chosen, rejected = (row[column].strip() for column in ("prompt", "chosen", "rejected"))
+    else:
+        if row["prompt"][-1]["role"] != "user":
+            return "'prompt' must end with a message of the user"
+        for column in ("chosen", "rejected"):
+            if len(row[column]) != 1 or row[column][0]["role"] != "assistant":
+                return f"'{column}' must be exactly one message of the assistant"
+        question, chosen, rejected = (
+            row[column][-1]["content"].strip() for column in ("prompt", "chosen", "rejected")
+        )
     if chosen == rejected:
         return "'chosen' and 'rejected' are the same text"
-    question = row["prompt"][-1]["content"].strip()
     if len(question) >= ECHO_LENGTH and chosen.startswith(question):
         return "'chosen' repeats the prompt; an answer begins after it"
     return None
 
 
-def check_rows(rows: list[dict], origin: str) -> None:
+def check_rows(rows: Iterable[dict], origin: str) -> None:
     """
     Check every row against the contract.
 
     Args:
-        rows (`list[dict]` or [`~datasets.Dataset`]):
-            Preference rows.
+        rows (`Iterable[dict]`):
+            Preference rows: a list, a [`~datasets.Dataset`], or `frame.iter_rows(named=True)`.
         origin (`str`):
             What to call the rows in a message: the dataset and its split.
 
     Raises:
         [`PreferansError`]: names the first broken row by its id and how many are broken in all.
     """
-    if not len(rows):
+    first, broken, number = None, 0, 0
+    for number, row in enumerate(rows, start=1):
+        problem = row_problem(row)
+        if problem:
+            broken += 1
+            first = first or (f"row {number}" + (f" (id {row['id']})" if row.get("id") else ""), problem)
+    if not number:
         raise PreferansError(f"{origin}: there is not one row in it.")
-    broken = [(number, row, problem) for number, row in enumerate(rows, start=1) if (problem := row_problem(row))]
-    if broken:
-        number, row, problem = broken[0]
-        name = f"row {number}" + (f" (id {row['id']})" if row.get("id") else "")
-        more = f" {len(broken)} rows of {len(rows)} are broken in all." if len(broken) > 1 else ""
-        raise PreferansError(f"{origin}, {name}: {problem}.{more} Mend or drop such rows and start again.")
+    if first:
+        more = f" {broken} rows of {number} are broken in all." if broken > 1 else ""
+        raise PreferansError(f"{origin}, {first[0]}: {first[1]}.{more} Mend or drop such rows and start again.")
 
 
 def check_leakage(train: "Dataset", test: "Dataset", origin: str) -> None:
@@ -101,12 +132,17 @@ def check_leakage(train: "Dataset", test: "Dataset", origin: str) -> None:
         )
 
 
-def split_by_tree(rows: list[dict], test_size: float, seed: int) -> dict[str, list[dict]]:
+def preference_frame(rows: list[dict]) -> pl.DataFrame:
+    """Preference rows as a table with the columns of `ROW_COLUMNS`; what a row lacks is null."""
+    return pl.DataFrame(rows, schema=ROW_COLUMNS)
+
+
+def split_by_tree(rows: pl.DataFrame, test_size: float, seed: int) -> dict[str, pl.DataFrame]:
     """
     Split rows so that no conversation tree stands in two splits.
 
     Args:
-        rows (`list[dict]`):
+        rows (`pl.DataFrame`):
             Preference rows with `message_tree_id`.
         test_size (`float`):
             Share of the trees, from 0 to 1, that goes to the test split. With 0 there is no test split.
@@ -114,23 +150,20 @@ def split_by_tree(rows: list[dict], test_size: float, seed: int) -> dict[str, li
             Seed of the draw. The draw depends on the set of trees and not on the order of the rows.
 
     Returns:
-        `dict[str, list[dict]]`: `train` and, unless it is empty, `test`, in the order of `rows`.
+        `dict[str, pl.DataFrame]`: `train` and, unless it is empty, `test`, in the order of `rows`.
     """
-    trees = sorted({row["message_tree_id"] for row in rows})
+    trees = sorted(rows["message_tree_id"].unique().to_list())
     random.Random(seed).shuffle(trees)
     number = round(len(trees) * test_size)
     if test_size:
         number = max(number, 1)
     number = min(number, len(trees) - 1)  # the training split is never empty
-    held_out = set(trees[:number])
-    splits = {
-        "train": [row for row in rows if row["message_tree_id"] not in held_out],
-        "test": [row for row in rows if row["message_tree_id"] in held_out],
-    }
-    return {name: part for name, part in splits.items() if part}
+    held_out = pl.col("message_tree_id").is_in(trees[: max(number, 0)])
+    splits = {"train": rows.filter(~held_out), "test": rows.filter(held_out)}
+    return {name: part for name, part in splits.items() if len(part)}
 
 
-def fingerprint(splits: dict[str, list[dict]]) -> str:
+def fingerprint(splits: dict[str, Iterable[dict]]) -> str:
     """SHA-256 over the rows of every split, as hexadecimal digits: the same on every machine for the same rows."""
     digest = hashlib.sha256()
     for name in sorted(splits):
@@ -142,65 +175,96 @@ def fingerprint(splits: dict[str, list[dict]]) -> str:
     return digest.hexdigest()
 
 
-def length_table(rows: list[dict]) -> dict[str, float]:
+def text_of(column: str, rows: pl.DataFrame) -> pl.Series:
+    """An answer column as texts, in either format."""
+    texts = rows[column]
+    return texts if texts.dtype == pl.String else texts.list.last().struct.field("content")
+
+
+def length_table(rows: pl.DataFrame) -> dict[str, float]:
     """
     Lengths of chosen against rejected, in characters.
 
     Args:
-        rows (`list[dict]`):
+        rows (`pl.DataFrame`):
             At least one preference row.
 
     Returns:
-        `dict[str, float]`: `chosen_mean`, `rejected_mean`, `chosen_median`, `rejected_median` and `chosen_longer`, the
-        share of pairs, from 0 to 1, whose chosen answer is the longer one.
+        `dict[str, float]`: for `chosen` and `rejected` each `_mean`, `_median` and `_p95` (95 % are no longer), and
+        `chosen_longer`, the share of pairs, from 0 to 1, whose chosen answer is the longer one.
     """
-    chosen, rejected = ([len(row[column][0]["content"]) for row in rows] for column in ("chosen", "rejected"))
-    return {
-        "chosen_mean": statistics.fmean(chosen),
-        "rejected_mean": statistics.fmean(rejected),
-        "chosen_median": statistics.median(chosen),
-        "rejected_median": statistics.median(rejected),
-        "chosen_longer": statistics.fmean(a > b for a, b in zip(chosen, rejected, strict=True)),
-    }
+    lengths = {column: text_of(column, rows).str.len_chars() for column in ("chosen", "rejected")}
+    table = {"chosen_longer": (lengths["chosen"] > lengths["rejected"]).mean()}
+    for column, values in lengths.items():
+        table |= {
+            f"{column}_mean": values.mean(),
+            f"{column}_median": values.median(),
+            f"{column}_p95": values.quantile(0.95, "lower"),
+        }
+    return table
 
 
-def write_dataset(output_dir: str | Path, splits: dict[str, list[dict]], card: str) -> None:
+def as_texts(rows: pl.DataFrame) -> pl.DataFrame:
     """
-    Write a dataset folder in the Hub's layout: `README.md` and one parquet file per split under `data/`.
+    Conversational rows as plain texts, for models without a chat template.
+
+    Args:
+        rows (`pl.DataFrame`):
+            Conversational preference rows.
+
+    Returns:
+        `pl.DataFrame`: the same rows with texts in `prompt`, `chosen` and `rejected`, laid out as
+        `recipes/chat_templates/plain_ru.jinja` would: questions after «Вопрос:», answers after «Ответ:».
+    """
+    labels = {"user": "Вопрос: {}\n", "assistant": "Ответ: {}\n", "system": "{}\n\n"}
+    prompts = [
+        "".join(labels[message["role"]].format(message["content"]) for message in prompt) + "Ответ:"
+        for prompt in rows["prompt"].to_list()
+    ]
+    answers = {column: " " + text_of(column, rows) for column in ("chosen", "rejected")}
+    return rows.with_columns(prompt=pl.Series(prompts, dtype=pl.String), **answers)
+
+
+def write_dataset(output_dir: str | Path, splits: dict[str, pl.DataFrame], card: str) -> bool:
+    """
+    Write a dataset folder in the Hub's layout: `README.md`, and parquet files under `data/`.
 
     Args:
         output_dir (`str` or `Path`):
             Folder to make. A dataset folder that stands there is replaced as a whole; any other folder is left alone.
-        splits (`dict[str, list[dict]]`):
+        splits (`dict[str, pl.DataFrame]`):
             Rows by split.
         card (`str`):
-            Text of `README.md`. Its YAML head must list the files, see [`data_files_yaml`].
+            Text of `README.md`, see [`~cards.dataset_card`]. It holds the fingerprint of the rows.
+
+    Returns:
+        `bool`: `False` when this very dataset stands there already and nothing was written.
 
     Raises:
         [`PreferansError`]: when `output_dir` holds something that is not a dataset folder.
     """
-    from datasets import Dataset, Features, List, Value
+    import pyarrow as pa
+    import pyarrow.parquet as pq
 
     check_output_dir(output_dir)
-    messages = List({"role": Value("string"), "content": Value("string")})
-    features = Features(
-        {
-            "id": Value("string"),
-            "prompt": messages,
-            "chosen": messages,
-            "rejected": messages,
-            "message_tree_id": Value("string"),
-            "lang": Value("string"),
-            "source": Value("string"),
-            "chosen_rank": Value("int32"),
-            "rejected_rank": Value("int32"),
-        }
-    )
+    if stored_fingerprint(output_dir) and Path(output_dir, "README.md").read_text(encoding="utf-8") == card:
+        return False
+    # the types that `datasets` itself writes
+    kinds = {
+        pl.String: pa.string(),
+        pl.Int32: pa.int32(),
+        _MESSAGES: pa.list_(pa.struct({"role": pa.string(), "content": pa.string()})),
+    }
     with new_folder(output_dir) as folder:
         (folder / "data").mkdir()
         for name, rows in splits.items():
-            Dataset.from_list(rows, features=features).to_parquet(folder / shard_name(name))
+            schema = pa.schema({column: kinds[kind] for column, kind in rows.schema.items()})
+            files = -(-len(rows) // ROWS_PER_FILE)
+            for number in range(files):
+                part = rows.slice(number * ROWS_PER_FILE, ROWS_PER_FILE)
+                pq.write_table(part.to_arrow().cast(schema), folder / shard_name(name, number, files))
         write_text(folder / "README.md", card)
+    return True
 
 
 def check_output_dir(output_dir: str | Path) -> None:
@@ -223,17 +287,9 @@ def check_output_dir(output_dir: str | Path) -> None:
         raise PreferansError(f"--output_dir {output_dir}: this is a file, and a folder is needed.")
 
 
-def shard_name(split: str) -> str:
+def shard_name(split: str, number: int = 0, files: int = 1) -> str:
     """Path of a split's file inside the dataset folder, as the Hub names it."""
-    return f"data/{split}-00000-of-00001.parquet"
-
-
-def data_files_yaml(splits: dict[str, list[dict]]) -> str:
-    """The `configs` part of a card's YAML head, which tells `load_dataset` where the splits are."""
-    lines = ["configs:", "- config_name: default", "  data_files:"]
-    for name in splits:
-        lines += [f"  - split: {name}", f"    path: {shard_name(name)}"]
-    return "\n".join(lines)
+    return f"data/{split}-{number:05}-of-{files:05}.parquet"
 
 
 def stored_fingerprint(output_dir: str | Path) -> str | None:

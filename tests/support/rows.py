@@ -1,12 +1,28 @@
 """Minimal rows for tests: sound by default, broken in one place at a time."""
 
+import tempfile
+
+import polars as pl
+
+from preferans.oasst import COLUMNS, Rule, account, build_pairs
+
+
+def build(
+    rows: list[dict] | pl.DataFrame, shard_rows: int = 1_000_000, num_proc: int = 1, **rule
+) -> tuple[list[dict], dict]:
+    """Preference rows and complete counts of oasst rows, without the split."""
+    frame = rows if isinstance(rows, pl.DataFrame) else pl.DataFrame(rows, schema=COLUMNS)
+    with tempfile.TemporaryDirectory() as folder:
+        pairs, counts = build_pairs(frame.iter_slices(50), Rule(**rule), f"{folder}/shards", num_proc, shard_rows)
+    return pairs.drop("rows").to_dicts(), account(counts, pairs)
+
 
 def message(message_id: str, parent_id: str | None = None, **changes) -> dict:
     """An oasst row that takes part, unless `changes` say otherwise."""
     row = {
         "message_id": message_id,
         "parent_id": parent_id,
-        "text": f"Текст {message_id}",
+        "text": f"Текст сообщения {message_id}",
         "role": "prompter" if parent_id is None else "assistant",
         "lang": "ru",
         "review_result": True,

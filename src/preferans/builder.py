@@ -1,0 +1,102 @@
+"""What every data builder shares: its last options, and the way from pairs to a finished dataset folder."""
+
+import argparse
+from collections.abc import Callable
+
+import polars as pl
+
+from .duplicates import drop_near_duplicates
+from .errors import PreferansError
+from .preferences import FORMATS, as_texts, check_output_dir, check_rows, length_table, split_by_tree, write_dataset
+
+
+def add_output_arguments(parser: argparse.ArgumentParser, output_dir: str) -> None:
+    """Add the options for splitting, writing and uploading a dataset; `output_dir` is the default folder."""
+    add = parser.add_argument
+    add(
+        "--test_size",
+        type=float,
+        default=0.1,
+        help="share of the conversation trees held out for the test split (default: %(default)s)",
+    )
+    add("--seed", type=int, default=42, help="seed of every draw (default: %(default)s)")
+    add(
+        "--format",
+        choices=FORMATS,
+        default="conversational",
+        help="conversational: lists of messages, for models with a chat template; text: plain texts (default: %(default)s)",
+    )
+    add("--output_dir", default=output_dir, help="dataset folder to write (default: %(default)s)")
+    add(
+        "--push_to_hub",
+        action="store_true",
+        help="upload the folder as a private dataset; needs --repo_id and a token with write access",
+    )
+    add("--repo_id", help="name on the Hub, such as YOU/oasst1-ru-preferences")
+
+
+def check_output_arguments(args: argparse.Namespace) -> None:
+    """
+    Check these options before any work is done.
+
+    Raises:
+        [`PreferansError`]: when the test share is none, the folder is taken by something else, or the Hub would refuse the push.
+    """
+    if not 0 <= args.test_size < 1:
+        raise PreferansError(
+            f"--test_size {args.test_size}: it is a share of the trees, from 0 to below 1, such as 0.1."
+        )
+    check_output_dir(args.output_dir)
+    if args.push_to_hub:
+        from .hub import check_can_push
+
+        check_can_push(args.repo_id)
+
+
+def split_pairs(pairs: pl.DataFrame, args: argparse.Namespace) -> tuple[dict[str, pl.DataFrame], int]:
+    """
+    Split pairs by tree, and remove training pairs whose prompt is nearly one of the test split.
+
+    Returns:
+        `tuple[dict[str, pl.DataFrame], int]`: the splits and the number of pairs removed.
+    """
+    check_rows(pairs.iter_rows(named=True), "the pairs made")
+    return drop_near_duplicates(split_by_tree(pairs, args.test_size, args.seed))
+
+
+def finish_dataset(
+    splits: dict[str, pl.DataFrame],
+    args: argparse.Namespace,
+    make_card: Callable[[dict[str, pl.DataFrame]], str],
+) -> None:
+    """
+    Bring the splits into the format asked for, write them with their card, and upload them if asked to.
+
+    Args:
+        splits (`dict[str, pl.DataFrame]`):
+            Conversational preference rows by split, with the columns to write.
+        args (`argparse.Namespace`):
+            Options of [`add_output_arguments`].
+        make_card (`Callable`):
+            Makes the card from the splits as they are written.
+    """
+    lengths = length_table(pl.concat(splits.values()))
+    print(
+        f"Length in characters, mean: chosen {lengths['chosen_mean']:.0f}, rejected {lengths['rejected_mean']:.0f}; chosen is "
+        f"longer in {lengths['chosen_longer']:.0%}."
+    )
+    if args.format == "text":
+        splits = {name: as_texts(rows) for name, rows in splits.items()}
+    if write_dataset(args.output_dir, splits, make_card(splits)):
+        print(f"Written to {args.output_dir}: {', '.join(f'{len(rows):,} {name}' for name, rows in splits.items())}.")
+    else:
+        print(f"The dataset is already in {args.output_dir}.")
+    push_if_asked(args)
+
+
+def push_if_asked(args: argparse.Namespace) -> None:
+    """Upload the finished folder where the command says `--push_to_hub`."""
+    if args.push_to_hub:
+        from .hub import push_dataset
+
+        print(f"Pushed to {push_dataset(args.output_dir, args.repo_id)}")

@@ -1,0 +1,105 @@
+"""
+Prompts that are nearly the same: of a prompt that stands in both splits, the test would ask what training has told.
+
+Two prompts are near-duplicates when at least `THRESHOLD` of the five-letter pieces that either has are in both (their Jaccard
+similarity), after case, punctuation and the dots of «ё» are taken away. Candidates come from MinHash, the method of [On the
+resemblance and containment of documents](https://doi.org/10.1109/SEQUEN.1997.666900), and each is then compared exactly.
+"""
+
+from collections.abc import Sequence
+from zlib import crc32
+
+import polars as pl
+
+from .language import WORD_OR_NUMBER
+
+THRESHOLD = 0.7
+PIECE = 5
+# 16 bands of 4: a pair at the threshold is found with probability 0.99, one at 0.8 with 0.9998.
+BANDS, BAND_ROWS = 16, 4
+
+
+def plain(text: str) -> str:
+    """A text in lower case, words and numbers only, «ё» as «е»."""
+    return " ".join(WORD_OR_NUMBER.findall(text.lower().replace("ё", "е")))
+
+
+def _pieces(text: str) -> set[bytes]:
+    padded = f" {plain(text)} "
+    return {
+        padded[start : start + PIECE].encode("utf-8", "surrogatepass")
+        for start in range(max(1, len(padded) - PIECE + 1))
+    }
+
+
+def near_duplicates(texts: Sequence[str], others: Sequence[str]) -> list[int | None]:
+    """
+    Find near-duplicates of texts among other texts.
+
+    Args:
+        texts (`Sequence[str]`):
+            Texts to look up.
+        others (`Sequence[str]`):
+            Texts to find them among.
+
+    Returns:
+        `list[int | None]`: for each of `texts` the position in `others` of a near-duplicate, the first of the most similar, or
+        `None`.
+    """
+    same: dict[str, int] = {}
+    for position, other in enumerate(others):
+        same.setdefault(plain(other), position)
+    found = [same.get(plain(text)) for text in texts]
+    unknown = [position for position, match in enumerate(found) if match is None]
+    if not unknown or not others:
+        return found
+    from datasketch import MinHash, MinHashLSH  # brings scipy along: most of a second
+
+    index = MinHashLSH(num_perm=BANDS * BAND_ROWS, params=(BANDS, BAND_ROWS))
+    other_pieces = [_pieces(other) for other in others]
+    for position, sketch in enumerate(MinHash.generator(other_pieces, num_perm=BANDS * BAND_ROWS, hashfunc=crc32)):
+        index.insert(position, sketch)
+    sketches = MinHash.generator(
+        (_pieces(texts[position]) for position in unknown), num_perm=BANDS * BAND_ROWS, hashfunc=crc32
+    )
+    for position, sketch in zip(unknown, sketches, strict=True):
+        candidates = index.query(sketch)
+        if candidates:
+            pieces = _pieces(texts[position])
+            scores = [
+                (len(pieces & other_pieces[other]) / len(pieces | other_pieces[other]), -other) for other in candidates
+            ]
+            best, other = max(scores)
+            found[position] = -other if best >= THRESHOLD else None
+    return found
+
+
+def prompt_texts(rows: pl.DataFrame) -> list[str]:
+    """What the person says in each prompt: the user's messages of a conversation, or the whole text."""
+    if rows["prompt"].dtype == pl.String:
+        return rows["prompt"].to_list()
+    return [
+        "\n".join(message["content"] for message in prompt if message["role"] == "user")
+        for prompt in rows["prompt"].to_list()
+    ]
+
+
+def drop_near_duplicates(splits: dict[str, pl.DataFrame]) -> tuple[dict[str, pl.DataFrame], int]:
+    """
+    Remove training rows whose prompt is nearly one of the test split.
+
+    Args:
+        splits (`dict[str, pl.DataFrame]`):
+            Preference rows by split.
+
+    Returns:
+        `tuple[dict[str, pl.DataFrame], int]`: the splits without such rows, and how many were removed.
+    """
+    if len(splits) < 2:
+        return splits, 0
+    texts = prompt_texts(splits["train"])
+    distinct = list(dict.fromkeys(texts))
+    matches = near_duplicates(distinct, list(dict.fromkeys(prompt_texts(splits["test"]))))
+    leaking = {text for text, match in zip(distinct, matches, strict=True) if match is not None}
+    kept = splits["train"].filter(pl.Series([text not in leaking for text in texts], dtype=pl.Boolean))
+    return splits | {"train": kept}, len(splits["train"]) - len(kept)
