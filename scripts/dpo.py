@@ -105,7 +105,8 @@ def train(kinds: tuple, said: dict, recipe: str | None) -> None:
         print(f"This run is finished: {output_dir}. Nothing to do.")
         return
 
-    tokenizer = load_tokenizer(model_args.model_name_or_path, model_args.model_revision, ours.chat_template_path)
+    chat = not isinstance(train_rows[0]["prompt"], str)
+    tokenizer = load_tokenizer(model_args.model_name_or_path, model_args.model_revision, ours.chat_template_path, chat)
     train_rows = drop_long_prompts(train_rows, tokenizer, training_args.max_length, "The training split")
     test_rows = drop_long_prompts(test_rows, tokenizer, training_args.max_length, "The test split")
     with only_process(output_dir):

@@ -455,7 +455,7 @@ def test_the_prototypes_table_is_that_of_pandas(shared_data):
 
 
 DAMAGES = {
-    "missing column": lambda row, draw: row.pop(draw(st.sampled_from(list(COLUMNS)))),
+    "missing column": lambda row, draw: row.pop(draw(st.sampled_from(list(COLUMNS))), None),
     "wrong type": lambda row, draw: row.update(
         {draw(st.sampled_from(list(COLUMNS))): draw(st.sampled_from([[1], {}, 1.5, True, 2**70]))}
     ),

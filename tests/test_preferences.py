@@ -4,11 +4,13 @@ import pytest
 from datasets import Dataset, load_dataset
 from hypothesis import given
 from hypothesis import strategies as st
+from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from preferans.cards import card_head
 from preferans.errors import PreferansError
 from preferans.files import new_folder
 from preferans.preferences import (
+    as_texts,
     check_leakage,
     check_output_dir,
     check_rows,
@@ -24,6 +26,7 @@ from preferans.preferences import (
 )
 
 from .support.rows import preference
+from .support.tiny import ROOT
 
 
 def said(text: str, role: str = "assistant") -> list[dict]:
@@ -112,6 +115,37 @@ def test_the_fingerprint_depends_on_every_value():
     assert fingerprint(splits) == same
     assert fingerprint(splits) != fingerprint({"train": [preference(1)], "test": [preference(2, chosen_rank=1)]})
     assert fingerprint({"train": [preference(1, source="\ud800")]})  # a lone surrogate
+
+
+def test_texts_are_what_the_plain_template_makes_of_messages():
+    turns = [*said("Кто ты?", "user"), *said("Помощник."), *said("А точнее?", "user")]
+    frame = preference_frame([preference(1), preference(2, prompt=turns)])
+    source = (ROOT / "recipes" / "chat_templates" / "plain_ru.jinja").read_text(encoding="utf-8").rstrip("\n")
+    template = ImmutableSandboxedEnvironment().from_string(source)
+
+    def render(messages, **options):
+        return template.render(messages=messages, bos_token="", eos_token="", **options)
+
+    for row, text in zip(frame.to_dicts(), as_texts(frame).to_dicts(), strict=True):
+        assert text["prompt"] == render(row["prompt"], add_generation_prompt=True)
+        for column in ("chosen", "rejected"):
+            assert text["prompt"] + text[column] + "\n" == render(row["prompt"] + row[column])
+        assert row_problem(text) is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"chosen": " "}, "'chosen' has no text"),
+        ({"chosen": "да", "rejected": " да"}, "the same text"),
+        ({"prompt": "Почему небо голубое? ", "chosen": "Почему небо голубое? Потому."}, "repeats the prompt"),
+        ({"rejected": None}, "'rejected' is missing"),
+    ],
+)
+def test_texts_have_the_same_contract(changes, problem):
+    row = {"prompt": "Вопрос", "chosen": "да", "rejected": "нет"}
+    assert row_problem(row) is None
+    assert problem in row_problem(row | changes)
 
 
 def test_lengths():

@@ -43,14 +43,14 @@ def test_the_whole_path(tiny_llama, tmp_path):
     build = [sys.executable, "data_builders/oasst1_ru.py", "--source", SAMPLE, "--turns", "all", "--output_dir", data]
     built = script(*build).stdout
     assert "Rows read: 706. In a pair or its prompt: 600; sound, but in none: 81; fell out:" in built
-    assert "Language: ru; turns: all; pairing: best_worst." in built
+    assert "Rule: lang ru, turns all, pairing best_worst," in built
     assert sha256_of(SAMPLE) in built
     assert "already in" in script(*build).stdout
     card = (data / "README.md").read_text(encoding="utf-8")
     head = yaml.safe_load(card.split("---")[1])
     assert head["language"] == ["ru"]
     assert {part["split"] for part in head["configs"][0]["data_files"]} == {"train", "test"}
-    assert "| rows read | 702 |" in card
+    assert "| read | 706 |" in card
     pairs = load_dataset(str(data), cache_dir=str(tmp_path / "cache"))
     assert sum(pairs.num_rows.values()) == 200
 
@@ -118,6 +118,33 @@ def test_the_whole_path(tiny_llama, tmp_path):
     # nothing is asked of the network: addresses stand only in the SVG's namespace declarations
     assert not re.search(r"(?:src|href)\s*=\s*[\"'](?!#)", re.sub(r'xmlns(:\w+)?="[^"]*"', "", page))
     assert "@import" not in page and "url(http" not in page
+
+
+def test_a_dataset_of_texts_needs_no_chat_template(tmp_path, call_script, capsys):
+    model, data, run = tmp_path / "model", tmp_path / "data", tmp_path / "run"
+    make_llama(model, chat_template=None)
+    call_script("data_builders/oasst1_ru.py", "--source", SAMPLE, "--format", "text", "--output_dir", data)
+    row = load_dataset(str(data), split="train", cache_dir=str(tmp_path / "cache"))[0]
+    assert row["prompt"].startswith("Вопрос: ")
+    assert row["prompt"].endswith("\nОтвет:")
+    done = script(
+        *LAUNCH,
+        "scripts/dpo.py",
+        "recipes/llama1b_ru.yaml",
+        *ON_CPU,
+        *["--model_name_or_path", model, "--dataset_name", data, "--output_dir", run, "--max_steps", "2"],
+        *["--max_length", "256", "--learning_rate", "1e-3"],
+    )
+    assert "all sound" in done.stdout
+    answers = tmp_path / "answers.jsonl"
+    call_script(
+        "scripts/generate.py", "--adapter", run, "--dataset_name", data, "--output", answers, "--max_new_tokens", "4"
+    )
+    answer = read_jsonl(answers)[0]
+    assert answer["prompt"][0]["role"] == "user"
+    assert answer["prompt"][0]["content"].endswith("Ответ:")
+    call_script("scripts/score.py", run, answers, "--output_dir", tmp_path / "report")
+    assert (tmp_path / "report" / "report.html").is_file()
 
 
 def test_a_run_killed_in_the_middle_goes_on_and_ends_the_same(tiny_llama, preference_folder, tmp_path):

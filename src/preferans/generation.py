@@ -1,24 +1,171 @@
 """Sampling answers in batches, so that a stopped run loses at most the batch in flight."""
 
+import argparse
 import hashlib
 import json
 import os
 import time
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from tqdm.auto import tqdm
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .errors import PreferansError
-from .files import write_jsonl
+from .files import read_json, sha256_of, write_jsonl
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 # The prototype's settings, by which ratings in the notebook were given.
 PROTOTYPE_SAMPLING = {"max_new_tokens": 150, "top_k": 60, "top_p": 0.9, "temperature": 0.7}
+# What decides a base model's weights and their precision, as a recipe names it.
+MODEL_KEYS = (
+    "model_name_or_path",
+    "model_revision",
+    "dtype",
+    "load_in_4bit",
+    "bnb_4bit_quant_type",
+    "use_bnb_nested_quant",
+    "attn_implementation",
+)
 
 
-def load_adapter(model: PreTrainedModel, adapter: str | Path) -> PreTrainedModel:
+def add_sampling_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options that name a model and say how to sample from it."""
+    add = parser.add_argument
+    add("--model_name_or_path", help="folder or Hub id of the base model; left out, the one of --adapter")
+    add("--adapter", help="folder of a finished run")
+    add("--label", help="name of this system in tables (default: the adapter's or the model's folder)")
+    add("--chat_template_path", help="Jinja file, for a base model without a chat template")
+    add("--load_in_4bit", action="store_true", help="hold the base model in 4 bits (NF4, double quantization)")
+    add("--dtype", choices=("float32", "float16", "bfloat16"), default="float32", help="(default: %(default)s)")
+    add("--use_cpu", action="store_true", help="do not use a card")
+    add(
+        "--batch_size",
+        type=int,
+        default=16,
+        help="prompts at a time: more is faster and takes more memory (default: %(default)s)",
+    )
+    for name, value in PROTOTYPE_SAMPLING.items():
+        note = "0 takes the likeliest token " if name == "temperature" else ""
+        add(f"--{name}", type=type(value), default=value, help=f"{note}(default: %(default)s)")
+
+
+def check_sampling_arguments(args: argparse.Namespace) -> None:
+    """
+    Check these options before anything heavy is loaded.
+
+    Raises:
+        [`PreferansError`]: when there is no such model or adapter, or a number makes no sense.
+    """
+    from .training import check_model_exists
+
+    if args.adapter and not (Path(args.adapter) / "adapter_model.safetensors").is_file():
+        raise PreferansError(
+            f"--adapter {args.adapter}: there is no adapter in it. Name the folder of a finished run."
+        )
+    for name in ("batch_size", "max_new_tokens"):
+        if getattr(args, name) < 1:
+            raise PreferansError(f"--{name} {getattr(args, name)}: it must be at least 1.")
+    check_model_exists(_model_keys(args)["model_name_or_path"])
+
+
+def _model_keys(args: argparse.Namespace) -> dict:
+    """The base model as the run that made the adapter had it, or else as the command says."""
+    if not args.adapter:
+        keys = {"load_in_4bit": args.load_in_4bit, "use_bnb_nested_quant": True, "dtype": args.dtype}
+        return keys | {"model_name_or_path": args.model_name_or_path}
+    run_keys = read_json(Path(args.adapter) / "provenance.json")["keys"]
+    args.use_cpu = args.use_cpu or run_keys.get("use_cpu", False)
+    args.chat_template_path = args.chat_template_path or run_keys.get("chat_template_path")
+    keys = {key: run_keys[key] for key in MODEL_KEYS if key in run_keys}
+    return keys | ({"model_name_or_path": args.model_name_or_path} if args.model_name_or_path else {})
+
+
+@dataclass
+class Sampler:
+    """
+    A loaded model and how to sample from it.
+
+    Args:
+        model ([`~transformers.PreTrainedModel`]):
+            Causal language model, with or without an adapter.
+        tokenizer ([`~transformers.PreTrainedTokenizerBase`]):
+            Its tokenizer, with a chat template.
+        label (`str`):
+            Name of the system.
+        weights (`dict`):
+            What the answers come from: base model, precision, checksums of the weights and of the chat template.
+        sampling (`dict`):
+            Arguments of `generate`.
+        batch_size (`int`):
+            Prompts per batch.
+        seed (`int`):
+            Seed.
+    """
+
+    model: "PreTrainedModel"
+    tokenizer: "PreTrainedTokenizerBase"
+    label: str
+    weights: dict[str, Any]
+    sampling: dict[str, Any]
+    batch_size: int
+    seed: int
+
+    def answer(self, prompts: list[dict], output: str | Path, label: str | None = None) -> list[dict]:
+        """Sample an answer to every prompt, see [`generate_answers`]."""
+        return generate_answers(
+            self.model,
+            self.tokenizer,
+            prompts,
+            output,
+            label or self.label,
+            self.weights,
+            self.sampling,
+            self.batch_size,
+            self.seed,
+        )
+
+
+def load_sampler(args: argparse.Namespace, chat: bool = True) -> Sampler:
+    """
+    Load the model that the options of [`add_sampling_arguments`] and `args.seed` name; with `chat=False`, for prompts that are
+    plain texts, it needs no chat template.
+    """
+    from trl import ModelConfig
+
+    from .hardware import decide_precision, find_device
+    from .training import load_model, load_tokenizer
+
+    keys = _model_keys(args)
+    model_args = ModelConfig(**keys)
+    tokenizer = load_tokenizer(model_args.model_name_or_path, model_args.model_revision, args.chat_template_path, chat)
+    device = find_device(args.use_cpu)
+    decide_precision(device, fp16=False, bf16=False, dtype=model_args.dtype)
+    model = load_model(model_args, device)
+    if args.adapter:
+        model = load_adapter(model, args.adapter)
+    files = [
+        *Path(model_args.model_name_or_path).glob("*.safetensors"),
+        *Path(args.adapter or "-").glob("*.safetensors"),
+    ]
+    weights = keys | {
+        "sha256": [sha256_of(file) for file in sorted(files)],
+        "chat_template_sha256": hashlib.sha256((tokenizer.chat_template or "").encode()).hexdigest(),
+    }
+    return Sampler(
+        model,
+        tokenizer,
+        args.label or Path(args.adapter or model_args.model_name_or_path).name,
+        weights,
+        {name: getattr(args, name) for name in PROTOTYPE_SAMPLING},
+        args.batch_size,
+        args.seed,
+    )
+
+
+def load_adapter(model: "PreTrainedModel", adapter: str | Path) -> "PreTrainedModel":
     """
     Put a LoRA adapter onto a loaded base model.
 
@@ -101,8 +248,8 @@ def read_finished(path: Path, expected: dict[str, Any]) -> dict[str, dict]:
 
 
 def generate_answers(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
+    model: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
     prompts: list[dict],
     output: str | Path,
     label: str,
@@ -120,7 +267,7 @@ def generate_answers(
         tokenizer ([`~transformers.PreTrainedTokenizerBase`]):
             Its tokenizer, with a chat template.
         prompts (`list[dict]`):
-            `id` and `prompt` (a list of messages).
+            `id` and `prompt` (a list of messages, or a text).
         output (`str` or `Path`):
             File of JSON lines. What an earlier call has written there is kept and not sampled again.
         label (`str`):
@@ -139,12 +286,20 @@ def generate_answers(
         `list[dict]`: in the order of `prompts`: `id`, `prompt`, `answer` (without the prompt), `model`, `weights`, `sampling`,
         `finish_reason` (`"stop"` when the model ended the answer, `"length"` when the limit did) and `new_tokens`.
     """
+    import torch
+
+    from .training import prompt_text
+
     output = Path(output)
     output.parent.mkdir(parents=True, exist_ok=True)
     recorded = sampling | {"seed": seed, "batch_size": batch_size}
     constant = {"model": label, "weights": weights, "sampling": recorded}
     finished = read_finished(output, constant)
-    asked = {row["id"]: row["prompt"] for row in prompts}
+    # Readers of answers know messages only: a plain text counts as one of the user's.
+    asked = {
+        row["id"]: [{"role": "user", "content": row["prompt"]}] if isinstance(row["prompt"], str) else row["prompt"]
+        for row in prompts
+    }
     strangers = [row["id"] for row in finished.values() if asked.get(row["id"]) != row["prompt"]]
     if strangers:
         raise PreferansError(
@@ -153,10 +308,7 @@ def generate_answers(
         )
     write_jsonl(output, list(finished.values()))  # drops a line cut short before more is appended
 
-    texts = {
-        row["id"]: tokenizer.apply_chat_template(row["prompt"], tokenize=False, add_generation_prompt=True)
-        for row in prompts
-    }
+    texts = {row["id"]: prompt_text(row["prompt"], tokenizer) for row in prompts}
     order = sorted(prompts, key=lambda row: -len(texts[row["id"]]))  # equal lengths together: little padding
     batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
     greedy = sampling.get("temperature") == 0
@@ -193,7 +345,7 @@ def generate_answers(
                 tokens += len(ids)
                 finished[row["id"]] = answer = {
                     "id": row["id"],
-                    "prompt": row["prompt"],
+                    "prompt": asked[row["id"]],
                     "answer": tokenizer.decode(ids, skip_special_tokens=True).strip(),
                     **constant,
                     "finish_reason": "length" if end is None else "stop",
@@ -215,7 +367,7 @@ def batch_seed(seed: int, batch: list[dict]) -> int:
     return int.from_bytes(digest.digest()[:8], "big") >> 1
 
 
-def stop_token_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+def stop_token_ids(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> list[int]:
     """Tokens that end an answer: the tokenizer's and those of the model's generation settings (Llama has three)."""
     configured = model.generation_config.eos_token_id
     configured = configured if isinstance(configured, list) else [configured]

@@ -52,11 +52,13 @@ def row_problem(row: dict) -> str | None:
     Returns:
         `str` or `None`: the first problem in words, beginning with the column's name, or `None` for a sound row.
     """
-    texts = all(isinstance(row.get(column), str) for column in ("prompt", "chosen", "rejected"))
-    for column in ("prompt", "chosen", "rejected"):
-        messages = row.get(column)
-        if messages is None or messages == [] or messages == "":
+    columns = ("prompt", "chosen", "rejected")
+    for column in columns:
+        if row.get(column) in (None, [], ""):
             return f"'{column}' is missing"
+    texts = all(isinstance(row[column], str) for column in columns)
+    for column in columns:
+        messages = row[column]
         if texts:
             if not messages.strip():
                 return f"'{column}' has no text"
@@ -72,16 +74,14 @@ def row_problem(row: dict) -> str | None:
             if not isinstance(message.get("content"), str) or not message["content"].strip():
                 return f"'{column}' has a message without text"
     if texts:
-        question, chosen, rejected = (row[column].strip() for column in ("prompt", "chosen", "rejected"))
+        question, chosen, rejected = (row[column].strip() for column in columns)
     else:
         if row["prompt"][-1]["role"] != "user":
             return "'prompt' must end with a message of the user"
         for column in ("chosen", "rejected"):
             if len(row[column]) != 1 or row[column][0]["role"] != "assistant":
                 return f"'{column}' must be exactly one message of the assistant"
-        question, chosen, rejected = (
-            row[column][-1]["content"].strip() for column in ("prompt", "chosen", "rejected")
-        )
+        question, chosen, rejected = (row[column][-1]["content"].strip() for column in columns)
     if chosen == rejected:
         return "'chosen' and 'rejected' are the same text"
     if len(question) >= ECHO_LENGTH and chosen.startswith(question):

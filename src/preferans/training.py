@@ -80,9 +80,11 @@ def check_model_exists(name: str | None) -> None:
         raise PreferansError(f"model_name_or_path {name}: there is no such folder.{cure}")
 
 
-def load_tokenizer(name: str, revision: str, chat_template_path: str | None) -> PreTrainedTokenizerBase:
+def load_tokenizer(
+    name: str, revision: str, chat_template_path: str | None, chat: bool = True
+) -> PreTrainedTokenizerBase:
     """
-    Load a tokenizer that can be trained with: left padding, a padding token and a chat template.
+    Load a tokenizer that can be trained with: left padding, a padding token and, for messages, a chat template.
 
     Args:
         name (`str`):
@@ -91,9 +93,11 @@ def load_tokenizer(name: str, revision: str, chat_template_path: str | None) -> 
             Revision on the Hub.
         chat_template_path (`str`, *optional*):
             Jinja file that replaces the tokenizer's own chat template.
+        chat (`bool`, *optional*, defaults to `True`):
+            Whether messages have to be turned into text. Plain texts need no template.
 
     Raises:
-        [`PreferansError`]: when the tokenizer or the template cannot be read, or there is no chat template at all.
+        [`PreferansError`]: when the tokenizer or the template cannot be read, or there is no chat template for messages.
     """
     try:
         tokenizer = AutoTokenizer.from_pretrained(name, revision=revision)
@@ -104,10 +108,10 @@ def load_tokenizer(name: str, revision: str, chat_template_path: str | None) -> 
             tokenizer.chat_template = Path(chat_template_path).read_text(encoding="utf-8").rstrip("\n")
         except (OSError, UnicodeDecodeError) as error:
             raise PreferansError(f"chat_template_path {chat_template_path}: cannot be read ({error}).") from None
-    if tokenizer.chat_template is None:
+    if chat and tokenizer.chat_template is None:
         raise PreferansError(
             f"{name} has no chat template, so messages cannot be turned into text. Name one with chat_template_path; "
-            "recipes/chat_templates/plain_ru.jinja suits a Russian base model."
+            "recipes/chat_templates/plain_ru.jinja suits a Russian base model; or build the dataset with --format text."
         )
     tokenizer.padding_side = "left"
     if tokenizer.pad_token is None:
@@ -120,6 +124,14 @@ def _not_loaded(name: str, error: Exception) -> str:
         f"model_name_or_path {name}: the model cannot be loaded ({' '.join(str(error).split()):.300}). Check the name; a gated "
         "model (Llama) also needs access granted on its page and `hf auth login`."
     )
+
+
+def prompt_text(prompt: list[dict] | str, tokenizer: PreTrainedTokenizerBase) -> str:
+    """A prompt as the model reads it, with its special tokens, up to where the answer begins."""
+    if isinstance(prompt, str):
+        bos = tokenizer.bos_token_id
+        return (tokenizer.bos_token if bos is not None and tokenizer("")["input_ids"][:1] == [bos] else "") + prompt
+    return tokenizer.apply_chat_template(prompt, tokenize=False, add_generation_prompt=True)
 
 
 def drop_long_prompts(
@@ -149,8 +161,7 @@ def drop_long_prompts(
     if max_length is None:
         return rows
     lengths = [
-        len(tokenizer.apply_chat_template(row["prompt"], add_generation_prompt=True, return_dict=True)["input_ids"])
-        for row in rows
+        len(tokenizer(prompt_text(row["prompt"], tokenizer), add_special_tokens=False)["input_ids"]) for row in rows
     ]
     kept = [i for i, length in enumerate(lengths) if length < max_length]
     if not kept:
