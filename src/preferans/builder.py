@@ -59,9 +59,18 @@ def split_pairs(pairs: pl.DataFrame, args: argparse.Namespace) -> tuple[dict[str
 
     Returns:
         `tuple[dict[str, pl.DataFrame], int]`: the splits and the number of pairs removed.
+
+    Raises:
+        [`PreferansError`]: when no training pair is left.
     """
     check_rows(pairs.iter_rows(named=True), "the pairs made")
-    return drop_near_duplicates(split_by_tree(pairs, args.test_size, args.seed))
+    splits, removed = drop_near_duplicates(split_by_tree(pairs, args.test_size, args.seed))
+    if not len(splits["train"]):
+        raise PreferansError(
+            f"The prompt of every training pair ({removed:,}) is nearly one of the test split, so that none is left to train on. "
+            "Bring more varied prompts, or take --test_size 0 for no test split."
+        )
+    return splits, removed
 
 
 def finish_dataset(

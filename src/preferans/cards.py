@@ -35,6 +35,7 @@ def dataset_card(
     options: dict,
     counts: dict[str, list[tuple[str, int | float | str]]],
     notes: str = "",
+    repeatable: str = "the same source, options and seed give the same on every machine",
 ) -> str:
     """
     Write a dataset's `README.md`.
@@ -58,6 +59,8 @@ def dataset_card(
             Tables of counts: heading, then (label, value).
         notes (`str`, *optional*):
             Markdown after the table of lengths.
+        repeatable (`str`, *optional*):
+            What gives the same fingerprint again.
 
     Returns:
         `str`: YAML metadata that the Hub reads, and Markdown. It says nothing of the time, the machine or its folders: the same
@@ -73,6 +76,7 @@ def dataset_card(
         summary=summary,
         rule=rule,
         notes=notes,
+        repeatable=repeatable,
         sizes=", ".join(f"{len(rows):,} in `{name}`" for name, rows in splits.items()),
         source=source,
         options=", ".join(f"{key} `{value}`" for key, value in options.items()),

@@ -20,8 +20,8 @@ BANDS, BAND_ROWS = 16, 4
 
 
 def plain(text: str) -> str:
-    """A text in lower case, words and numbers only, «ё» as «е»."""
-    return " ".join(WORD_OR_NUMBER.findall(text.lower().replace("ё", "е")))
+    """A text in lower case, words and numbers only, «ё» as «е»; one without either as it is."""
+    return " ".join(WORD_OR_NUMBER.findall(text.lower().replace("ё", "е"))) or text.strip()
 
 
 def _pieces(text: str) -> set[bytes]:

@@ -1,6 +1,7 @@
 """One kind of error for what a person can put right, and the door every script leaves through."""
 
 import logging
+import os
 import sys
 import textwrap
 import warnings
@@ -55,6 +56,9 @@ def run(main: Callable[[], int | None]) -> None:
             file=sys.stderr,
         )
         status = 2
+    except BrokenPipeError:  # the reader, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 1
     except KeyboardInterrupt:
         print("\nStopped. What is finished is on disk; the same command goes on from there.", file=sys.stderr)
         status = 130

@@ -4,6 +4,7 @@ import argparse
 import hashlib
 import json
 import os
+import re
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from tqdm.auto import tqdm
 
 from .errors import PreferansError
 from .files import read_json, sha256_of, write_jsonl
+from .language import WORD_OR_NUMBER
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -112,6 +114,13 @@ class Sampler:
     sampling: dict[str, Any]
     batch_size: int
     seed: int
+
+    @property
+    def described(self) -> str:
+        """The model in words that hold on every machine; its licence covers what it wrote."""
+        base = self.weights["model_name_or_path"]
+        checksums = "".join(f", SHA-256 `{checksum}`" for checksum in self.weights["sha256"])
+        return f"`{self.label}` (base model `{Path(base).name if Path(base).exists() else base}`{checksums}), whose licence covers them"
 
     def answer(self, prompts: list[dict], output: str | Path, label: str | None = None) -> list[dict]:
         """Sample an answer to every prompt, see [`generate_answers`]."""
@@ -372,3 +381,48 @@ def stop_token_ids(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase
     configured = model.generation_config.eos_token_id
     configured = configured if isinstance(configured, list) else [configured]
     return sorted({token for token in [tokenizer.eos_token_id, *configured] if token is not None})
+
+
+# What is done with a sample before it can be a rejected answer.
+SAMPLE_CHANGES = {
+    "echo_cut": "the prompt repeated at its beginning was cut off",
+    "word_cut": "stopped in the middle of a word, which was cut off",
+}
+SAMPLE_DROP_REASONS = {
+    "empty": "no word in it",
+    "only_echo": "nothing but the prompt",
+    "equal": "the same as chosen",
+    "repeated": "the same as another sample for this prompt",
+}
+_LABEL = r"(?:(?:Вопрос|Пользователь|Question|User)\s*:\s*)?"
+
+
+def tidy_sample(answer: dict, chosen: str) -> tuple[str | None, list[str]]:
+    """
+    Make a rejected answer of a sample, if it can be one.
+
+    Args:
+        answer (`dict`):
+            Answer as [`generate_answers`] gives it.
+        chosen (`str`):
+            The better answer to the same prompt.
+
+    Returns:
+        `tuple[str | None, list[str]]`: the text, or `None` where none is left, and what happened to it: keys of
+        `SAMPLE_CHANGES`, then at most one of `SAMPLE_DROP_REASONS`.
+    """
+    text, events = answer["answer"].strip(), []
+    question = answer["prompt"][-1]["content"].strip()
+    if answer["finish_reason"] == "length" and text[-1:].isalnum():
+        whole = re.sub(r"\w+$", "", text).rstrip(" \n\t-–—(«„“\"'")
+        if whole:  # else it is one single word, and may as well be whole
+            text, events = whole, ["word_cut"]
+    echo = re.match(_LABEL + re.escape(question), text)
+    if echo:
+        text = re.sub(r"^\s*(?:Ответ|Answer)\s*:", "", text[echo.end() :]).strip()
+        events.append("echo_cut")
+    if not WORD_OR_NUMBER.search(text):
+        return None, [*events, "only_echo" if echo else "empty"]
+    if text == chosen.strip():
+        return None, [*events, "equal"]
+    return text, events

@@ -488,10 +488,7 @@ def build_shard(rows: pl.DataFrame, rule: Rule) -> tuple[pl.DataFrame, dict]:
             "order": numbers[prompt],
             "rows": [numbers[position] for position in (*paths[prompt], chosen, rejected)],
             "id": name,
-            "prompt": [
-                {"role": ("user", "assistant")[depth % 2], "content": texts[position]}
-                for depth, position in enumerate(paths[prompt])
-            ],
+            "prompt": _conversation(paths[prompt], texts),
             "chosen": [{"role": "assistant", "content": texts[chosen]}],
             "rejected": [{"role": "assistant", "content": texts[rejected]}],
             "message_tree_id": trees[chosen],
@@ -532,6 +529,12 @@ def _paths(parent: list[int], prompts: list[int]) -> dict[int, list[int]]:
             position = parent[position]
         paths[prompt] = path[::-1]
     return paths
+
+
+def _conversation(path: list[int], texts: list[str]) -> list[dict]:
+    return [
+        {"role": ("user", "assistant")[depth % 2], "content": texts[position]} for depth, position in enumerate(path)
+    ]
 
 
 def _is_better(chosen: float | None, rejected: float | None, margin: float) -> bool:
@@ -689,6 +692,67 @@ def _repeated_rows(files: list[Path], hashes: pl.Series) -> pl.Series:
 def _build_file(file: Path, repeated: pl.Series, rule: Rule) -> tuple[pl.DataFrame, dict]:
     rows = pl.read_parquet(file).with_columns(pl.col("reason").cast(_REASON)).sort("row")
     return build_shard(rows.filter(~pl.col("row").is_in(repeated.implode())), rule)
+
+
+def best_replies(batches: Iterable[pl.DataFrame], rule: Rule) -> tuple[list[dict], dict]:
+    """
+    The best human reply to every prompt.
+
+    Args:
+        batches (`Iterable[pl.DataFrame]`):
+            Rows, see [`read_rows`].
+        rule ([`Rule`]):
+            Its `lang`, `turns` and `normalize_persona` say which prompts and what becomes of the texts.
+
+    Returns:
+        `tuple[list[dict], dict]`: for each prompt with a sound reply, in the order of the source, `id` (of the reply), `prompt` and
+        `chosen` (messages), `message_tree_id`, `chosen_rank` and `rows` (numbers of the rows it is made of); and the counts
+        `rows`, `dropped` (by reason) and `prompts`. Of several replies the lowest rank is the best; a reply without a rank
+        is, where it is the only one.
+    """
+    rows, number = [], 0
+    for batch in batches:
+        rows.append(condense(batch, rule.lang, number))
+        number += len(batch)
+    rows = pl.concat(rows).sort("row")
+    unique = judge(rows.filter(pl.col("message_id").is_first_distinct())).with_row_index("position")
+    sound = unique.filter(pl.col("reason").is_null() | (pl.col("reason") == "unranked"))
+    prompts = sound.filter(pl.col("role") == "prompter")
+    if rule.turns == "first":
+        prompts = prompts.filter(pl.col("parent_id").is_null())
+    replies = sound.filter(pl.col("role") == "assistant").join(
+        prompts.select(parent=pl.col("position").cast(pl.Int64)), on="parent", how="semi"
+    )
+    alone = pl.len().over("parent") == 1
+    best = (
+        replies.filter(pl.col("rank").is_not_null() | alone)
+        .sort("parent", "rank", "row")
+        .unique("parent", keep="first", maintain_order=True)
+    )
+    texts = unique["text"].to_list()
+    if rule.normalize_persona:
+        texts = [text and without_assistant_name(text) for text in texts]
+    numbers = unique["row"].to_list()
+    paths = _paths(unique["parent"].to_list(), best["parent"].to_list())
+    found = [
+        {
+            "id": reply["message_id"],
+            "prompt": _conversation(paths[reply["parent"]], texts),
+            "chosen": [{"role": "assistant", "content": texts[reply["position"]]}],
+            "message_tree_id": reply["message_tree_id"],
+            "chosen_rank": reply["rank"],
+            "rows": [numbers[position] for position in (*paths[reply["parent"]], reply["position"])],
+        }
+        for reply in best.iter_rows(named=True)
+    ]
+    dropped = Counter(unique["reason"].drop_nulls().to_list())
+    dropped["duplicate_id"] = len(rows) - len(unique)
+    dropped["unranked"] -= best["rank"].null_count()  # the only reply needs no rank
+    return found, {
+        "rows": len(rows),
+        "dropped": {reason: dropped[reason] for reason in DROP_REASONS},
+        "prompts": len(prompts),
+    }
 
 
 def prototype_tables(batches: Iterable[pl.DataFrame], lang: str) -> dict[str, pl.DataFrame]:

@@ -253,6 +253,9 @@ def write_dataset(output_dir: str | Path, splits: dict[str, pl.DataFrame], card:
     kinds = {
         pl.String: pa.string(),
         pl.Int32: pa.int32(),
+        pl.Int64: pa.int64(),
+        pl.Float64: pa.float64(),
+        pl.Boolean: pa.bool_(),
         _MESSAGES: pa.list_(pa.struct({"role": pa.string(), "content": pa.string()})),
     }
     with new_folder(output_dir) as folder:

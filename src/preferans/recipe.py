@@ -43,13 +43,17 @@ REFUSED = {
 }
 
 
-def read_yaml(path: str | Path) -> tuple[dict[str, Any], dict[str, int]]:
+def read_yaml(
+    path: str | Path, what: str = "recipe", folder: str = "recipes"
+) -> tuple[dict[str, Any], dict[str, int]]:
     """
-    Read a recipe.
+    Read a recipe, or another file of keys.
 
     Args:
         path (`str` or `Path`):
             YAML file with one mapping.
+        what (`str`, *optional*, defaults to `"recipe"`), folder (`str`, *optional*, defaults to `"recipes"`):
+            What to call the file in a message, and where others of its kind are.
 
     Returns:
         `tuple[dict, dict]`: values by key, and line numbers by key.
@@ -60,9 +64,9 @@ def read_yaml(path: str | Path) -> tuple[dict[str, Any], dict[str, int]]:
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
     except FileNotFoundError:
-        here = sorted(str(file) for file in Path("recipes").glob("*.yaml"))
+        here = sorted(str(file) for file in Path(folder).glob("*.yaml"))
         raise PreferansError(
-            f"{path}: there is no such recipe.{did_you_mean(str(path), here)}"
+            f"{path}: there is no such {what}.{did_you_mean(str(path), here)}"
             + (f" Here are: {', '.join(here)}." if here else "")
         ) from None
     except (UnicodeDecodeError, IsADirectoryError) as error:

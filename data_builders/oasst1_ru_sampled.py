@@ -1,0 +1,218 @@
+"""
+Russian preference pairs of a human reply and a model's own answer.
+
+The best human reply to an OpenAssistant prompt becomes `chosen`; what the given model answers to the same prompt, sampled with the
+settings of the project's first notebook (150 new tokens, top_k 60, top_p 0.9, temperature 0.7), becomes `rejected`.
+
+    python data_builders/oasst1_ru_sampled.py --model_name_or_path meta-llama/Llama-3.2-1B-Instruct --load_in_4bit --dtype float16
+    python data_builders/oasst1_ru_sampled.py --adapter runs/llama1b_ru --num_samples 4 --pick closest_length
+    python data_builders/oasst1_ru_sampled.py --source samples/oasst1_ru_sample.jsonl --max_prompts 24 --use_cpu \\
+        --model_name_or_path cache/gemma-3-270m-ru --chat_template_path recipes/chat_templates/plain_ru.jinja
+
+Answers are kept batch by batch in --answers; a stopped command goes on where it was when it is given again.
+"""
+
+import argparse
+import hashlib
+from collections import Counter
+from pathlib import Path
+
+from preferans.builder import add_output_arguments, check_output_arguments, finish_dataset, split_pairs
+from preferans.cards import dataset_card, describe_source
+from preferans.errors import PreferansError, run
+from preferans.generation import (
+    SAMPLE_CHANGES,
+    SAMPLE_DROP_REASONS,
+    add_sampling_arguments,
+    check_sampling_arguments,
+    load_sampler,
+    tidy_sample,
+)
+from preferans.oasst import DROP_REASONS, OASST1, OASST1_REVISION, TURNS, Rule, best_replies, read_rows
+from preferans.preferences import preference_frame, row_problem
+
+RULE = """A prompt counts when it and all messages before it are in the language (by their tag and, for `ru`, by most of their letters), not
+deleted, approved by reviewers, not synthetic, and belong to a finished tree. `chosen` is its human reply of the lowest rank, or its
+only one. `rejected` is sampled from the model; {pick}. An echo of the prompt at the beginning of a sample and a last word that the
+limit cut are taken off; what is empty then, or equal to `chosen`, makes no pair. A training pair whose prompt is nearly one of the
+test split (at least 0.7 of their five-letter pieces in common) is removed."""
+PICKS = {
+    "random": "of several samples one is drawn",
+    "closest_length": "of several samples the one whose length is closest to that of `chosen` is taken",
+    "all": "each sample that differs from the others makes a pair",
+}
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    add = parser.add_argument
+    add(
+        "--source",
+        default=OASST1,
+        help="Hub id, or a local folder, .parquet or .jsonl file with oasst1's columns (default: %(default)s)",
+    )
+    add("--revision", help="commit, branch or tag of a source on the Hub (default: for oasst1 the commit we tested)")
+    add("--lang", default="ru", help="language tag to keep (default: %(default)s)")
+    add(
+        "--turns",
+        choices=TURNS,
+        default="first",
+        help="first: prompts that open a conversation; all: every prompt, with the conversation before it (default: %(default)s)",
+    )
+    add(
+        "--normalize_persona",
+        action="store_true",
+        help="take «Ася», as Russian oasst texts call the assistant, out of the texts",
+    )
+    add("--max_prompts", type=int, help="take only the first so many prompts")
+    add("--num_samples", type=int, default=1, help="answers to sample for each prompt (default: %(default)s)")
+    add(
+        "--pick",
+        choices=PICKS,
+        default="random",
+        help="which of several samples becomes the rejected one. random: drawn with --seed; closest_length: the one closest in "
+        "length to the human reply, so that length gives nothing away; all: each makes a pair (default: %(default)s)",
+    )
+    add("--answers", help="file of samples (default: answers/NAME_OF_OUTPUT_DIR.jsonl)")
+    add_sampling_arguments(parser)
+    add_output_arguments(parser, "data/oasst1_ru_sampled")
+    return parser.parse_args()
+
+
+def check_arguments(args: argparse.Namespace) -> None:
+    for name in ("num_samples", "max_prompts"):
+        if getattr(args, name) is not None and getattr(args, name) < 1:
+            raise PreferansError(f"--{name} {getattr(args, name)}: it must be at least 1.")
+    if args.num_samples > 1 and args.temperature == 0:
+        raise PreferansError("--temperature 0 gives the same sample every time: leave out --num_samples, or raise it.")
+    check_output_arguments(args)
+    check_sampling_arguments(args)
+
+
+def pair_samples(reply: dict, samples: list[dict], args: argparse.Namespace, counts: Counter) -> list[dict]:
+    """Preference rows of one prompt: its human reply and those of its samples that the rule picks."""
+    chosen = reply["chosen"][0]["content"]
+    usable: dict[str, str] = {}
+    for number, sample in enumerate(samples):
+        text, events = tidy_sample(sample, chosen)
+        if text in usable.values():
+            text, events = None, [*events, "repeated"]
+        counts.update(events)
+        if text is not None:
+            usable[f"{sample['model']}#{number}"] = text
+    names = sorted(usable)
+    if args.pick == "closest_length":
+        names = sorted(names, key=lambda name: abs(len(usable[name]) - len(chosen)))[:1]
+    elif args.pick == "random":
+        # by the reply's own id: no other prompt changes the draw
+        names = sorted(names, key=lambda name: hashlib.sha256(f"{args.seed}:{reply['id']}:{name}".encode()).digest())[
+            :1
+        ]
+    rows = [
+        {
+            "id": f"{reply['id']}:{name}",
+            "prompt": reply["prompt"],
+            "chosen": reply["chosen"],
+            "rejected": [{"role": "assistant", "content": usable[name]}],
+            "message_tree_id": reply["message_tree_id"],
+            "lang": args.lang,
+            "source": f"oasst+{name.rpartition('#')[0]}",
+            "chosen_rank": reply["chosen_rank"],
+            "rejected_rank": None,
+        }
+        for name in names
+    ]
+    sound = [row for row in rows if row_problem(row) is None]
+    counts["chosen_echo"] += len(rows) - len(sound)
+    return sound
+
+
+def main() -> None:
+    args = parse_arguments()
+    check_arguments(args)
+    if args.revision is None and args.source == OASST1:
+        args.revision = OASST1_REVISION
+    rule = Rule(lang=args.lang, turns=args.turns, normalize_persona=args.normalize_persona)
+    replies, row_counts = best_replies(read_rows(args.source, args.revision), rule)
+    replies = replies[: args.max_prompts]
+    if not replies:
+        raise PreferansError(f"--source {args.source}: no prompt with a sound reply is left for --lang {args.lang}.")
+    print(f"Prompts with a human reply: {len(replies):,}, of {row_counts['prompts']:,} that count.")
+
+    prompts = [
+        {"id": f"{reply['id']}#{number}", "prompt": reply["prompt"]}
+        for reply in replies
+        for number in range(args.num_samples)
+    ]
+    sampler = load_sampler(args)
+    answers = sampler.answer(prompts, args.answers or Path("answers", f"{Path(args.output_dir).name}.jsonl"))
+    by_reply: dict[str, list[dict]] = {}
+    for answer in answers:
+        by_reply.setdefault(answer["id"].rpartition("#")[0], []).append(answer)
+    counts = Counter(samples=len(answers))
+    rows = [row for reply in replies for row in pair_samples(reply, by_reply[reply["id"]], args, counts)]
+    print(f"Samples: {len(answers):,}:")
+    for reason, words in (SAMPLE_CHANGES | SAMPLE_DROP_REASONS).items():
+        print(f"  {counts[reason]:>8,}  {words}")
+    if not rows:
+        raise PreferansError(
+            "No sample can be a rejected answer. Read them in the file of answers; is the chat template right?"
+        )
+    splits, near = split_pairs(preference_frame(rows), args)
+    counts["near_duplicate"] = near
+    source, licence = describe_source(args.source, args.revision)
+    finish_dataset(splits, args, lambda made: card(args, source, licence, sampler, replies, row_counts, counts, made))
+
+
+def card(args, source, licence, sampler, replies, row_counts, counts, splits) -> str:
+    """The dataset's `README.md`."""
+    kept = sum(map(len, splits.values()))
+    return dataset_card(
+        "Human replies against a model's own answers",
+        f"{kept:,} pairs: `chosen` is the best human reply to a prompt, `rejected` an answer of `{sampler.label}`.",
+        RULE.format(pick=PICKS[args.pick]),
+        splits,
+        language=args.lang,
+        licence=licence,
+        tags=["human-feedback", "synthetic"],
+        source=f"{source}. Rejected answers: {sampler.described}",
+        options={
+            name: getattr(args, name)
+            for name in (
+                "lang",
+                "turns",
+                "normalize_persona",
+                "max_prompts",
+                "num_samples",
+                "pick",
+                "test_size",
+                "seed",
+                "format",
+                "batch_size",
+            )
+        }
+        | sampler.sampling,
+        counts={
+            "rows": [
+                ("read", row_counts["rows"]),
+                *((f"fell out: {words}", row_counts["dropped"][reason]) for reason, words in DROP_REASONS.items()),
+                ("prompts that count", row_counts["prompts"]),
+                ("prompts asked: they have a human reply", len(replies)),
+            ],
+            "samples": [
+                ("sampled", counts["samples"]),
+                *((f"mended: {words}", counts[reason]) for reason, words in SAMPLE_CHANGES.items()),
+                *((f"not used: {words}", counts[reason]) for reason, words in SAMPLE_DROP_REASONS.items()),
+                ("not used: chosen begins with the prompt", counts["chosen_echo"]),
+                ("not kept: the prompt is nearly one of the test split", counts["near_duplicate"]),
+                ("pairs kept", kept),
+            ],
+        },
+        repeatable="the same samples and options give the same; another machine may sample others",
+    )
+
+
+if __name__ == "__main__":
+    run(main)

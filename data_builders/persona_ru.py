@@ -1,0 +1,244 @@
+"""
+Pairs that move a character from the prompt into the weights.
+
+A model answers each prompt twice: with a persona's instruction and examples before it, which gives `chosen`, and without, which gives
+`rejected`. The training prompt carries no instruction, so that DPO teaches the model to be that character by itself.
+
+    python data_builders/persona_ru.py --persona personas/sienna.yaml --prompts data/oasst1_ru --identity_questions \\
+        --model_name_or_path meta-llama/Llama-3.2-1B-Instruct --load_in_4bit --dtype float16
+    python data_builders/persona_ru.py --persona personas/sienna.yaml --prompts data/oasst1_ru_sample --max_prompts 20 --use_cpu \\
+        --model_name_or_path cache/gemma-3-270m-ru --chat_template_path recipes/chat_templates/plain_ru.jinja
+    python data_builders/persona_ru.py --persona personas/*.yaml --keep_instruction --prompts data/oasst1_ru --adapter runs/llama1b_ru
+
+With several personas each prompt is asked of one of them in turn, and of all when it is an identity question. A filter drops pairs whose
+answer shows no trace of the character. Answers are kept batch by batch in --answers; a stopped command goes on where it was.
+"""
+
+import argparse
+from collections import Counter
+from pathlib import Path
+
+from preferans.builder import add_output_arguments, check_output_arguments, finish_dataset, split_pairs
+from preferans.cards import dataset_card, describe_source
+from preferans.errors import PreferansError, run
+from preferans.files import iter_jsonl, sha256_of
+from preferans.generation import (
+    add_sampling_arguments,
+    check_sampling_arguments,
+    distinct_prompts,
+    load_sampler,
+)
+from preferans.persona import (
+    IDENTITY_QUESTIONS,
+    PERSONA_DROP_REASONS,
+    Persona,
+    fold_system,
+    load_persona,
+    persona_drop_reason,
+    whole_sentences,
+)
+from preferans.preferences import load_preferences, preference_frame, row_problem
+
+RULE = """A model answers each prompt twice. `chosen` is its answer with the instruction and the examples of the persona's file in context,
+`rejected` its answer without them. Both lose what a base model writes beyond its turn, and a sentence that the limit cut. A pair is
+dropped when the answer in character uses a word that breaks the character, runs in circles, or shows no more of the file's trace words
+(those of the prompt aside) than the plain answer. {instruction} A training pair whose prompt is nearly one of the test split (at least
+0.7 of their five-letter pieces in common) is removed."""
+INSTRUCTION = {
+    False: "The prompt of a pair carries no instruction.",
+    True: "The prompt of a pair begins with the instruction as a system message, without the examples.",
+}
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    add = parser.add_argument
+    add("--persona", nargs="+", required=True, help="persona files, such as personas/sienna.yaml; several are mixed")
+    add(
+        "--prompts",
+        required=True,
+        help="what to ask: a preference dataset (folder or Hub id), a .jsonl file with the key prompt, or a .txt file with one "
+        "prompt a line",
+    )
+    add("--split", default="train", help="split of a dataset of prompts (default: %(default)s)")
+    add("--max_prompts", type=int, help="ask only the first so many prompts")
+    add(
+        "--identity_questions",
+        action="store_true",
+        help=f"ask «Кто ты?», «Как тебя зовут?» and {len(IDENTITY_QUESTIONS) - 2} more questions about the character as well",
+    )
+    add(
+        "--keep_instruction",
+        action="store_true",
+        help="leave the instruction in the training prompt, to strengthen a character that goes on being asked for by prompt",
+    )
+    add(
+        "--answers",
+        help="files of answers, without the ending _with.jsonl and _without.jsonl (default: answers/NAME_OF_OUTPUT_DIR)",
+    )
+    add_sampling_arguments(parser)
+    add_output_arguments(parser, "data/persona_ru")
+    return parser.parse_args()
+
+
+def read_prompts(args: argparse.Namespace) -> list[dict]:
+    """`id`, `prompt` and `message_tree_id` of what is to be asked."""
+    path = Path(args.prompts)
+    if path.suffix in (".txt", ".jsonl") and not path.is_file():
+        raise PreferansError(f"--prompts {args.prompts}: there is no such file.")
+    if path.suffix == ".txt":
+        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
+        rows = [{"prompt": line} for line in dict.fromkeys(lines) if line]
+    elif path.suffix == ".jsonl":
+        rows = list(iter_jsonl(path))
+    else:
+        dataset = load_preferences(args.prompts)
+        if args.split not in dataset:
+            raise PreferansError(f"--split {args.split}: {args.prompts} has only {', '.join(dataset)}.")
+        rows = dataset[args.split].to_list()
+    for number, row in enumerate(rows, start=1):
+        if isinstance(row.get("prompt"), str) and row["prompt"].strip():
+            row["prompt"] = [{"role": "user", "content": row["prompt"].strip()}]
+        answers = {column: [{"role": "assistant", "content": column}] for column in ("chosen", "rejected")}
+        problem = row_problem({"prompt": row.get("prompt")} | answers)
+        if problem:
+            raise PreferansError(f"--prompts {args.prompts}, row {number}: {problem}.")
+    prompts = distinct_prompts(rows)[: args.max_prompts]
+    trees = {str(row.get("id") or number): row.get("message_tree_id") for number, row in enumerate(rows)}
+    return [prompt | {"message_tree_id": trees[prompt["id"]] or prompt["id"]} for prompt in prompts]
+
+
+def questions_of(personas: list[Persona], prompts: list[dict], identity: bool) -> list[tuple[Persona, dict]]:
+    """Which persona is asked what: each prompt of one in turn, identity questions of all."""
+    asked = [(personas[number % len(personas)], prompt) for number, prompt in enumerate(prompts)]
+    if identity:
+        own = [
+            {
+                "id": f"identity{number}",
+                "prompt": [{"role": "user", "content": question}],
+                "message_tree_id": f"identity{number}",
+            }
+            for number, question in enumerate(IDENTITY_QUESTIONS)
+        ]
+        asked += [(persona, question) for question in own for persona in personas]
+    return asked
+
+
+def pair_answers(
+    persona: Persona, prompt: dict, answers: tuple[dict, dict], keep_instruction: bool, counts: Counter
+) -> dict | None:
+    """A preference row, or `None` and its reason counted."""
+    chosen, rejected = (whole_sentences(answer) for answer in answers)
+    reason = persona_drop_reason(persona, prompt["prompt"][-1]["content"], chosen, rejected)
+    system = [{"role": "system", "content": persona.instruction}] if keep_instruction else []
+    row = {
+        "id": f"{persona.slug}:{prompt['id']}",
+        "prompt": system + prompt["prompt"],
+        "chosen": [{"role": "assistant", "content": chosen}],
+        "rejected": [{"role": "assistant", "content": rejected}],
+        "message_tree_id": prompt["message_tree_id"],
+        "lang": "ru",
+        "source": f"persona:{persona.slug}",
+    }
+    if reason is None and row_problem(row):
+        reason = "echo"
+    counts[reason or "kept"] += 1
+    return None if reason else row
+
+
+def main() -> None:
+    args = parse_arguments()
+    if args.max_prompts is not None and args.max_prompts < 1:
+        raise PreferansError(f"--max_prompts {args.max_prompts}: it must be at least 1.")
+    personas = [load_persona(path) for path in args.persona]
+    if len({persona.slug for persona in personas}) < len(personas):
+        raise PreferansError(f"--persona {' '.join(args.persona)}: two files have the same name. Rename one.")
+    check_output_arguments(args)
+    check_sampling_arguments(args)
+    asked = questions_of(personas, read_prompts(args), args.identity_questions)
+    if not asked:
+        raise PreferansError(f"--prompts {args.prompts}: there is no prompt in it.")
+    if len(personas) > 1 and not args.keep_instruction:
+        print(
+            "Several personas without --keep_instruction: the model will learn a mixture that no prompt can tell apart."
+        )
+
+    sampler = load_sampler(args)
+    answers = args.answers or str(Path("answers", Path(args.output_dir).name))
+    in_character = [
+        {
+            "id": f"{persona.slug}:{prompt['id']}",
+            "prompt": fold_system(persona.in_context(prompt["prompt"]), sampler.tokenizer),
+        }
+        for persona, prompt in asked
+    ]
+    plain = list({prompt["id"]: {"id": prompt["id"], "prompt": prompt["prompt"]} for _, prompt in asked}.values())
+    chosen = sampler.answer(in_character, f"{answers}_with.jsonl", f"{sampler.label} with instruction")
+    rejected = {row["id"]: row for row in sampler.answer(plain, f"{answers}_without.jsonl")}
+
+    counts: Counter = Counter()
+    rows = []
+    for (persona, prompt), answer in zip(asked, chosen, strict=True):
+        row = pair_answers(persona, prompt, (answer, rejected[prompt["id"]]), args.keep_instruction, counts)
+        if row:
+            rows.append(row)
+    print(f"Asked: {len(asked):,}; kept by the filter: {len(rows):,} ({len(rows) / len(asked):.0%}); dropped:")
+    for reason, words in PERSONA_DROP_REASONS.items():
+        print(f"  {counts[reason]:>8,}  {words}")
+    if not rows:
+        raise PreferansError(
+            f"--persona {' '.join(args.persona)}: no answer shows a trace of the character. Read {answers}_with.jsonl; take a larger "
+            "model, more examples, or more traces in the persona's file."
+        )
+    splits, counts["near_duplicate"] = split_pairs(preference_frame(rows), args)
+    finish_dataset(splits, args, lambda made: card(args, sampler, personas, len(asked), counts, made))
+
+
+def card(args: argparse.Namespace, sampler, personas: list[Persona], asked: int, counts: Counter, splits: dict) -> str:
+    """The dataset's `README.md`."""
+    kept = sum(map(len, splits.values()))
+    files = ", ".join(f"`{Path(path).name}` (SHA-256 `{sha256_of(path)}`)" for path in args.persona)
+    source, licence = describe_source(args.prompts)
+    instructions = "\n\n".join(f"**{persona.name}**\n\n```\n{persona.instruction}\n```" for persona in personas)
+    return dataset_card(
+        f"A character in pairs: {', '.join(persona.name for persona in personas)}",
+        f"{kept:,} pairs that teach a model to be {', '.join(persona.name for persona in personas)}: `chosen` is its answer in "
+        "character, `rejected` its plain answer.",
+        RULE.format(instruction=INSTRUCTION[args.keep_instruction]),
+        splits,
+        language="ru",
+        licence=licence,
+        tags=["persona", "synthetic", "self-alignment"],
+        source=f"personas {files}; prompts: {source}; answers: {sampler.described}",
+        options={
+            name: getattr(args, name)
+            for name in (
+                "identity_questions",
+                "keep_instruction",
+                "max_prompts",
+                "test_size",
+                "seed",
+                "format",
+                "batch_size",
+            )
+        }
+        | sampler.sampling,
+        counts={
+            "pairs": [
+                ("asked", asked),
+                *((f"dropped: {words}", counts[reason]) for reason, words in PERSONA_DROP_REASONS.items()),
+                ("kept by the filter", counts["kept"]),
+                ("share kept by the filter", f"{counts['kept'] / asked:.0%}"),
+                ("not kept: the prompt is nearly one of the test split", counts["near_duplicate"]),
+                ("kept", kept),
+            ]
+        },
+        notes=f"## Instructions\n\n{instructions}",
+        repeatable="the same answers and options give the same; another machine may sample others",
+    )
+
+
+if __name__ == "__main__":
+    run(main)

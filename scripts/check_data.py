@@ -1,0 +1,99 @@
+"""
+Check a preference dataset before training on it, and repair it.
+
+    python scripts/check_data.py data/oasst1_ru
+    python scripts/check_data.py data/oasst1_ru --model_name_or_path meta-llama/Llama-3.2-1B-Instruct --max_length 512
+    python scripts/check_data.py pairs.jsonl --fix data/pairs_fixed
+
+Any dataset in TRL's preference formats will do, with or without a column for the prompt, of messages or of plain
+texts. With the name of a model its tokenizer is loaded, never its weights, and rows are shown as the trainer will see
+them. The exit status is 1 when something was found that would harm the training, and 0 otherwise; with --fix it tells
+of the repaired dataset.
+"""
+
+import argparse
+import json
+import re
+import sys
+
+from preferans.errors import PreferansError, run
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    add = parser.add_argument
+    add("dataset", metavar="DATASET", help="folder, .jsonl, .json or .parquet file, or id of a dataset on the Hub")
+    add("--config", help="configuration of the dataset")
+    add("--fix", metavar="FOLDER", help="write a repaired dataset there, and check it again")
+    add("--json", action="store_true", help="print the findings as JSON")
+    add("--model_name_or_path", help="folder or Hub id of the model to train: checks tokens and chat template too")
+    add("--chat_template_path", help="Jinja file, for a base model without a chat template")
+    add(
+        "--max_length",
+        type=int,
+        default=1024,
+        help="tokens of prompt and answer, as in the recipe (default: %(default)s)",
+    )
+    add(
+        "--language",
+        help="language the answers should be in; only ru is checked, another turns this off (default: that of the rows' own lang, "
+        "else ru)",
+    )
+    return parser.parse_args()
+
+
+def check_arguments(args: argparse.Namespace) -> None:
+    if args.max_length < 1:
+        raise PreferansError(f"--max_length {args.max_length}: it must be at least 1.")
+    if args.chat_template_path and not args.model_name_or_path:
+        raise PreferansError("--chat_template_path needs a tokenizer: add --model_name_or_path.")
+    if args.language and not re.fullmatch(r"[a-z]{2,3}([-_]\w+)?", args.language):
+        raise PreferansError(
+            f"--language {args.language}: it is a tag of two or three small letters, such as ru or en."
+        )
+
+
+def main() -> int:
+    args = parse_arguments()
+    check_arguments(args)
+    # Damaged texts may hold what no encoding can write.
+    sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
+
+    from preferans.data_check import (
+        check_dataset,
+        check_fix_dir,
+        dataset_format,
+        dataset_language,
+        fixed_text,
+        load_checked_tokenizer,
+        read_dataset,
+        report_text,
+        write_fixed,
+    )
+
+    if args.fix:
+        check_fix_dir(args.fix, args.dataset)
+    splits = read_dataset(args.dataset, args.config)
+    language = args.language or dataset_language(splits)
+    tokenizer = None
+    if args.model_name_or_path:
+        conversational, _ = dataset_format(splits)
+        tokenizer = load_checked_tokenizer(args.model_name_or_path, args.chat_template_path, conversational)
+    report = check_dataset(splits, tokenizer, args.max_length, language)
+    answer = report.as_json(args.dataset)
+    if not args.json:
+        print(report_text(report, args.dataset))
+    if args.fix:
+        counts, report = write_fixed(args.fix, args.dataset, splits, tokenizer, args.max_length, language)
+        answer["fixed"] = {"counts": counts} | report.as_json(args.fix)
+        if not args.json:
+            print(fixed_text(args.fix, counts, report))
+    if args.json:
+        print(json.dumps(answer, ensure_ascii=False, indent=2))
+    return int(report.harmful)
+
+
+if __name__ == "__main__":
+    run(main)
