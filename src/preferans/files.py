@@ -20,7 +20,8 @@ def write_text(path: str | Path, text: str) -> None:
     """Write `text` to `path` atomically, in UTF-8 with Unix line endings."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+    _remove_leftovers(path)
+    temporary = path.with_name(f".{path.name}.{_mark()}")
     try:
         with open(temporary, "w", encoding="utf-8", newline="\n") as file:
             file.write(text)
@@ -116,7 +117,7 @@ def new_folder(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove_leftovers(path)
-    mark = f"{os.getpid()}-{uuid.uuid4().hex[:8]}"
+    mark = _mark()
     temporary, old = path.with_name(f".{path.name}.{mark}.new"), path.with_name(f".{path.name}.{mark}.old")
     temporary.mkdir()
     try:
@@ -134,13 +135,20 @@ def new_folder(path: str | Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def _mark() -> str:
+    return f"{os.getpid()}-{uuid.uuid4().hex[:8]}"
+
+
 def _remove_leftovers(path: Path) -> None:
     """Clear away, or put back, what processes that were killed left beside `path`."""
-    pattern = re.compile(re.escape(f".{path.name}.") + r"(\d+)-[0-9a-f]{8}\.(new|old)")
-    for sibling in path.parent.iterdir():
+    pattern = re.compile(re.escape(f".{path.name}.") + r"(\d+)-[0-9a-f]{8}(\.new|\.old)?")
+    for sibling in list(path.parent.iterdir()):
         match = pattern.fullmatch(sibling.name)
-        if match and not psutil.pid_exists(int(match[1])):
-            if match[2] == "old" and not path.exists():  # killed between the two renames
-                os.replace(sibling, path)
-            else:
-                shutil.rmtree(sibling, ignore_errors=True)
+        if not match or psutil.pid_exists(int(match[1])):
+            continue
+        if match[2] == ".old" and not path.exists():  # killed between the two renames
+            os.replace(sibling, path)
+        elif match[2]:
+            shutil.rmtree(sibling, ignore_errors=True)
+        else:
+            sibling.unlink(missing_ok=True)
