@@ -35,6 +35,7 @@ from preferans.oasst import (
     Rule,
     account,
     build_pairs,
+    in_processes,
     prototype_tables,
     read_rows,
 )
@@ -220,7 +221,7 @@ def main() -> None:
     rule = Rule(**{name: getattr(args, name) for name in names})
     batches = read_rows(args.source, args.revision, labels=rule.min_quality_margin is not None)
     output = Path(args.output_dir)
-    pairs, counts = build_pairs(batches, rule, output.with_name(f".{output.name}.shards"), args.num_proc)
+    pairs, counts = build_pairs(batches, rule, output.with_name(f".{output.name}.shards"), in_processes(args.num_proc))
     source, licence = describe_source(args.source, args.revision)
     print(f"Source: {source}.")
     print("Rule: " + ", ".join(f"{key} {value}" for key, value in vars(rule).items()) + ".")

@@ -1,6 +1,10 @@
 import itertools
 import json
+import os
 import re
+import subprocess
+import sys
+import urllib.request
 
 import polars as pl
 import pytest
@@ -13,6 +17,7 @@ from preferans.oasst import COLUMNS, PAIRINGS, TURNS, prototype_tables, read_row
 from preferans.preferences import row_problem
 
 from .support.rows import build, message
+from .support.tiny import ROOT
 
 
 def read(path) -> pl.DataFrame:
@@ -530,3 +535,22 @@ def test_ranks_that_pandas_made_floats_are_read(tmp_path):
     frame = pl.DataFrame(conversation(), schema=COLUMNS)
     frame.with_columns(pl.col("rank").cast(pl.Float64)).write_parquet(tmp_path / "rows.parquet")
     assert read(tmp_path / "rows.parquet").equals(frame)
+
+
+@pytest.mark.hub
+def test_the_prototypes_figures_on_the_real_dataset(tmp_path):
+    try:
+        urllib.request.urlopen("https://huggingface.co", timeout=10).close()
+    except OSError as error:
+        pytest.skip(f"the Hub cannot be reached ({error})")
+    command = [
+        sys.executable,
+        "data_builders/oasst1_ru.py",
+        "--layout",
+        "prototype",
+        "--output_dir",
+        tmp_path / "table",
+    ]
+    online = {name: value for name, value in os.environ.items() if name != "HF_HUB_OFFLINE"}
+    done = subprocess.run(command, cwd=ROOT, env=online, capture_output=True, text=True, encoding="utf-8")
+    assert "1,948 rows in `train`, 105 rows in `validation`" in done.stdout, done.stderr

@@ -14,7 +14,7 @@ import hashlib
 import re
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -553,7 +553,7 @@ def build_pairs(
     batches: Iterable[pl.DataFrame],
     rule: Rule,
     work_dir: str | Path,
-    num_proc: int = 1,
+    run: Callable[[Callable, list[Path]], Iterable] = map,
     shard_rows: int = SHARD_ROWS,
 ) -> tuple[pl.DataFrame, dict]:
     """
@@ -566,8 +566,9 @@ def build_pairs(
             What makes a pair.
         work_dir (`str` or `Path`):
             Folder for the shards of a large source. Made when needed, emptied before and removed afterwards.
-        num_proc (`int`, *optional*, defaults to `1`):
-            Processes that work on shards.
+        run (`Callable`, *optional*, defaults to `map`):
+            What calls a function on each shard's file and gives the results in order: `map`, [`in_processes`], or the client of
+            an engine whose workers see `work_dir` (docs/scale.md).
         shard_rows (`int`, *optional*, defaults to `SHARD_ROWS`):
             Rows paired at a time. The pairs do not depend on it.
 
@@ -598,7 +599,8 @@ def build_pairs(
         else:
             files = shards.close()
             repeats = _repeated_rows(files, pl.concat(hashes))
-            parts = _map(partial(_build_file, repeated=repeats, rule=rule), files, num_proc)
+            work = partial(_build_file, repeated=repeats, rule=rule)
+            parts = list(tqdm(run(work, files), total=len(files), desc="Pairing", unit="shard"))
             repeated = len(repeats)
         tables, counts = zip(*parts, strict=True)
         counts = _add_up(counts)
@@ -644,13 +646,17 @@ def _add_up(counts: Iterable[dict]) -> dict:
     return total
 
 
-def _map(work, files: list[Path], num_proc: int) -> list:
-    bar = partial(tqdm, total=len(files), desc="Pairing", unit="shard")
-    if num_proc == 1:
-        return list(bar(map(work, files)))
-    # spawn: polars holds threads, which a forked process would wait for for ever
-    with ProcessPoolExecutor(num_proc, mp_context=get_context("spawn")) as pool:
-        return list(bar(pool.map(work, files)))
+def in_processes(number: int) -> Callable[[Callable, list[Path]], Iterable]:
+    """A `run` for [`build_pairs`] that works on so many shards at a time."""
+    if number == 1:
+        return map
+
+    def run(work: Callable, files: list[Path]) -> Iterator:
+        # spawn: polars holds threads, which a forked process would wait for for ever
+        with ProcessPoolExecutor(number, mp_context=get_context("spawn")) as pool:
+            yield from pool.map(work, files)
+
+    return run
 
 
 def shard_of(message_tree_id: pl.Expr) -> pl.Expr:

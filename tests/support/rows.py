@@ -4,7 +4,7 @@ import tempfile
 
 import polars as pl
 
-from preferans.oasst import COLUMNS, Rule, account, build_pairs
+from preferans.oasst import COLUMNS, Rule, account, build_pairs, in_processes
 
 
 def build(
@@ -13,7 +13,9 @@ def build(
     """Preference rows and complete counts of oasst rows, without the split."""
     frame = rows if isinstance(rows, pl.DataFrame) else pl.DataFrame(rows, schema=COLUMNS)
     with tempfile.TemporaryDirectory() as folder:
-        pairs, counts = build_pairs(frame.iter_slices(50), Rule(**rule), f"{folder}/shards", num_proc, shard_rows)
+        pairs, counts = build_pairs(
+            frame.iter_slices(50), Rule(**rule), f"{folder}/shards", in_processes(num_proc), shard_rows
+        )
     return pairs.drop("rows").to_dicts(), account(counts, pairs)
 
 
