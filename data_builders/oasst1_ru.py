@@ -17,9 +17,11 @@ from pathlib import Path
 import polars as pl
 
 from preferans.builder import (
+    add_oasst_arguments,
     add_output_arguments,
     check_output_arguments,
     finish_dataset,
+    pin_revision,
     push_if_asked,
     split_pairs,
 )
@@ -27,11 +29,8 @@ from preferans.cards import card_head, command_line, dataset_card, describe_sour
 from preferans.errors import PreferansError, run
 from preferans.oasst import (
     DROP_REASONS,
-    OASST1,
-    OASST1_REVISION,
     PAIR_DROP_REASONS,
     PAIRINGS,
-    TURNS,
     Rule,
     account,
     build_pairs,
@@ -53,28 +52,13 @@ def parse_arguments() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     add = parser.add_argument
-    add(
-        "--source",
-        default=OASST1,
-        help="Hub id, or a local folder, .parquet or .jsonl file with oasst1's columns (default: %(default)s)",
-    )
-    add(
-        "--revision",
-        help="commit, branch or tag of a source on the Hub (default: for oasst1 the commit we tested, else main)",
-    )
+    add_oasst_arguments(parser)
     add(
         "--layout",
         choices=("preference", "prototype"),
         default="preference",
         help="preference: pairs; prototype: the first notebook's table, every opening prompt beside each of its replies, as "
         "text and answer, unfiltered and split as the source is (default: %(default)s)",
-    )
-    add("--lang", default="ru", help="language tag to keep (default: %(default)s)")
-    add(
-        "--turns",
-        choices=TURNS,
-        default="first",
-        help="first: prompts that open a conversation; all: every prompt, with the conversation before it (default: %(default)s)",
     )
     add(
         "--pairing",
@@ -99,11 +83,6 @@ def parse_arguments() -> argparse.Namespace:
         type=float,
         help="keep a pair only if the quality label of chosen, from 0 to 1, exceeds that of rejected by so much; in oasst1 this "
         "costs more than half of the pairs",
-    )
-    add(
-        "--normalize_persona",
-        action="store_true",
-        help="take «Ася», as Russian oasst texts call the assistant, out of the texts",
     )
     add("--num_proc", type=int, default=1, help="processes for a source of over a million rows (default: %(default)s)")
     add_output_arguments(parser, "data/oasst1_ru")
@@ -202,8 +181,7 @@ def build_prototype(args: argparse.Namespace) -> None:
 def main() -> None:
     args = parse_arguments()
     check_arguments(args)
-    if args.revision is None and args.source == OASST1:
-        args.revision = OASST1_REVISION
+    pin_revision(args)
     if args.layout == "prototype":
         build_prototype(args)
         return

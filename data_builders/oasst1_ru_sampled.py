@@ -17,7 +17,14 @@ import hashlib
 from collections import Counter
 from pathlib import Path
 
-from preferans.builder import add_output_arguments, check_output_arguments, finish_dataset, split_pairs
+from preferans.builder import (
+    add_oasst_arguments,
+    add_output_arguments,
+    check_output_arguments,
+    finish_dataset,
+    pin_revision,
+    split_pairs,
+)
 from preferans.cards import dataset_card, describe_source
 from preferans.errors import PreferansError, run
 from preferans.generation import (
@@ -28,7 +35,7 @@ from preferans.generation import (
     load_sampler,
     tidy_sample,
 )
-from preferans.oasst import DROP_REASONS, OASST1, OASST1_REVISION, TURNS, Rule, best_replies, read_rows
+from preferans.oasst import DROP_REASONS, Rule, best_replies, read_rows
 from preferans.preferences import preference_frame, row_problem
 
 RULE = """A prompt counts when it and all messages before it are in the language (by their tag and, for `ru`, by most of their letters), not
@@ -48,24 +55,7 @@ def parse_arguments() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     add = parser.add_argument
-    add(
-        "--source",
-        default=OASST1,
-        help="Hub id, or a local folder, .parquet or .jsonl file with oasst1's columns (default: %(default)s)",
-    )
-    add("--revision", help="commit, branch or tag of a source on the Hub (default: for oasst1 the commit we tested)")
-    add("--lang", default="ru", help="language tag to keep (default: %(default)s)")
-    add(
-        "--turns",
-        choices=TURNS,
-        default="first",
-        help="first: prompts that open a conversation; all: every prompt, with the conversation before it (default: %(default)s)",
-    )
-    add(
-        "--normalize_persona",
-        action="store_true",
-        help="take «Ася», as Russian oasst texts call the assistant, out of the texts",
-    )
+    add_oasst_arguments(parser)
     add("--max_prompts", type=int, help="take only the first so many prompts")
     add("--num_samples", type=int, default=1, help="answers to sample for each prompt (default: %(default)s)")
     add(
@@ -132,8 +122,7 @@ def pair_samples(reply: dict, samples: list[dict], args: argparse.Namespace, cou
 def main() -> None:
     args = parse_arguments()
     check_arguments(args)
-    if args.revision is None and args.source == OASST1:
-        args.revision = OASST1_REVISION
+    pin_revision(args)
     rule = Rule(lang=args.lang, turns=args.turns, normalize_persona=args.normalize_persona)
     replies, row_counts = best_replies(read_rows(args.source, args.revision), rule)
     replies = replies[: args.max_prompts]

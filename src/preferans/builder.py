@@ -1,13 +1,56 @@
 """What every data builder shares: its last options, and the way from pairs to a finished dataset folder."""
 
 import argparse
+import contextlib
 from collections.abc import Callable
+from pathlib import Path
 
 import polars as pl
 
 from .duplicates import drop_near_duplicates
 from .errors import PreferansError
+from .oasst import OASST1, OASST1_REVISION, TURNS
 from .preferences import FORMATS, as_texts, check_output_dir, check_rows, length_table, split_by_tree, write_dataset
+
+
+def add_oasst_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say which conversations of an oasst source are taken."""
+    add = parser.add_argument
+    add(
+        "--source",
+        default=OASST1,
+        help="Hub id, or a local folder, .parquet or .jsonl file with oasst1's columns (default: %(default)s)",
+    )
+    add(
+        "--revision",
+        help="commit, branch or tag of a source on the Hub (default: for oasst1 the commit we tested, else main)",
+    )
+    add("--lang", default="ru", help="language tag to keep (default: %(default)s)")
+    add(
+        "--turns",
+        choices=TURNS,
+        default="first",
+        help="first: prompts that open a conversation; all: every prompt, with the conversation before it (default: %(default)s)",
+    )
+    add(
+        "--normalize_persona",
+        action="store_true",
+        help="take «Ася», as Russian oasst texts call the assistant, out of the texts",
+    )
+
+
+def pin_revision(args: argparse.Namespace) -> None:
+    """Replace the revision of a source on the Hub by the commit it stands for, so that the card can name it."""
+    if Path(args.source).exists():
+        return
+    if args.source == OASST1 and args.revision is None:
+        args.revision = OASST1_REVISION
+        return
+    from huggingface_hub import HfApi
+
+    # The client raises a dozen kinds. Where the commit cannot be had, reading the rows says why, or they are in the cache.
+    with contextlib.suppress(Exception):
+        args.revision = HfApi().dataset_info(args.source, revision=args.revision).sha
 
 
 def add_output_arguments(parser: argparse.ArgumentParser, output_dir: str) -> None:
