@@ -17,15 +17,17 @@ from pathlib import Path
 import polars as pl
 
 from preferans.builder import (
+    SPLIT_RULE,
     add_oasst_arguments,
     add_output_arguments,
     check_output_arguments,
     finish_dataset,
+    parse,
     pin_revision,
     push_if_asked,
     split_pairs,
 )
-from preferans.cards import card_head, command_line, dataset_card, describe_source
+from preferans.cards import card_head, dataset_card, describe_source
 from preferans.errors import PreferansError, run
 from preferans.oasst import (
     DROP_REASONS,
@@ -41,10 +43,30 @@ from preferans.oasst import (
 from preferans.preferences import fingerprint, write_dataset
 
 RULE = """Every row is indexed and repeated ids are dropped before anything is filtered. A prompt counts when it and all messages before it
-are in the language (by their tag and, for `ru`, by most of their letters), not deleted, approved by reviewers, not synthetic, and
-belong to a finished tree. A reply counts when the same holds for it and it has a rank. Replies of one prompt with different
-ranks and different texts make pairs. A training pair whose prompt is nearly one of the test split (at least 0.7 of their five-letter
-pieces in common) is removed."""
+are in the language (by their tag and, for `ru`, by most of their letters), not deleted, approved by reviewers, not synthetic, belong
+to one finished tree, and prompts and replies alternate. A reply counts when the same holds for it and it has a rank. {turns}
+{pairing} Of equal ranks the reply that stands earlier in the source counts as better, but replies with the same rank or the same text
+make no pair, nor does a `chosen` that begins with the prompt. {split_rule}"""
+RULE_TURNS = {
+    "first": "Only prompts that open a conversation are taken.",
+    "all": "Every prompt is taken, with the conversation before it.",
+}
+RULE_PAIRINGS = {
+    "best_worst": "The reply with the lowest rank is paired with that of the highest.",
+    "adjacent": "Each reply is paired with the next one in rank order.",
+    "all": "Each reply is paired with every reply ranked below it.",
+}
+# What the prototype's table has no use for.
+PAIR_OPTIONS = (
+    "turns",
+    "pairing",
+    "max_length_ratio",
+    "keep_long_prob",
+    "min_quality_margin",
+    "normalize_persona",
+    "format",
+    "num_proc",
+)
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -81,16 +103,16 @@ def parse_arguments() -> argparse.Namespace:
     add(
         "--min_quality_margin",
         type=float,
-        help="keep a pair only if the quality label of chosen, from 0 to 1, exceeds that of rejected by so much; in oasst1 this "
-        "costs more than half of the pairs",
+        help="keep a pair only if the quality label of chosen, from 0 to 1, exceeds that of rejected by at least so much; in oasst1 "
+        "0.1 costs about half of the pairs",
     )
     add("--num_proc", type=int, default=1, help="processes for a source of over a million rows (default: %(default)s)")
     add_output_arguments(parser, "data/oasst1_ru")
-    return parser.parse_args()
+    return parse(parser)
 
 
 def check_arguments(args: argparse.Namespace) -> None:
-    if args.max_length_ratio is not None and args.max_length_ratio <= 0:
+    if args.max_length_ratio is not None and not args.max_length_ratio > 0:
         raise PreferansError(f"--max_length_ratio {args.max_length_ratio}: it must be above 0, such as 1.5.")
     if not 0 <= args.keep_long_prob <= 1:
         raise PreferansError(f"--keep_long_prob {args.keep_long_prob}: it is a probability, from 0 to 1.")
@@ -100,6 +122,10 @@ def check_arguments(args: argparse.Namespace) -> None:
         raise PreferansError(f"--min_quality_margin {args.min_quality_margin}: quality lies from 0 to 1; try 0.1.")
     if args.num_proc < 1:
         raise PreferansError(f"--num_proc {args.num_proc}: it must be at least 1.")
+    if args.layout == "prototype":
+        given = [name for name in PAIR_OPTIONS if f" --{name} " in f"{args.command} "]
+        if given:
+            raise PreferansError(f"--layout prototype is one fixed table: leave out --{', --'.join(given)}.")
     check_output_arguments(args)
 
 
@@ -115,12 +141,13 @@ def card(args: argparse.Namespace, rule: Rule, source: str, licence: str, counts
         "Preference pairs from ranked conversations",
         f"{counts['pairs']:,} pairs of replies that people wrote to the same prompt and ranked: `chosen` has the better rank, "
         "`rejected` the worse one.",
-        RULE,
+        RULE.format(split_rule=SPLIT_RULE, turns=RULE_TURNS[rule.turns], pairing=RULE_PAIRINGS[rule.pairing]),
         splits,
         language=args.lang,
         licence=licence,
         tags=["human-feedback"],
         source=source,
+        command=args.command,
         options=vars(rule) | {"test_size": args.test_size, "format": args.format},
         counts={
             "rows": [
@@ -170,7 +197,7 @@ def build_prototype(args: argparse.Namespace) -> None:
         lang=args.lang,
         sizes=sizes,
         source=source,
-        command=command_line(),
+        command=args.command,
         fingerprint=fingerprint({name: rows.iter_rows(named=True) for name, rows in splits.items()}),
     )
     new = write_dataset(args.output_dir, splits, made)

@@ -18,10 +18,13 @@ from collections import Counter
 from pathlib import Path
 
 from preferans.builder import (
+    REMOVED,
+    SPLIT_RULE,
     add_oasst_arguments,
     add_output_arguments,
     check_output_arguments,
     finish_dataset,
+    parse,
     pin_revision,
     split_pairs,
 )
@@ -41,8 +44,7 @@ from preferans.preferences import preference_frame, row_problem
 RULE = """A prompt counts when it and all messages before it are in the language (by their tag and, for `ru`, by most of their letters), not
 deleted, approved by reviewers, not synthetic, and belong to a finished tree. `chosen` is its human reply of the lowest rank, or its
 only one. `rejected` is sampled from the model; {pick}. An echo of the prompt at the beginning of a sample and a last word that the
-limit cut are taken off; what is empty then, or equal to `chosen`, makes no pair. A training pair whose prompt is nearly one of the
-test split (at least 0.7 of their five-letter pieces in common) is removed."""
+limit cut are taken off; what is empty then, or equal to `chosen`, makes no pair. {split_rule}"""
 PICKS = {
     "random": "of several samples one is drawn",
     "closest_length": "of several samples the one whose length is closest to that of `chosen` is taken",
@@ -68,7 +70,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--answers", help="file of samples (default: answers/NAME_OF_OUTPUT_DIR.jsonl)")
     add_sampling_arguments(parser)
     add_output_arguments(parser, "data/oasst1_ru_sampled")
-    return parser.parse_args()
+    return parse(parser)
 
 
 def check_arguments(args: argparse.Namespace) -> None:
@@ -161,12 +163,13 @@ def card(args, source, licence, sampler, replies, row_counts, counts, splits) ->
     return dataset_card(
         "Human replies against a model's own answers",
         f"{kept:,} pairs: `chosen` is the best human reply to a prompt, `rejected` an answer of `{sampler.label}`.",
-        RULE.format(pick=PICKS[args.pick]),
+        RULE.format(split_rule=SPLIT_RULE, pick=PICKS[args.pick]),
         splits,
         language=args.lang,
         licence=licence,
         tags=["human-feedback", "synthetic"],
         source=f"{source}. Rejected answers: {sampler.described}",
+        command=args.command,
         options={
             name: getattr(args, name)
             for name in (
@@ -195,7 +198,7 @@ def card(args, source, licence, sampler, replies, row_counts, counts, splits) ->
                 *((f"mended: {words}", counts[reason]) for reason, words in SAMPLE_CHANGES.items()),
                 *((f"not used: {words}", counts[reason]) for reason, words in SAMPLE_DROP_REASONS.items()),
                 ("not used: chosen begins with the prompt", counts["chosen_echo"]),
-                ("not kept: the prompt is nearly one of the test split", counts["near_duplicate"]),
+                (REMOVED, counts["near_duplicate"]),
                 ("pairs kept", kept),
             ],
         },

@@ -18,7 +18,15 @@ import argparse
 from collections import Counter
 from pathlib import Path
 
-from preferans.builder import add_output_arguments, check_output_arguments, finish_dataset, split_pairs
+from preferans.builder import (
+    REMOVED,
+    SPLIT_RULE,
+    add_output_arguments,
+    check_output_arguments,
+    finish_dataset,
+    parse,
+    split_pairs,
+)
 from preferans.cards import dataset_card, describe_source
 from preferans.errors import PreferansError, run
 from preferans.files import iter_jsonl, sha256_of
@@ -42,8 +50,7 @@ from preferans.preferences import load_preferences, preference_frame, row_proble
 RULE = """A model answers each prompt twice. `chosen` is its answer with the instruction and the examples of the persona's file in context,
 `rejected` its answer without them. Both lose what a base model writes beyond its turn, and a sentence that the limit cut. A pair is
 dropped when the answer in character uses a word that breaks the character, runs in circles, or shows no more of the file's trace words
-(those of the prompt aside) than the plain answer. {instruction} A training pair whose prompt is nearly one of the test split (at least
-0.7 of their five-letter pieces in common) is removed."""
+(those of the prompt aside) than the plain answer. {instruction} {split_rule}"""
 INSTRUCTION = {
     False: "The prompt of a pair carries no instruction.",
     True: "The prompt of a pair begins with the instruction as a system message, without the examples.",
@@ -80,7 +87,7 @@ def parse_arguments() -> argparse.Namespace:
     )
     add_sampling_arguments(parser)
     add_output_arguments(parser, "data/persona_ru")
-    return parser.parse_args()
+    return parse(parser)
 
 
 def read_prompts(args: argparse.Namespace) -> list[dict]:
@@ -206,12 +213,13 @@ def card(args: argparse.Namespace, sampler, personas: list[Persona], asked: int,
         f"A character in pairs: {', '.join(persona.name for persona in personas)}",
         f"{kept:,} pairs that teach a model to be {', '.join(persona.name for persona in personas)}: `chosen` is its answer in "
         "character, `rejected` its plain answer.",
-        RULE.format(instruction=INSTRUCTION[args.keep_instruction]),
+        RULE.format(split_rule=SPLIT_RULE, instruction=INSTRUCTION[args.keep_instruction]),
         splits,
         language="ru",
         licence=licence,
         tags=["persona", "synthetic", "self-alignment"],
         source=f"personas {files}; prompts: {source}; answers: {sampler.described}",
+        command=args.command,
         options={
             name: getattr(args, name)
             for name in (
@@ -231,7 +239,7 @@ def card(args: argparse.Namespace, sampler, personas: list[Persona], asked: int,
                 *((f"dropped: {words}", counts[reason]) for reason, words in PERSONA_DROP_REASONS.items()),
                 ("kept by the filter", counts["kept"]),
                 ("share kept by the filter", f"{counts['kept'] / asked:.0%}"),
-                ("not kept: the prompt is nearly one of the test split", counts["near_duplicate"]),
+                (REMOVED, counts["near_duplicate"]),
                 ("kept", kept),
             ]
         },

@@ -15,7 +15,15 @@ import argparse
 
 import polars as pl
 
-from preferans.builder import add_output_arguments, check_output_arguments, finish_dataset, split_pairs
+from preferans.builder import (
+    REMOVED,
+    SPLIT_RULE,
+    add_output_arguments,
+    check_output_arguments,
+    finish_dataset,
+    parse,
+    split_pairs,
+)
 from preferans.cards import dataset_card
 from preferans.errors import PreferansError, run
 from preferans.files import sha256_of
@@ -24,8 +32,7 @@ from preferans.ratings import BY, CRITERIA, OUTCOMES, Rule, build_pairs, export_
 RULE = """Of the judgements by one rater of the same answers to the same prompt, the last one counts. Each two answers
 to a prompt are put to the vote, one vote a rater. {vote} Where at least `min_raters` raters vote, the answer with more
 than half of the votes, and with at least the share `min_agreement` of them, becomes `chosen` and the other one
-`rejected`{margin}. A training pair whose prompt is nearly one of the test split (at least 0.7 of their five-letter
-pieces in common) is removed."""
+`rejected`{margin}. {split_rule}"""
 VOTES = {
     "verdict": "The answer that a rater names best has that rater's vote against every other answer that they were "
     "shown beside it; a tie is a vote for neither.",
@@ -78,7 +85,7 @@ def parse_arguments() -> argparse.Namespace:
     )
     add("--lang", default="ru", help="language tag that the pairs are given (default: %(default)s)")
     add_output_arguments(parser, "data/ratings_ru")
-    return parser.parse_args()
+    return parse(parser)
 
 
 def check_arguments(args: argparse.Namespace) -> None:
@@ -111,7 +118,7 @@ def main() -> None:
         raise PreferansError(no_pair(args, counts["outcomes"]))
     splits, counts["near_duplicates"] = split_pairs(pairs, args)
     print(
-        f"Pairs removed because their prompt is nearly one of the test split: {counts['near_duplicates']:,}; kept: "
+        f"Pairs removed because their prompt is nearly the same as one of the test split: {counts['near_duplicates']:,}; kept: "
         f"{sum(map(len, splits.values())):,}."
     )
     finish_dataset(splits, args, lambda made: card(args, rule, source, counts, scores, made))
@@ -186,12 +193,13 @@ def card(
         "Preference pairs from people's ratings",
         f"{kept:,} pairs of answers to the same prompt that people compared: `chosen` is the one that they found "
         "better.",
-        RULE.format(vote=VOTES[rule.by], margin=MARGIN if rule.min_margin is not None else ""),
+        RULE.format(split_rule=SPLIT_RULE, vote=VOTES[rule.by], margin=MARGIN if rule.min_margin is not None else ""),
         splits,
         language=args.lang,
         licence="other",
         tags=["human-feedback"],
         source=source,
+        command=args.command,
         options=vars(rule) | {"test_size": args.test_size, "seed": args.seed, "format": args.format},
         counts={
             "judgements": [
@@ -204,7 +212,7 @@ def card(
             "pairs of answers": [
                 ("considered", sum(counts["outcomes"].values())),
                 *((words, counts["outcomes"][outcome]) for outcome, words in OUTCOMES.items()),
-                ("removed: the prompt is nearly one of the test split", counts["near_duplicates"]),
+                (REMOVED, counts["near_duplicates"]),
                 ("kept", kept),
                 ("with votes of two or more raters", counts["shared"]),
                 ("of these, with all votes the same", counts["unanimous"]),

@@ -16,6 +16,7 @@ import json
 import re
 import sys
 
+from preferans.builder import parse
 from preferans.errors import PreferansError, run
 
 
@@ -41,7 +42,7 @@ def parse_arguments() -> argparse.Namespace:
         help="language the answers should be in; only ru is checked, another turns this off (default: that of the rows' own lang, "
         "else ru)",
     )
-    return parser.parse_args()
+    return parse(parser)
 
 
 def check_arguments(args: argparse.Namespace) -> None:
@@ -86,7 +87,9 @@ def main() -> int:
     if not args.json:
         print(report_text(report, args.dataset))
     if args.fix:
-        counts, report = write_fixed(args.fix, args.dataset, splits, tokenizer, args.max_length, language)
+        counts, report = write_fixed(
+            args.fix, args.dataset, splits, tokenizer, args.max_length, language, args.command
+        )
         answer["fixed"] = {"counts": counts} | report.as_json(args.fix)
         if not args.json:
             print(fixed_text(args.fix, counts, report))

@@ -1,3 +1,4 @@
+import gzip
 import itertools
 import json
 import os
@@ -5,6 +6,7 @@ import re
 import subprocess
 import sys
 import urllib.request
+from collections import Counter
 
 import polars as pl
 import pytest
@@ -12,12 +14,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from preferans.errors import PreferansError
-from preferans.language import without_assistant_name
-from preferans.oasst import COLUMNS, PAIRINGS, TURNS, prototype_tables, read_rows
+from preferans.files import checksums
+from preferans.language import is_prose_russian, without_assistant_name
+from preferans.oasst import COLUMNS, PAIRINGS, TURNS, Rule, build_pairs, prototype_tables, read_rows
 from preferans.preferences import row_problem
 
 from .support.rows import build, message
-from .support.tiny import ROOT
+from .support.tiny import ROOT, SAMPLE
 
 
 def read(path) -> pl.DataFrame:
@@ -184,35 +187,112 @@ def test_every_row_is_accounted_for(rows, turns, pairing):
         assert turns == "all" or len(pair["prompt"]) == 1
 
 
-def expected_pairs(rows: list[dict], lang: str, turns: str, pairing: str) -> set[str]:
-    """The rule once more, as slowly and plainly as it can be written."""
+def expected(rows: list[dict], lang: str, turns: str, pairing: str) -> tuple[set[str], Counter]:
+    """The rule once more, as slowly and plainly as it can be written: the pairs' ids, and dropped rows by reason."""
     by_id = {}
     for row in rows:
         by_id.setdefault(row["message_id"], row)
 
-    def counts(row):
-        fine = row["lang"] == lang and not row["deleted"] and row["review_result"] is True and not row["synthetic"]
-        fine = fine and row["tree_state"] == "ready_for_export" and bool((row["text"] or "").strip())
-        if row["parent_id"] is None or not fine:
-            return fine
-        return row["parent_id"] in by_id and counts(by_id[row["parent_id"]])
+    def parent(row):
+        found = by_id.get(row["parent_id"])
+        return found if found and found["message_tree_id"] == row["message_tree_id"] else None
 
+    def ancestors(row):
+        """Messages above a row, and whether the way up ends in a missing message or a circle."""
+        above, seen = [], {row["message_id"]}
+        while row["parent_id"] is not None:
+            row = parent(row)
+            if row is None or row["message_id"] in seen:
+                return above, True
+            seen.add(row["message_id"])
+            above.append(row)
+        return above, False
+
+    def own_reason(row):
+        reasons = {
+            "other_language": row["lang"] != lang,
+            "deleted": row["deleted"],
+            "not_approved": row["review_result"] is not True,
+            "synthetic": row["synthetic"],
+            "tree_not_ready": row["tree_state"] != "ready_for_export",
+            "no_text": not (row["text"] or "").strip(),
+            "not_russian": lang == "ru" and not is_prose_russian(row["text"] or ""),
+        }
+        return next((reason for reason, holds in reasons.items() if holds), None)
+
+    def is_misplaced(row):
+        if row["role"] not in ("prompter", "assistant"):
+            return True
+        if row["parent_id"] is None:
+            return row["role"] != "prompter"
+        above = parent(row)
+        return above is not None and row["role"] != {"assistant": "prompter"}.get(above["role"], "assistant")
+
+    def reason(row):
+        above, lost = ancestors(row)
+        if own_reason(row):
+            return own_reason(row)
+        if lost:
+            return "orphan"
+        if is_misplaced(row):
+            return "wrong_role"
+        if any(own_reason(other) or is_misplaced(other) for other in above):
+            return "ancestor"
+        return "unranked" if row["role"] == "assistant" and row["rank"] is None else None
+
+    reasons = {name: reason(row) for name, row in by_id.items()}
+    dropped = Counter(filter(None, reasons.values())) + Counter(duplicate_id=len(rows) - len(by_id))
     found = set()
     for prompt in by_id.values():
-        if prompt["role"] != "prompter" or not counts(prompt) or (turns == "first" and prompt["parent_id"]):
+        if reasons[prompt["message_id"]] or prompt["role"] != "prompter" or (turns == "first" and prompt["parent_id"]):
             continue
-        replies = [
-            row for row in by_id.values() if row["parent_id"] == prompt["message_id"] and row["role"] == "assistant"
-        ]
-        replies = sorted(
-            (row for row in replies if counts(row) and row["rank"] is not None), key=lambda row: row["rank"]
-        )
+        replies = [row for row in by_id.values() if parent(row) is prompt and not reasons[row["message_id"]]]
+        replies.sort(key=lambda row: row["rank"])
         for i, j in itertools.combinations(range(len(replies)), 2):
             wanted = {"best_worst": i == 0 and j == len(replies) - 1, "adjacent": j == i + 1, "all": True}[pairing]
             chosen, rejected = replies[i], replies[j]
             if wanted and chosen["rank"] < rejected["rank"] and chosen["text"].strip() != rejected["text"].strip():
                 found.add(f"{chosen['message_id']}:{rejected['message_id']}")
-    return found
+    return found, dropped
+
+
+@st.composite
+def forests(draw):
+    """Conversations as they come, with a few things wrong: shuffled, in two languages, with repeated ids."""
+    rows = []
+    for tree in range(draw(st.integers(1, 3))):
+        names = [f"{tree}.{number}" for number in range(draw(st.integers(1, 8)))]
+        for number, name in enumerate(names):
+            above = draw(st.sampled_from(rows[-number:])) if number else None
+            parent_id = draw(st.sampled_from([above and above["message_id"]] * 9 + ["absent", "0.0", name]))
+            follows = {"prompter": "assistant"}.get(above["role"], "prompter") if above else "prompter"
+            rows.append(
+                message(
+                    name,
+                    parent_id if number else None,
+                    role=draw(st.sampled_from([follows] * 9 + ["prompter", "system"])),
+                    rank=draw(st.sampled_from([0, 1, 2, 3, None])),
+                    lang=draw(st.sampled_from(["ru"] * 6 + ["en"])),
+                    text=draw(st.sampled_from([f"слово {name}"] * 6 + ["одно", " одно ", "words only", None])),
+                    message_tree_id=draw(st.sampled_from([f"t{tree}"] * 12 + ["t0"])),
+                    deleted=draw(st.sampled_from([False] * 12 + [True, None])),
+                    review_result=draw(st.sampled_from([True] * 12 + [False, None])),
+                )
+            )
+    rows = draw(st.permutations(rows))
+    again = draw(st.lists(st.sampled_from(rows), max_size=4))
+    return [*rows, *(row | {"text": "ещё раз", "lang": draw(st.sampled_from(["ru", "en"]))} for row in again)]
+
+
+@settings(max_examples=150, deadline=None)
+@given(forests(), st.sampled_from(TURNS), st.sampled_from(PAIRINGS))
+def test_pairs_and_counts_are_those_of_the_rule_however_they_are_made(rows, turns, pairing):
+    pairs, dropped = expected(rows, "ru", turns, pairing)
+    whole = build(rows, turns=turns, pairing=pairing)
+    assert {pair["id"] for pair in whole[0]} == pairs
+    assert {reason: number for reason, number in whole[1]["dropped"].items() if number} == dropped
+    assert whole[1]["unpaired"] >= 0
+    assert build(rows, turns=turns, pairing=pairing, shard_rows=3, batch_rows=2) == whole
 
 
 @pytest.mark.parametrize("turns", TURNS)
@@ -221,7 +301,7 @@ def expected_pairs(rows: list[dict], lang: str, turns: str, pairing: str) -> set
 def test_real_rows_give_exactly_the_pairs_of_the_rule(shared_data, file, lang, turns, pairing):
     rows = read(shared_data / file)
     pairs, counts = build(rows, lang=lang, turns=turns, pairing=pairing)
-    assert {pair["id"] for pair in pairs} == expected_pairs(rows.to_dicts(), lang, turns, pairing)
+    assert {pair["id"] for pair in pairs} == expected(rows.to_dicts(), lang, turns, pairing)[0]
     if lang == "en":
         figures = {
             "first": {"best_worst": 185, "adjacent": 355, "all": 530},
@@ -271,6 +351,7 @@ def test_a_source_that_is_not_there_is_refused(tmp_path):
     with pytest.raises(PreferansError, match="no such file or folder"):
         read(tmp_path / "absent.jsonl")
     (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "folder.jsonl").mkdir()
     with pytest.raises(PreferansError, match=r"holds no \.jsonl"):
         read(tmp_path / "empty")
     (tmp_path / "x.parquet").write_bytes(b"PAR1 broken")
@@ -408,6 +489,12 @@ def test_the_quality_of_real_rows_is_read(shared_data):
         ("Спроси у Аси. Ася знает.", "Спроси у помощницы. Помощница знает."),
         ("Я верю Асе, люблю Асю и горжусь Асей.", "Я верю помощнице, люблю помощницу и горжусь помощницей."),
         ("Тургенев написал «Асю» и «Асины» не писал.", "Тургенев написал «Асю» и «Асины» не писал."),
+        ("Я, Ася, помогу тебе.", "Я помогу тебе."),
+        ("Привет, Ася", "Привет"),
+        ("Привет, Ася\nКак дела?", "Привет\nКак дела?"),
+        ("— Ася, что это?", "— Что это?"),
+        ("АСЯ, помоги!", "Помоги!"),
+        ("Рассказ про Асю Клячину.", None),
         ("Повесть «Ася» вышла в 1858 году. Вася и Ассоль её читали.", None),
     ],
 )
@@ -459,6 +546,51 @@ def test_the_prototypes_table_is_that_of_pandas(shared_data):
     )
 
 
+def test_a_dataset_folder_is_the_same_from_everywhere(tmp_path):
+    """To the byte, card included: nothing of the machine, the folder or the way the command was put."""
+    builder, sample = str(ROOT / "data_builders" / "oasst1_ru.py"), ROOT / "samples" / "oasst1_ru_sample.jsonl"
+    here = tmp_path / "here"
+    here.mkdir()
+    calls = {
+        ROOT: [
+            "data_builders/oasst1_ru.py",
+            "--source",
+            "samples/oasst1_ru_sample.jsonl",
+            "--output_dir",
+            here / "a" / "x",
+        ],
+        here: [builder, f"--source={sample}", "--output_dir=b/x", "--num_proc", "2"],
+        ROOT / "data_builders": [
+            "oasst1_ru.py",
+            "--output_dir",
+            here / "c" / "x",
+            "--source",
+            f"../samples/{sample.name}",
+        ],
+    }
+    for folder, call in calls.items():
+        subprocess.run([sys.executable, *map(str, call)], cwd=folder, check=True, capture_output=True)
+    a, b, c = (checksums(here / name / "x") for name in "abc")
+    assert a == b == c
+    card = (here / "a" / "x" / "README.md").read_text(encoding="utf-8")
+    command = "python data_builders/oasst1_ru.py --source samples/oasst1_ru_sample.jsonl --output_dir x"
+    assert f"`{command}`" in card
+
+
+def test_a_damaged_dataset_folder_is_mended(tmp_path, call_script, capsys):
+    build = ["data_builders/oasst1_ru.py", "--source", SAMPLE, "--output_dir", tmp_path / "x"]
+    call_script(*build)
+    whole = checksums(tmp_path / "x")
+    (tmp_path / "x" / "data" / "train-00000-of-00001.parquet").write_bytes(b"junk")
+    (tmp_path / "x" / "data" / "test-00000-of-00001.parquet").unlink()
+    capsys.readouterr()
+    call_script(*build)
+    assert "Written to" in capsys.readouterr().out
+    assert checksums(tmp_path / "x") == whole
+    call_script(*build)
+    assert "already in" in capsys.readouterr().out
+
+
 DAMAGES = {
     "missing column": lambda row, draw: row.pop(draw(st.sampled_from(list(COLUMNS))), None),
     "wrong type": lambda row, draw: row.update(
@@ -473,7 +605,7 @@ DAMAGES = {
     "line endings": lambda row, draw: row.update(text="раз\r\nдва\rтри\u2028четыре\x00\x85"),
     "repeated id": lambda row, draw: row.update(message_id="a", text=draw(st.text(max_size=9))),
     "another role": lambda row, draw: row.update(role=draw(st.text(min_size=1, max_size=5))),
-    "another rank": lambda row, draw: row.update(rank=draw(st.integers())),
+    "another rank": lambda row, draw: row.update(rank=draw(st.integers() | st.just(10**400))),
     "null": lambda row, draw: row.update({draw(st.sampled_from(list(COLUMNS))): None}),
     "nothing": lambda row, draw: None,
 }
@@ -517,6 +649,7 @@ def test_damaged_rows_are_counted_or_refused_by_name(tmp_path, data):
         (pl.col("rank").cast(pl.String), "'rank' must be int or null, and the file has String"),
         (pl.lit(1).alias("text"), "'text' must be str or null"),
         (pl.lit(0.5).alias("rank"), "'rank' must be int"),
+        (pl.lit(2**40).alias("rank"), "row 1: 'rank' is far out of any range"),
         (pl.lit("").alias("message_id"), "row 1: 'message_id' is empty"),
     ],
 )
@@ -529,6 +662,37 @@ def test_a_broken_parquet_column_is_refused_by_name(tmp_path, change, words):
     pl.DataFrame(conversation(), schema=COLUMNS).drop("lang").write_parquet(path)
     with pytest.raises(PreferansError, match="'lang' is missing"):
         read(path)
+
+
+def test_names_with_brackets_are_names(tmp_path):
+    frame = pl.DataFrame(conversation(), schema=COLUMNS)
+    frame.head(1).write_parquet(tmp_path / "rows1.parquet")
+    frame.write_parquet(tmp_path / "rows[1].parquet")
+    assert read(tmp_path / "rows[1].parquet").equals(frame)
+    pairs, _ = build_pairs([frame], Rule(), tmp_path / "work[1]", shard_rows=1)
+    assert pairs["id"].to_list() == ["a:b"]
+    assert not (tmp_path / "work[1]").exists()
+
+
+def test_a_folder_for_shards_is_not_emptied_of_other_things(tmp_path):
+    (tmp_path / "thesis.txt").write_text("…", encoding="utf-8")
+    frame = pl.DataFrame(conversation(), schema=COLUMNS)
+    build_pairs([frame], Rule(), tmp_path)
+    with pytest.raises(PreferansError, match="holds something else"):
+        build_pairs([frame], Rule(), tmp_path, shard_rows=1)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_packed_files_are_read_and_arrays_explained(tmp_path):
+    lines = "\n".join(map(json.dumps, conversation()))
+    (tmp_path / "rows.jsonl.gz").write_bytes(gzip.compress(lines.encode()))
+    assert read(tmp_path).to_dicts() == conversation()
+    (tmp_path / "rows.jsonl.gz").write_bytes(gzip.compress(lines.encode())[:-9])
+    with pytest.raises(PreferansError, match="cannot be unpacked"):
+        read(tmp_path)
+    (tmp_path / "rows.json").write_text(json.dumps(conversation(), indent=1), encoding="utf-8")
+    with pytest.raises(PreferansError, match="line 1: .*one JSON array"):
+        read(tmp_path / "rows.json")
 
 
 def test_ranks_that_pandas_made_floats_are_read(tmp_path):

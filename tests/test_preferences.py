@@ -199,8 +199,8 @@ def test_somebody_elses_folder_is_left_alone(tmp_path):
     (tmp_path / "thesis.txt").write_text("…", encoding="utf-8")
     with pytest.raises(PreferansError, match=r"holds something else \(thesis.txt\)"):
         check_output_dir(tmp_path)
-    with pytest.raises(PreferansError, match="this is a file"):
-        check_output_dir(tmp_path / "thesis.txt")
+    with pytest.raises(PreferansError, match=r"thesis\.txt is a file"):
+        check_output_dir(tmp_path / "thesis.txt" / "deeper")
     project = tmp_path / "project"
     (project / "data").mkdir(parents=True)
     for name in ("README.md", "data/mine.parquet"):

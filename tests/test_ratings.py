@@ -471,7 +471,7 @@ def test_prompts_that_are_all_alike_leave_nothing_to_train_on(call_script, tmp_p
     path = tmp_path / "ratings.jsonl"
     same = prompt("Как быстро остудить чай?")
     write_jsonl(path, [judgement(number=number, prompt=same) for number in (1, 2, 3)])
-    with pytest.raises(PreferansError, match="nearly one of the test split.*--test_size 0"):
+    with pytest.raises(PreferansError, match="nearly the same as one of the test split.*--test_size 0"):
         call_script(BUILDER, "--source", path, "--output_dir", tmp_path / "pairs")
     call_script(BUILDER, "--source", path, "--output_dir", tmp_path / "pairs", "--test_size", "0")
     assert (tmp_path / "pairs" / "README.md").is_file()

@@ -7,10 +7,23 @@ from pathlib import Path
 
 import polars as pl
 
+from .cards import command_line
 from .duplicates import drop_near_duplicates
 from .errors import PreferansError
 from .oasst import OASST1, OASST1_REVISION, TURNS
 from .preferences import FORMATS, as_texts, check_output_dir, check_rows, length_table, split_by_tree, write_dataset
+
+# What [`split_pairs`] does, for the cards.
+SPLIT_RULE = """A training pair is removed when its opening prompt, or all that the person says in it, is nearly the same as in the test
+split (at least 0.7 of their five-letter pieces in common)."""
+REMOVED = "removed from training: the prompt is nearly the same as one of the test split"
+
+
+def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """Parse the command line, and add `command`, what the card says of it."""
+    args = parser.parse_args()
+    args.command = command_line(parser, args)
+    return args
 
 
 def add_oasst_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,8 +53,23 @@ def add_oasst_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def pin_revision(args: argparse.Namespace) -> None:
-    """Replace the revision of a source on the Hub by the commit it stands for, so that the card can name it."""
-    if Path(args.source).exists():
+    """
+    Replace the revision of a source on the Hub by the commit it stands for, so that the card can name it.
+
+    Raises:
+        [`PreferansError`]: when a local source is given a revision, or holds the folder to write.
+    """
+    path = Path(args.source)
+    if path.exists():
+        if args.revision is not None:
+            raise PreferansError(
+                f"--revision {args.revision}: --source {args.source} is here on the disk; leave the revision out."
+            )
+        if path.is_dir() and Path(args.output_dir).resolve().is_relative_to(path.resolve()):
+            raise PreferansError(
+                f"--output_dir {args.output_dir}: it lies in the folder --source {args.source} and would be read as a part of it. "
+                "Name a folder outside."
+            )
         return
     if args.source == OASST1 and args.revision is None:
         args.revision = OASST1_REVISION
@@ -110,9 +138,11 @@ def split_pairs(pairs: pl.DataFrame, args: argparse.Namespace) -> tuple[dict[str
     splits, removed = drop_near_duplicates(split_by_tree(pairs, args.test_size, args.seed))
     if not len(splits["train"]):
         raise PreferansError(
-            f"The prompt of every training pair ({removed:,}) is nearly one of the test split, so that none is left to train on. "
+            f"The prompt of every training pair ({removed:,}) is nearly the same as one of the test split: none is left to train on. "
             "Bring more varied prompts, or take --test_size 0 for no test split."
         )
+    if args.test_size and len(splits) < 2:
+        print("There is one conversation tree only, so there is no test split.")
     return splits, removed
 
 

@@ -1,7 +1,7 @@
 """The card of a dataset: what it is, by which rule it was made, what was left out, and how to make it again."""
 
+import argparse
 import json
-import os
 import re
 import shlex
 import statistics
@@ -19,6 +19,10 @@ from .preferences import fingerprint, length_table, text_of
 SIZES = ((1e3, "n<1K"), (1e4, "1K<n<10K"), (1e5, "10K<n<100K"), (1e6, "100K<n<1M"), (float("inf"), "n>1M"))
 QUALITY_ROWS = 2_000
 EXAMPLES, EXAMPLE_LENGTH = 3, 600
+DATA_ENDINGS = (".jsonl", ".jsonl.gz", ".parquet")
+OUTPUT_OPTIONS = ("output_dir", "fix")
+# Options that do not decide the rows, or are nobody else's business.
+PRIVATE_OPTIONS = ("help", "num_proc", "push_to_hub", "repo_id", "answers", "json")
 APACHE_SOURCES = ("OpenAssistant/oasst1", "OpenAssistant/oasst2")
 
 
@@ -33,6 +37,7 @@ def dataset_card(
     tags: Sequence[str],
     source: str,
     options: dict,
+    command: str,
     counts: dict[str, list[tuple[str, int | float | str]]],
     notes: str = "",
     repeatable: str = "the same source, options and seed give the same on every machine",
@@ -55,6 +60,8 @@ def dataset_card(
             Where the rows come from, with revision or checksums, see [`describe_source`].
         options (`dict`):
             Options that decide the rows.
+        command (`str`):
+            See [`command_line`].
         counts (`dict[str, list[tuple]]`):
             Tables of counts: heading, then (label, value).
         notes (`str`, *optional*):
@@ -80,7 +87,9 @@ def dataset_card(
         sizes=", ".join(f"{len(rows):,} in `{name}`" for name, rows in splits.items()),
         source=source,
         options=", ".join(f"{key} `{value}`" for key, value in options.items()),
-        command=command_line(),
+        command=command,
+        russian=language == "ru",
+        separate=len(splits) > 1,
         fingerprint=fingerprint({name: rows.iter_rows(named=True) for name, rows in splits.items()}),
         counts=counts,
         lengths=length_table(pairs),
@@ -161,17 +170,48 @@ def _short(text: str) -> str:
     return text if len(text) <= EXAMPLE_LENGTH else text[:EXAMPLE_LENGTH] + " […]"
 
 
-def command_line() -> str:
-    """The command that is running, without what a stranger's machine cannot have: absolute folders and the upload."""
-    words = ["python", Path(sys.argv[0]).parent.name + "/" + Path(sys.argv[0]).name, *sys.argv[1:]]
-    return shlex.join(_portable(word) for word in words if word != "--push_to_hub")
+def command_line(parser: argparse.ArgumentParser, args: argparse.Namespace) -> str:
+    """
+    The command that is running, as it would be given from the project's folder on any machine.
+
+    Args:
+        parser (`argparse.ArgumentParser`):
+            Parser of the script.
+        args (`argparse.Namespace`):
+            What it made of the command line.
+
+    Returns:
+        `str`: the options that differ from their defaults and decide the rows, in the order of `--help`. Files inside the project are
+        named from there, others and the folder to write by their last part.
+    """
+    script = Path(sys.argv[0]).resolve()
+    words = ["python", f"{script.parent.name}/{script.name}"]
+    for action in parser._actions:
+        value = getattr(args, action.dest, None)
+        if action.dest in PRIVATE_OPTIONS or value is None or value == action.default:
+            continue
+        values = value if isinstance(value, list) else [value]
+        words += action.option_strings[-1:]
+        if action.dest in OUTPUT_OPTIONS:
+            words.append(Path(value).resolve().name)
+        elif value is not True:
+            words += [_portable(str(value), script.parents[1]) for value in values]
+    return shlex.join(words)
 
 
-def _portable(word: str) -> str:
-    if not os.path.isabs(word):
-        return word
-    relative = os.path.relpath(word)
-    return Path(word).name if relative.startswith("..") else Path(relative).as_posix()
+def _portable(word: str, root: Path) -> str:
+    path = Path(word)
+    if not (path.is_absolute() or path.exists() or word.startswith(".")):
+        return word  # a number, or a name on the Hub
+    path = path.resolve()
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
+
+
+def source_files(source: str | Path) -> list[Path]:
+    """The data files of a folder, or a file itself."""
+    path = Path(source)
+    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+    return [file for file in files if file.name.endswith(DATA_ENDINGS)] if path.is_dir() else files
 
 
 def describe_source(source: str, revision: str | None = None) -> tuple[str, str]:
@@ -192,6 +232,8 @@ def describe_source(source: str, revision: str | None = None) -> tuple[str, str]
         licence = "apache-2.0" if source in APACHE_SOURCES else "other"
         words = "Apache-2.0" if source in APACHE_SOURCES else "that of the source"
         return f"`{source}` on the Hub, revision `{revision or 'main'}`; licence: {words}", licence
-    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
-    checksums = ", ".join(f"`{file.name}` (SHA-256 `{sha256_of(file)}`)" for file in files)
+    checksums = ", ".join(
+        f"`{file.relative_to(path).as_posix() if path.is_dir() else file.name}` (SHA-256 `{sha256_of(file)}`)"
+        for file in source_files(path)
+    )
     return f"local files: {checksums}; licence: that of the source", "other"

@@ -52,7 +52,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from .cards import dataset_card, describe_source
-from .duplicates import near_duplicates
+from .duplicates import find_leaks
 from .errors import PreferansError
 from .files import iter_jsonl, read_json
 from .language import cyrillic_share, foreign_words
@@ -263,6 +263,13 @@ class Pair:
         if isinstance(self.prompt, str):
             return _LABEL.sub("", self.prompt).strip()
         return "\n".join(_content(message) for message in self.prompt if message["role"] == "user")
+
+    @property
+    def opening(self) -> str:
+        """How the person opens the conversation; all of a plain prompt."""
+        if isinstance(self.prompt, str):
+            return self.asked
+        return next((_content(message) for message in self.prompt if message["role"] == "user"), "")
 
     @property
     def questions(self) -> list[str]:
@@ -753,17 +760,14 @@ def _leaks(pairs: list[Pair]) -> Iterator[tuple[Pair, Problem]]:
     training = {name for name in splits if is_training(name)}
     for name, other in itertools.product(sorted(training), sorted(splits.keys() - training)):
         trees = {_tree(pair) for pair in splits[other]} - {None}
-        asked = list(dict.fromkeys(pair.asked for pair in splits[name]))
-        others = {pair.asked: pair.label for pair in splits[other]}
-        labels = list(others.values())
-        matches = dict(zip(asked, near_duplicates(asked, list(others)), strict=True))
+        leaks = find_leaks(*([(pair.opening, pair.asked) for pair in splits[part]] for part in (name, other)))
         tree_words = f"the conversation tree also stands in the split {other}"
         prompt_words = f"nearly the same prompt stands in the split {other}"
-        for pair in splits[name]:
+        for pair, leak in zip(splits[name], leaks, strict=True):
             if _tree(pair) in trees:
                 yield pair, Problem("tree_leakage", tree_words, _tree(pair))
-            if matches[pair.asked] is not None:
-                yield pair, Problem("prompt_leakage", prompt_words, f"in {labels[matches[pair.asked]]}")
+            if leak is not None:
+                yield pair, Problem("prompt_leakage", prompt_words, f"in {splits[other][leak].label}")
 
 
 def is_training(split: str) -> bool:
@@ -1220,6 +1224,7 @@ def write_fixed(
     tokenizer: "PreTrainedTokenizerBase | None" = None,
     max_length: int = 1024,
     language: str = "ru",
+    command: str = "",
 ) -> tuple[dict[str, list[tuple[str, int | str]]], Report]:
     """
     Write a repaired dataset folder with its card, and check it again as it stands there.
@@ -1233,6 +1238,8 @@ def write_fixed(
             Its rows.
         tokenizer, max_length, language:
             As for [`check_dataset`].
+        command (`str`, *optional*):
+            Command for the card.
 
     Returns:
         `tuple[dict, Report]`: tables of counts, and what is found in the repaired dataset.
@@ -1259,6 +1266,7 @@ def write_fixed(
         tags=[],
         source=source,
         options={"repaired": "yes", **options},
+        command=command,
         counts=counts,
     )
     write_dataset(output_dir, frames, card)

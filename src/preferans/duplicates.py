@@ -74,19 +74,44 @@ def near_duplicates(texts: Sequence[str], others: Sequence[str]) -> list[int | N
     return found
 
 
-def prompt_texts(rows: pl.DataFrame) -> list[str]:
-    """What the person says in each prompt: the user's messages of a conversation, or the whole text."""
-    if rows["prompt"].dtype == pl.String:
-        return rows["prompt"].to_list()
-    return [
-        "\n".join(message["content"] for message in prompt if message["role"] == "user")
-        for prompt in rows["prompt"].to_list()
-    ]
+def asked(prompt: list[dict] | str) -> tuple[str, str]:
+    """What a person says in a prompt: how they open the conversation, and all of it. Of a plain text, it is the text itself."""
+    if isinstance(prompt, str):
+        return prompt, prompt
+    said = [message["content"] for message in prompt if message["role"] == "user"]
+    return said[0], "\n".join(said)
+
+
+def find_leaks(training: Sequence[tuple[str, str]], held_out: Sequence[tuple[str, str]]) -> list[int | None]:
+    """
+    Find training prompts that tell what the test asks.
+
+    Args:
+        training (`Sequence[tuple[str, str]]`), held_out (`Sequence[tuple[str, str]]`):
+            What is asked in the training and in the test split, see [`asked`].
+
+    Returns:
+        `list[int | None]`: for each training prompt the position of a test prompt that opens nearly alike, or says nearly the
+        same in all, or `None`.
+    """
+    found: list[int | None] = [None] * len(training)
+    for part in (0, 1):
+        first: dict[str, int] = {}
+        for position, said in enumerate(held_out):
+            first.setdefault(said[part], position)
+        positions = list(first.values())
+        distinct = list(dict.fromkeys(said[part] for said in training))
+        matches = dict(zip(distinct, near_duplicates(distinct, list(first)), strict=True))
+        for number, said in enumerate(training):
+            match = matches[said[part]]
+            if found[number] is None and match is not None:
+                found[number] = positions[match]
+    return found
 
 
 def drop_near_duplicates(splits: dict[str, pl.DataFrame]) -> tuple[dict[str, pl.DataFrame], int]:
     """
-    Remove training rows whose prompt is nearly one of the test split.
+    Remove training rows whose prompt is nearly one of the test split, see [`find_leaks`].
 
     Args:
         splits (`dict[str, pl.DataFrame]`):
@@ -97,9 +122,6 @@ def drop_near_duplicates(splits: dict[str, pl.DataFrame]) -> tuple[dict[str, pl.
     """
     if len(splits) < 2:
         return splits, 0
-    texts = prompt_texts(splits["train"])
-    distinct = list(dict.fromkeys(texts))
-    matches = near_duplicates(distinct, list(dict.fromkeys(prompt_texts(splits["test"]))))
-    leaking = {text for text, match in zip(distinct, matches, strict=True) if match is not None}
-    kept = splits["train"].filter(pl.Series([text not in leaking for text in texts], dtype=pl.Boolean))
+    leaks = find_leaks(*([asked(prompt) for prompt in splits[name]["prompt"].to_list()] for name in ("train", "test")))
+    kept = splits["train"].filter(pl.Series([leak is None for leak in leaks], dtype=pl.Boolean))
     return splits | {"train": kept}, len(splits["train"]) - len(kept)

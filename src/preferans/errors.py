@@ -48,6 +48,9 @@ def run(main: Callable[[], int | None]) -> None:
     # What libraries tell their own developers would bury what is said to the person.
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", category=FutureWarning)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a console that cannot show «ё» must not stop the work
+            stream.reconfigure(errors="replace")
     try:
         status = main() or 0
     except PreferansError as error:
@@ -55,6 +58,9 @@ def run(main: Callable[[], int | None]) -> None:
             "\n" + textwrap.fill(f"Error: {error}", width=100, break_long_words=False, break_on_hyphens=False),
             file=sys.stderr,
         )
+        status = 2
+    except PermissionError as error:
+        print(f"\nError: {error.filename}: this may not be read or written ({error.strerror}).", file=sys.stderr)
         status = 2
     except BrokenPipeError:  # the reader, such as head, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

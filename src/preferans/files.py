@@ -1,11 +1,13 @@
 """Files that are either whole or absent: everything is written beside its place and renamed into it."""
 
+import gzip
 import hashlib
 import json
 import os
 import re
 import shutil
 import uuid
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -66,7 +68,7 @@ def iter_jsonl(path: str | Path) -> Iterator[dict]:
 
     Args:
         path (`str` or `Path`):
-            File in UTF-8, with or without a byte order mark. Empty lines are passed over.
+            File in UTF-8, with or without a byte order mark; one that ends in `.gz` is unpacked. Empty lines are passed over.
 
     Yields:
         `dict`: the objects in the order of the lines.
@@ -76,30 +78,42 @@ def iter_jsonl(path: str | Path) -> Iterator[dict]:
     """
     path = Path(path)
     try:
-        with open(path, encoding="utf-8-sig") as file:
+        with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8-sig") as file:
             for number, line in enumerate(file, start=1):
                 if not line.strip():
                     continue
                 try:
                     row = json.loads(line)
                 except (ValueError, RecursionError) as error:
-                    raise PreferansError(
-                        f"{path}, line {number}: this is not valid JSON ({error}). The file may be cut short: fetch or "
-                        "write it again, or remove the line."
-                    ) from None
+                    cure = (
+                        "This looks like one JSON array; write one object a line instead."
+                        if number == 1 and line.startswith("[")
+                        else "The file may be cut short: fetch or write it again, or remove the line."
+                    )
+                    raise PreferansError(f"{path}, line {number}: this is not valid JSON ({error}). {cure}") from None
                 if not isinstance(row, dict):
-                    raise PreferansError(f"{path}, line {number}: expected a JSON object, got {type(row).__name__}.")
+                    raise PreferansError(
+                        f"{path}, line {number}: expected a JSON object, got {type(row).__name__}. Write one object a line."
+                    )
                 yield row
     except FileNotFoundError:
         raise PreferansError(f"{path}: there is no such file.") from None
     except UnicodeDecodeError as error:
         raise PreferansError(f"{path}: this is not UTF-8 text ({error}). Save it as UTF-8.") from None
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise PreferansError(f"{path}: this archive cannot be unpacked ({error}). Fetch it again.") from None
 
 
 def sha256_of(path: str | Path) -> str:
     """Hexadecimal SHA-256 of a file's bytes."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def checksums(folder: str | Path) -> dict[str, str]:
+    """SHA-256 of every file in a folder, by its relative path."""
+    files = (file for file in Path(folder).rglob("*") if file.is_file())
+    return {file.relative_to(folder).as_posix(): sha256_of(file) for file in files}
 
 
 @contextmanager
@@ -109,12 +123,12 @@ def new_folder(path: str | Path) -> Iterator[Path]:
 
     Args:
         path (`str` or `Path`):
-            Where the folder shall stand. What stands there before is replaced.
+            Where the folder shall stand. What stands there before is replaced, unless it is the same to the byte.
 
     Yields:
         `Path`: the temporary folder to write into.
     """
-    path = Path(path)
+    path = Path(path).resolve()  # "." has no name
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove_leftovers(path)
     mark = _mark()
@@ -123,6 +137,8 @@ def new_folder(path: str | Path) -> Iterator[Path]:
     try:
         yield temporary
         if path.exists():
+            if checksums(temporary) == checksums(path):
+                return
             os.replace(path, old)
         try:
             os.replace(temporary, path)

@@ -90,9 +90,13 @@ def loops(text: str) -> bool:
 # «Ася» is declined like «помощница», so that the words around it still agree.
 _NAME_ENDINGS = {"я": "а", "и": "ы", "е": "е", "ю": "у", "ей": "ей", "ею": "ею"}
 _CALLED = re.compile(r"\b([Мм])еня зовут Ася\b")
-_ADDRESS_FIRST = re.compile(r"(^|[.!?…]\s+|\n\s*|[«\"“„])(?:Ася|Ась),\s*(\w)")
-_ADDRESS_LATER = re.compile(r",\s*(?:Ася|Ась)(?=\s*[,.!?…])")
-_NAME = re.compile(r"(^|[.!?…]\s+|\n\s*)?(?:[«\"“„]Ас\w{1,2}[»\"”]|\bАс(ей|ею|я|и|е|ю)\b)")
+_APPOSITION = re.compile(r"\b([Яя]|[Тт]ы|[Мм]еня|[Тт]ебя|[Мм]не|[Тт]ебе), Ас(?:я|и|е|ю),\s*")
+_ADDRESS_FIRST = re.compile(r"(^|[.!?…]\s+|\n\s*|[—–-]\s+|[«\"“„])(?:Ас[яь]|АСЯ),\s*(\w)", re.MULTILINE)
+_ADDRESS_LATER = re.compile(r",\s*(?:Ас[яь]|АСЯ)(?=\s*(?:[,.!?…)\n]|$))")
+# With a family name after it, it is somebody else.
+_NAME = re.compile(
+    r"(^|[.!?…]\s+|\n\s*)?(?:[«\"“„]Ас\w{1,2}[»\"”]|\bАс(?:ей|ею|я|и|е|ю)(?= [А-ЯЁ])|\bАс(ей|ею|я|и|е|ю)\b)"
+)
 
 
 def without_assistant_name(text: str) -> str:
@@ -100,7 +104,7 @@ def without_assistant_name(text: str) -> str:
     Take «Ася», as Russian Open Assistant texts call the assistant, out of a text.
 
     The name is left out where it is an address, and becomes «помощница» in the same case elsewhere. In quotation marks of its
-    own it is a title, such as Turgenev's story, and stays.
+    own it is a title, such as Turgenev's story, and before a family name somebody else's: both stay.
 
     Args:
         text (`str`):
@@ -109,8 +113,9 @@ def without_assistant_name(text: str) -> str:
     Returns:
         `str`: the text without the name.
     """
-    if "Ас" not in text:
+    if "Ас" not in text and "АСЯ" not in text:
         return text
+    text = _APPOSITION.sub(r"\1 ", text)
     text = _CALLED.sub(lambda match: ("Я" if match[1] == "М" else "я") + " помощница", text)
     text = _ADDRESS_FIRST.sub(lambda match: match[1] + match[2].upper(), text)
     text = _ADDRESS_LATER.sub("", text)

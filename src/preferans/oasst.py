@@ -25,6 +25,7 @@ import numpy as np
 import polars as pl
 from tqdm.auto import tqdm
 
+from .cards import DATA_ENDINGS, source_files
 from .errors import PreferansError
 from .files import iter_jsonl
 from .language import is_prose_russian, without_assistant_name
@@ -51,9 +52,10 @@ TURNS = ("first", "all")
 PAIRINGS = ("best_worst", "adjacent", "all")
 # What str.strip() takes away; polars would leave four control characters.
 _BLANKS = "".join(character for character in map(chr, range(0x3001)) if character.isspace())
+ROUNDING = 1e-9  # 0.9 - 0.8 is a little less than 0.1 to a computer
 READ_ROWS = 20_000  # rows in one batch
 SHARD_ROWS = 1_000_000  # a source of more rows is paired shard by shard
-SHARDS = 64
+SHARDS = 32
 
 # Why a row takes no part, in the order in which the question is asked. A row falls out once, for the first reason.
 DROP_REASONS = {
@@ -77,7 +79,7 @@ PAIR_DROP_REASONS = {
     "equal_texts": "both texts are the same",
     "echo": "chosen begins with the prompt",
     "length_ratio": "chosen is more than max_length_ratio times as long as rejected",
-    "near_duplicate": "the prompt is nearly one of the test split",
+    "near_duplicate": "the prompt is nearly the same as one of the test split",
 }
 PAIR_COLUMNS = {"order": pl.UInt32, "rows": pl.List(pl.UInt32)} | ROW_COLUMNS
 
@@ -118,6 +120,11 @@ class Rule:
     keep_long_prob: float = 0.0
     seed: int = 42
 
+    def __post_init__(self):
+        for name, choices in (("turns", TURNS), ("pairing", PAIRINGS)):
+            if getattr(self, name) not in choices:
+                raise ValueError(f"{name} must be one of {choices}, got {getattr(self, name)!r}")
+
 
 def read_rows(source: str, revision: str | None = None, labels: bool = False) -> Iterator[pl.DataFrame]:
     """
@@ -125,8 +132,8 @@ def read_rows(source: str, revision: str | None = None, labels: bool = False) ->
 
     Args:
         source (`str`):
-            A `.jsonl`, `.json` (one object a line) or `.parquet` file, a folder of such files, or the id of a dataset on
-            the Hub, of which all splits are read.
+            A `.jsonl`, `.jsonl.gz`, `.json` (one object a line) or `.parquet` file, a folder of `.jsonl`, `.jsonl.gz` and
+            `.parquet` files, or the id of a dataset on the Hub, of which all splits are read.
         revision (`str`, *optional*):
             Commit, branch or tag, for a dataset on the Hub.
         labels (`bool`, *optional*, defaults to `False`):
@@ -150,12 +157,12 @@ def read_rows(source: str, revision: str | None = None, labels: bool = False) ->
 
 def _read_any(source: str, path: Path, revision: str | None, labels: bool) -> Iterator[tuple[str, pl.DataFrame]]:
     if path.is_dir():
-        files = sorted(file for file in path.rglob("*") if file.suffix in (".jsonl", ".json", ".parquet"))
+        files = source_files(path)
         if not files:
-            raise PreferansError(f"--source {source}: the folder holds no .jsonl, .json or .parquet file.")
+            raise PreferansError(f"--source {source}: the folder holds no {', '.join(DATA_ENDINGS)} file.")
     elif path.exists():
         files = [path]
-    elif path.suffix in (".jsonl", ".json", ".parquet") or not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", source):
+    elif path.name.endswith((*DATA_ENDINGS, ".json")) or not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", source):
         raise PreferansError(f"--source {source}: there is no such file or folder.")
     else:
         for split, batch in _read_hub(source, revision, labels):
@@ -188,7 +195,7 @@ def _checked_row(row: dict, place: str, labels: bool) -> tuple:
         if value is not None and (not isinstance(value, kind) or (kind is int and isinstance(value, bool))):
             raise PreferansError(f"{place}: '{column}' must be {kind.__name__} or null, got {value!r:.60}.")
         if kind is int and value is not None and not -(2**31) <= value < 2**31:
-            raise PreferansError(f"{place}: '{column}' is {value:.3g}, far out of any range.")
+            raise PreferansError(f"{place}: '{column}' is far out of any range.")
         if kind is str and value and not value.isascii() and any("\ud800" <= char <= "\udfff" for char in value):
             raise PreferansError(
                 f"{place}: '{column}' holds half of a character (a lone surrogate), which no file in UTF-8 can keep. "
@@ -213,7 +220,7 @@ def _quality(labels: dict | None, place: str) -> float | None:
     try:
         value = dict(zip(labels["name"], labels["value"], strict=True)).get("quality") if labels else None
         return value if value is None else float(value)
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         raise PreferansError(
             f"{place}: 'labels' must hold the lists name and value of equal length, got {labels!r:.80}."
         ) from None
@@ -222,7 +229,7 @@ def _quality(labels: dict | None, place: str) -> float | None:
 def _read_parquet(path: Path, labels: bool) -> Iterator[pl.DataFrame]:
     wanted = [*COLUMNS, *(["labels"] if labels else [])]
     try:
-        scan = pl.scan_parquet(path)
+        scan = pl.scan_parquet(path, glob=False)
         scan = scan.select([column for column in wanted if column in scan.collect_schema()])
         start = 0
         while len(batch := scan.slice(start, READ_ROWS * 5).collect()):
@@ -264,6 +271,9 @@ def _checked_table(frame: pl.DataFrame, origin: str, before: int, labels: bool) 
                 f"{origin}: '{column}' must be {_JSON_TYPES[kind].__name__} or null, and the file has {values.dtype}."
             ) from None
     checked = pl.DataFrame(columns)
+    far = checked.select((~pl.col("rank").is_between(-(2**31), 2**31 - 1)).arg_true())["rank"]
+    if len(far):
+        raise PreferansError(f"{origin}, row {before + far[0] + 1}: 'rank' is far out of any range.")
     for column in ("message_id", "message_tree_id", "role"):
         empty = checked.select((pl.col(column).fill_null("") == "").arg_true())[column]
         if len(empty):
@@ -427,15 +437,13 @@ def pair_replies(replies: pl.DataFrame, pairing: str) -> pl.DataFrame:
             rejected=pl.col("position").shift(-1).over("prompt"),
             worse=pl.col("rank").shift(-1).over("prompt"),
         ).drop_nulls("rejected")
-    elif pairing == "all":
+    else:
         numbered = replies.with_row_index("order")
         both = (
             numbered.join(numbered, on="prompt", suffix="_worse", maintain_order="left_right")
             .filter(pl.col("order") < pl.col("order_worse"))
             .select("prompt", chosen="position", better="rank", rejected="position_worse", worse="rank_worse")
         )
-    else:
-        raise ValueError(f"pairing must be one of {PAIRINGS}, got {pairing!r}")
     return both.filter(pl.col("better") < pl.col("worse")).select("prompt", "chosen", "rejected")
 
 
@@ -538,11 +546,11 @@ def _conversation(path: list[int], texts: list[str]) -> list[dict]:
 
 
 def _is_better(chosen: float | None, rejected: float | None, margin: float) -> bool:
-    return chosen is not None and rejected is not None and chosen - rejected >= margin
+    return chosen is not None and rejected is not None and chosen - rejected >= margin - ROUNDING
 
 
 def _falls_for_length(chosen: str, rejected: str, name: str, rule: Rule) -> bool:
-    if rule.max_length_ratio is None or len(chosen) <= rule.max_length_ratio * len(rejected):
+    if rule.max_length_ratio is None or len(chosen) <= rule.max_length_ratio * len(rejected) * (1 + ROUNDING):
         return False
     # a draw of its own for each pair, so that no pair's fate hangs on the order or the number of the others
     digest = hashlib.sha256(f"{rule.seed}:{name}".encode()).digest()
@@ -565,7 +573,8 @@ def build_pairs(
         rule ([`Rule`]):
             What makes a pair.
         work_dir (`str` or `Path`):
-            Folder for the shards of a large source. Made when needed, emptied before and removed afterwards.
+            Folder for the shards of a large source. Made when it is needed and removed afterwards; of what stands there before,
+            only shards of a build that was killed may be replaced.
         run (`Callable`, *optional*, defaults to `map`):
             What calls a function on each shard's file and gives the results in order: `map`, [`in_processes`], or the client of
             an engine whose workers see `work_dir` (docs/scale.md).
@@ -575,8 +584,8 @@ def build_pairs(
     Returns:
         `tuple[pl.DataFrame, dict]`: the pairs, in the order of the prompts in the source, with `rows` (numbers of the rows that
         a pair is made of), and the counts: `rows`, `dropped` (by reason), `prompts` (that take part), `ranked_pairs` (that
-        the ranks make), `langs` (tags in the source), `pairs_dropped` (by reason), `compared` and `chosen_longer` (pairs before the length ratio is
-        applied, and those among them whose chosen is longer). [`account`] adds the rest.
+        the ranks make), `langs` (tags in the source), `pairs_dropped` (by reason), `compared` and `chosen_longer` (pairs before
+        the length ratio is applied, and those among them whose chosen is longer). [`account`] adds the rest.
     """
     waiting, shards, hashes, number, langs = [], None, [], 0, set()
     try:
@@ -584,13 +593,14 @@ def build_pairs(
             langs.update(batch["lang"].drop_nulls().unique())
             table = condense(batch, rule.lang, number)
             number += len(table)
-            hashes.append(table["message_id"].hash())
+            hashes.append(batch["message_id"].hash())  # in the order of the source
             waiting.append(table)
-            if shards is None and number > shard_rows:
-                shards = _ShardWriter(Path(work_dir))
-            if shards is not None:
+            if sum(map(len, waiting)) > shard_rows:
+                shards = shards or _ShardWriter(Path(work_dir))
                 shards.write(waiting)
                 waiting = []
+        if shards is not None and waiting:
+            shards.write(waiting)
         if shards is None:
             rows = pl.concat(waiting).sort("row")
             unique = rows.filter(pl.col("message_id").is_first_distinct())
@@ -610,7 +620,8 @@ def build_pairs(
         # every pair of a prompt comes from one shard, in order already
         return pl.concat(tables).sort("order", maintain_order=True).drop("order"), counts
     finally:
-        shutil.rmtree(work_dir, ignore_errors=True)
+        if shards is not None:
+            shutil.rmtree(work_dir, ignore_errors=True)
 
 
 def account(counts: dict, pairs: pl.DataFrame) -> dict:
@@ -666,7 +677,9 @@ def shard_of(message_tree_id: pl.Expr) -> pl.Expr:
 
 class _ShardWriter:
     def __init__(self, folder: Path):
-        shutil.rmtree(folder, ignore_errors=True)  # of a build that was killed
+        if folder.exists() and any(not re.fullmatch(r"\d{3}\.parquet", file.name) for file in folder.iterdir()):
+            raise PreferansError(f"{folder}: the folder for shards holds something else. Name a new one.")
+        shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         self.folder, self.writers = folder, {}
 
@@ -689,14 +702,17 @@ class _ShardWriter:
 
 def _repeated_rows(files: list[Path], hashes: pl.Series) -> pl.Series:
     """Numbers of rows whose id stands earlier in the source, in whichever shard: equal hashes first, then the ids themselves."""
-    suspects = hashes.is_duplicated().arg_true().cast(pl.UInt32).implode()
-    scan = pl.scan_parquet(files).select("row", "message_id").filter(pl.col("row").is_in(suspects))
+    suspects = hashes.is_duplicated().arg_true().cast(pl.UInt32)
+    if not len(suspects):
+        return suspects
+    suspects = suspects.implode()
+    scan = pl.scan_parquet(files, glob=False).select("row", "message_id").filter(pl.col("row").is_in(suspects))
     rows = scan.collect(engine="streaming").sort("row")
     return rows.filter(~pl.col("message_id").is_first_distinct())["row"]
 
 
 def _build_file(file: Path, repeated: pl.Series, rule: Rule) -> tuple[pl.DataFrame, dict]:
-    rows = pl.read_parquet(file).with_columns(pl.col("reason").cast(_REASON)).sort("row")
+    rows = pl.read_parquet(file, glob=False).with_columns(pl.col("reason").cast(_REASON)).sort("row")
     return build_shard(rows.filter(~pl.col("row").is_in(repeated.implode())), rule)
 
 
@@ -778,7 +794,8 @@ def prototype_tables(batches: Iterable[pl.DataFrame], lang: str) -> dict[str, pl
     parts: dict[str, list[pl.DataFrame]] = {}
     for batch in batches:
         origin = batch["origin"][0].lower()
-        split = next((name for name in ("validation", "test") if name in origin), "train")
+        found = re.search(r"(?<![a-z])(validation|test)(?![a-z])", origin)
+        split = found[1] if found else "train"
         parts.setdefault(split, []).append(batch.select("message_id", "parent_id", "text", "lang"))
     tables = {}
     for split, rows in parts.items():

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from .errors import PreferansError
-from .files import new_folder, sha256_of, write_text
+from .files import checksums, new_folder, sha256_of, write_text
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
@@ -214,7 +214,8 @@ def as_texts(rows: pl.DataFrame) -> pl.DataFrame:
 
     Returns:
         `pl.DataFrame`: the same rows with texts in `prompt`, `chosen` and `rejected`, laid out as
-        `recipes/chat_templates/plain_ru.jinja` would: questions after «Вопрос:», answers after «Ответ:».
+        `recipes/chat_templates/plain_ru.jinja` would: questions after «Вопрос:», answers after «Ответ:». Special tokens, which
+        differ from model to model, are left to the trainer.
     """
     labels = {"user": "Вопрос: {}\n", "assistant": "Ответ: {}\n", "system": "{}\n\n"}
     prompts = [
@@ -238,7 +239,7 @@ def write_dataset(output_dir: str | Path, splits: dict[str, pl.DataFrame], card:
             Text of `README.md`, see [`~cards.dataset_card`]. It holds the fingerprint of the rows.
 
     Returns:
-        `bool`: `False` when this very dataset stands there already and nothing was written.
+        `bool`: `False` when the very same files stood there already.
 
     Raises:
         [`PreferansError`]: when `output_dir` holds something that is not a dataset folder.
@@ -247,8 +248,6 @@ def write_dataset(output_dir: str | Path, splits: dict[str, pl.DataFrame], card:
     import pyarrow.parquet as pq
 
     check_output_dir(output_dir)
-    if stored_fingerprint(output_dir) and Path(output_dir, "README.md").read_text(encoding="utf-8") == card:
-        return False
     # the types that `datasets` itself writes
     kinds = {
         pl.String: pa.string(),
@@ -267,7 +266,8 @@ def write_dataset(output_dir: str | Path, splits: dict[str, pl.DataFrame], card:
                 part = rows.slice(number * ROWS_PER_FILE, ROWS_PER_FILE)
                 pq.write_table(part.to_arrow().cast(schema), folder / shard_name(name, number, files))
         write_text(folder / "README.md", card)
-    return True
+        new = checksums(folder) != checksums(output_dir)
+    return new
 
 
 def check_output_dir(output_dir: str | Path) -> None:
@@ -286,8 +286,10 @@ def check_output_dir(output_dir: str | Path) -> None:
                 f"--output_dir {output_dir}: the folder holds something else ({', '.join(strangers or files)}) and would "
                 "be replaced. Name a new folder."
             )
-    elif path.exists():
-        raise PreferansError(f"--output_dir {output_dir}: this is a file, and a folder is needed.")
+    else:
+        file = next((parent for parent in (path, *path.parents) if parent.is_file()), None)
+        if file:
+            raise PreferansError(f"--output_dir {output_dir}: {file} is a file, and a folder is needed.")
 
 
 def shard_name(split: str, number: int = 0, files: int = 1) -> str:
