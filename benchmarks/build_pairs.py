@@ -28,7 +28,7 @@ import numpy as np
 ROWS = 84_437
 # How many messages have 0, 1, 2, … replies, by depth, counted on the 2,022 English messages of oasst1's validation split.
 BRANCHING = (
-    (3, 2, 19, 142, 23, 2),
+    (0, 2, 19, 142, 23, 2),
     (176, 364, 14, 9, 1, 4),
     (168, 43, 103, 118, 10, 1),
     (503, 144, 0, 1),
@@ -136,7 +136,8 @@ def make_data(folder: Path, scale: int) -> None:
 
     for unit in tqdm(range(scale), desc=f"Making data, scale {scale}", unit="unit"):
         if not (folder / f"{unit:03}.parquet").exists():
-            pl.DataFrame(make_rows(unit), infer_schema_length=None).write_parquet(folder / f"{unit:03}.parquet")
+            pl.DataFrame(make_rows(unit), infer_schema_length=None).write_parquet(folder / "unfinished")
+            (folder / "unfinished").rename(folder / f"{unit:03}.parquet")
 
 
 def notebook_route(folder: str, columns: list[str] | None) -> int:
@@ -160,19 +161,20 @@ def builder_route(folder: str, options: list[str]) -> int:
     return pl.scan_parquet(Path(options[-1], "data", "*.parquet")).select(pl.len()).collect().item()
 
 
-def pairing_route(folder: str, turns: str, pairing: str) -> int:
-    from preferans.oasst import Rule, build_pairs, read_rows
+def pairing_route(folder: str, turns: str, pairing: str, num_proc: int) -> int:
+    from preferans.oasst import Rule, build_pairs, in_processes, read_rows
 
-    return len(build_pairs(read_rows(folder), Rule(turns=turns, pairing=pairing), f"{folder}.shards")[0])
+    rule = Rule(turns=turns, pairing=pairing)
+    return len(build_pairs(read_rows(folder), rule, f"{folder}.shards", in_processes(num_proc))[0])
 
 
 def measure(route: str, folder: Path, options: list[str]) -> dict:
     """Run one route in a process of its own; seconds include the imports, memory is the greatest resident size of any process."""
     start = time.perf_counter()
-    command = [sys.executable, __file__, *options[:4], "--job", route, json.dumps([str(folder), options])]
-    run = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    command = [sys.executable, __file__, *options[:6], "--job", route, json.dumps([str(folder), options])]
+    run = subprocess.run(command, capture_output=True, text=True)
     if run.returncode:
-        return {"seconds": float("nan"), "memory": float("nan"), "made": f"failed with status {run.returncode}"}
+        sys.exit(f"The route {route} failed:\n{run.stderr}")
     return {"seconds": time.perf_counter() - start} | json.loads(run.stdout.splitlines()[-1])
 
 
@@ -185,7 +187,7 @@ def main() -> None:
         made = {
             "data": lambda: make_data(Path(folder), options),
             "builder": lambda: builder_route(folder, options),
-            "pairing": lambda: pairing_route(folder, args.turns, args.pairing),
+            "pairing": lambda: pairing_route(folder, args.turns, args.pairing, args.num_proc),
             "notebook": lambda: notebook_route(folder, None),
             "lean": lambda: notebook_route(folder, list(COLUMNS)),
         }[args.job[0]]()

@@ -43,13 +43,15 @@ from preferans.preferences import preference_frame, row_problem
 
 RULE = """A prompt counts when it and all messages before it are in the language (by their tag and, for `ru`, by most of their letters), not
 deleted, approved by reviewers, not synthetic, and belong to a finished tree. `chosen` is its human reply of the lowest rank, or its
-only one. `rejected` is sampled from the model; {pick}. An echo of the prompt at the beginning of a sample and a last word that the
-limit cut are taken off; what is empty then, or equal to `chosen`, makes no pair. {split_rule}"""
+only one. `rejected` is sampled from the model; {pick}. An echo of the prompt at the beginning of a sample and a last word on which the
+limit fell are taken off, and what a base model writes beyond its turn; what is empty then, or equal to `chosen`, makes no pair. {split_rule}"""
 PICKS = {
     "random": "of several samples one is drawn",
     "closest_length": "of several samples the one whose length is closest to that of `chosen` is taken",
     "all": "each sample that differs from the others makes a pair",
 }
+
+NOT_USED = {"not_picked": "another sample for the prompt was picked", "chosen_echo": "chosen begins with the prompt"}
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -116,6 +118,7 @@ def pair_samples(reply: dict, samples: list[dict], args: argparse.Namespace, cou
         }
         for name in names
     ]
+    counts["not_picked"] += len(usable) - len(rows)
     sound = [row for row in rows if row_problem(row) is None]
     counts["chosen_echo"] += len(rows) - len(sound)
     return sound
@@ -127,10 +130,12 @@ def main() -> None:
     pin_revision(args)
     rule = Rule(lang=args.lang, turns=args.turns, normalize_persona=args.normalize_persona)
     replies, row_counts = best_replies(read_rows(args.source, args.revision), rule)
+    found = len(replies)
     replies = replies[: args.max_prompts]
     if not replies:
         raise PreferansError(f"--source {args.source}: no prompt with a sound reply is left for --lang {args.lang}.")
-    print(f"Prompts with a human reply: {len(replies):,}, of {row_counts['prompts']:,} that count.")
+    row_counts["with_reply"] = found
+    print(f"Prompts with a human reply: {found:,}, of {row_counts['prompts']:,} that count; asked: {len(replies):,}.")
 
     prompts = [
         {"id": f"{reply['id']}#{number}", "prompt": reply["prompt"]}
@@ -145,7 +150,7 @@ def main() -> None:
     counts = Counter(samples=len(answers))
     rows = [row for reply in replies for row in pair_samples(reply, by_reply[reply["id"]], args, counts)]
     print(f"Samples: {len(answers):,}:")
-    for reason, words in (SAMPLE_CHANGES | SAMPLE_DROP_REASONS).items():
+    for reason, words in (SAMPLE_CHANGES | SAMPLE_DROP_REASONS | NOT_USED).items():
         print(f"  {counts[reason]:>8,}  {words}")
     if not rows:
         raise PreferansError(
@@ -191,13 +196,14 @@ def card(args, source, licence, sampler, replies, row_counts, counts, splits) ->
                 ("read", row_counts["rows"]),
                 *((f"fell out: {words}", row_counts["dropped"][reason]) for reason, words in DROP_REASONS.items()),
                 ("prompts that count", row_counts["prompts"]),
-                ("prompts asked: they have a human reply", len(replies)),
+                ("prompts with a human reply", row_counts["with_reply"]),
+                ("prompts asked", len(replies)),
             ],
             "samples": [
                 ("sampled", counts["samples"]),
                 *((f"mended: {words}", counts[reason]) for reason, words in SAMPLE_CHANGES.items()),
                 *((f"not used: {words}", counts[reason]) for reason, words in SAMPLE_DROP_REASONS.items()),
-                ("not used: chosen begins with the prompt", counts["chosen_echo"]),
+                *((f"not used: {words}", counts[reason]) for reason, words in NOT_USED.items()),
                 (REMOVED, counts["near_duplicate"]),
                 ("pairs kept", kept),
             ],

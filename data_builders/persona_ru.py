@@ -15,6 +15,7 @@ answer shows no trace of the character. Answers are kept batch by batch in --ans
 """
 
 import argparse
+import glob
 from collections import Counter
 from pathlib import Path
 
@@ -54,6 +55,12 @@ dropped when the answer in character uses a word that breaks the character, runs
 INSTRUCTION = {
     False: "The prompt of a pair carries no instruction.",
     True: "The prompt of a pair begins with the instruction as a system message, without the examples.",
+}
+
+CURES = {
+    "unfinished": "Raise --max_new_tokens.",
+    "no_trace": "Take a larger model, more examples, or more traces in the persona's file.",
+    "taboo": "Look at taboo_words in the persona's file.",
 }
 
 
@@ -105,6 +112,11 @@ def read_prompts(args: argparse.Namespace) -> list[dict]:
         if args.split not in dataset:
             raise PreferansError(f"--split {args.split}: {args.prompts} has only {', '.join(dataset)}.")
         rows = dataset[args.split].to_list()
+        if isinstance(rows[0].get("prompt"), str):
+            raise PreferansError(
+                f"--prompts {args.prompts}: its prompts are texts with the marks of a template in them. Build it with --format "
+                "conversational, or write the bare questions into a .txt file, one a line."
+            )
     for number, row in enumerate(rows, start=1):
         if isinstance(row.get("prompt"), str) and row["prompt"].strip():
             row["prompt"] = [{"role": "user", "content": row["prompt"].strip()}]
@@ -133,16 +145,13 @@ def questions_of(personas: list[Persona], prompts: list[dict], identity: bool) -
     return asked
 
 
-def pair_answers(
-    persona: Persona, prompt: dict, answers: tuple[dict, dict], keep_instruction: bool, counts: Counter
-) -> dict | None:
+def pair_answers(persona: Persona, prompt: dict, answers: tuple[dict, dict], counts: Counter) -> dict | None:
     """A preference row, or `None` and its reason counted."""
     chosen, rejected = (whole_sentences(answer) for answer in answers)
     reason = persona_drop_reason(persona, prompt["prompt"][-1]["content"], chosen, rejected)
-    system = [{"role": "system", "content": persona.instruction}] if keep_instruction else []
     row = {
         "id": f"{persona.slug}:{prompt['id']}",
-        "prompt": system + prompt["prompt"],
+        "prompt": prompt["prompt"],
         "chosen": [{"role": "assistant", "content": chosen}],
         "rejected": [{"role": "assistant", "content": rejected}],
         "message_tree_id": prompt["message_tree_id"],
@@ -159,6 +168,8 @@ def main() -> None:
     args = parse_arguments()
     if args.max_prompts is not None and args.max_prompts < 1:
         raise PreferansError(f"--max_prompts {args.max_prompts}: it must be at least 1.")
+    # cmd and PowerShell hand personas/*.yaml over as it is
+    args.persona = [file for pattern in args.persona for file in sorted(glob.glob(pattern)) or [pattern]]
     personas = [load_persona(path) for path in args.persona]
     if len({persona.slug for persona in personas}) < len(personas):
         raise PreferansError(f"--persona {' '.join(args.persona)}: two files have the same name. Rename one.")
@@ -173,7 +184,7 @@ def main() -> None:
         )
 
     sampler = load_sampler(args)
-    answers = args.answers or str(Path("answers", Path(args.output_dir).name))
+    answers = (args.answers or str(Path("answers", Path(args.output_dir).resolve().name))).removesuffix(".jsonl")
     in_character = [
         {
             "id": f"{persona.slug}:{prompt['id']}",
@@ -181,25 +192,36 @@ def main() -> None:
         }
         for persona, prompt in asked
     ]
-    plain = list({prompt["id"]: {"id": prompt["id"], "prompt": prompt["prompt"]} for _, prompt in asked}.values())
+    plain = {prompt["id"]: fold_system(prompt["prompt"], sampler.tokenizer) for _, prompt in asked}
+    plain_prompts = [{"id": name, "prompt": prompt} for name, prompt in plain.items()]
     chosen = sampler.answer(in_character, f"{answers}_with.jsonl", f"{sampler.label} with instruction")
-    rejected = {row["id"]: row for row in sampler.answer(plain, f"{answers}_without.jsonl")}
+    rejected = {row["id"]: row for row in sampler.answer(plain_prompts, f"{answers}_without.jsonl")}
 
     counts: Counter = Counter()
     rows = []
     for (persona, prompt), answer in zip(asked, chosen, strict=True):
-        row = pair_answers(persona, prompt, (answer, rejected[prompt["id"]]), args.keep_instruction, counts)
+        row = pair_answers(persona, prompt, (answer, rejected[prompt["id"]]), counts)
         if row:
             rows.append(row)
     print(f"Asked: {len(asked):,}; kept by the filter: {len(rows):,} ({len(rows) / len(asked):.0%}); dropped:")
     for reason, words in PERSONA_DROP_REASONS.items():
         print(f"  {counts[reason]:>8,}  {words}")
     if not rows:
+        commonest = max(PERSONA_DROP_REASONS, key=counts.__getitem__)
         raise PreferansError(
-            f"--persona {' '.join(args.persona)}: no answer shows a trace of the character. Read {answers}_with.jsonl; take a larger "
-            "model, more examples, or more traces in the persona's file."
+            f"--persona {' '.join(args.persona)}: no answer is left, most often because {PERSONA_DROP_REASONS[commonest]}. "
+            f"{CURES.get(commonest, 'Take a larger model.')} The answers are in {answers}_with.jsonl."
         )
     splits, counts["near_duplicate"] = split_pairs(preference_frame(rows), args)
+    if args.keep_instruction:  # only now, for with the same instruction before them all prompts would look alike
+        instructed = {
+            f"{persona.slug}:{prompt['id']}": fold_system(persona.instruct(prompt["prompt"]), sampler.tokenizer)
+            for persona, prompt in asked
+        }
+        splits = {
+            name: preference_frame([row | {"prompt": instructed[row["id"]]} for row in part.to_dicts()])
+            for name, part in splits.items()
+        }
     finish_dataset(splits, args, lambda made: card(args, sampler, personas, len(asked), counts, made))
 
 

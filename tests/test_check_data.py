@@ -626,7 +626,8 @@ def test_damaged_rows_give_findings_and_every_row_is_accounted_for(tokenizer, da
     assert all(label.removeprefix("dropped: ") in DROP_REASONS.values() for label, _ in counts["rows"][1:-1])
     assert [row_problem(row) for frame in frames.values() for row in frame.iter_rows(named=True)] == [None] * kept
     again = check_dataset({name: frame.to_dicts() for name, frame in frames.items()}, tokenizer, 200, language="any")
-    assert [finding for finding in again.findings if finding.severity == "error"] == []
+    left = {finding.check for finding in again.findings if finding.severity == "error"}
+    assert left <= ({"no_training_split"} if "train" not in frames else set())
 
 
 def test_the_language_is_that_of_the_rows_unless_said_otherwise(tmp_path, call_script, capsys):
@@ -637,3 +638,21 @@ def test_the_language_is_that_of_the_rows_unless_said_otherwise(tmp_path, call_s
     assert call_script("scripts/check_data.py", tmp_path / "pairs.jsonl") == 0
     assert call_script("scripts/check_data.py", tmp_path / "pairs.jsonl", "--language", "ru") == 1
     assert "ERROR language" in capsys.readouterr().out
+
+
+def test_a_preamble_that_all_plain_prompts_share_makes_no_leak():
+    preamble = "Ниже приведена инструкция, которая описывает задачу. Напиши ответ.\n\n### Инструкция:\n"
+    rows = [plain(sound(i)) for i in range(8)]
+    rows = [row | {"prompt": f"{preamble}{row['prompt']}\n\n### Ответ:\n"} for row in rows]
+    assert found({"train": rows[:6], "test": rows[6:]}) == {}
+    assert "prompt_leakage" in found({"train": rows[:6], "test": rows[5:]})
+
+
+def test_a_dataset_must_have_something_to_train_on():
+    assert found({"test": [sound(0)]}) == {"no_training_split": ("error", 1)}
+
+
+def test_a_test_question_in_a_deeper_turn_leaks():
+    deeper = [*said("Как варить борщ?", "user"), *said("Долго."), *said("А точнее?", "user")]
+    rows = [sound(0, prompt=deeper, message_tree_id="a")]
+    assert "prompt_leakage" in found({"train": rows, "test": [sound(1, prompt=said("Как варить борщ", "user"))]})

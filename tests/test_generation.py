@@ -105,7 +105,7 @@ def test_answers_of_two_settings_never_mix(model, tokenizer, tmp_path):
     path = tmp_path / "a.jsonl"
     generate_answers(model, tokenizer, prompts(2), path, "tiny", WEIGHTS, SAMPLING, batch_size=2, seed=1)
     before = path.read_bytes()
-    with pytest.raises(PreferansError, match="answers with sampling .*Name another --output"):
+    with pytest.raises(PreferansError, match="answers with sampling .*Name another file"):
         generate_answers(
             model, tokenizer, prompts(2), path, "tiny", WEIGHTS, SAMPLING | {"top_k": 5}, batch_size=2, seed=1
         )

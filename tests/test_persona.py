@@ -17,7 +17,7 @@ from preferans.persona import (
     whole_sentences,
 )
 
-from .support.tiny import ROOT
+from .support.tiny import ROOT, SAMPLE
 
 FILES = sorted((ROOT / "personas").glob("*.yaml"))
 SIENNA = load_persona(ROOT / "personas" / "sienna.yaml")
@@ -57,6 +57,10 @@ def test_the_car_is_of_2006():
         ("", "unfinished"),
         (PLAIN, "same"),
         ("Я нейросеть, но мотор люблю.", "taboo"),
+        ("Я не программа, я минивэн.", None),
+        ("Хорошая программа: гараж и сон.", None),
+        ("Машинально делай мелкую моторику, следи за двигательной активностью.", "no_trace"),
+        ("Подлей растительное масло, посмотри телевизионные передачи.", "no_trace"),
         ("Как большая языковая модель, я люблю мотор.", "taboo"),
         ("мотор колёса бензин бак " * 4, "loops"),
     ],
@@ -65,13 +69,28 @@ def test_the_filter(chosen, reason):
     assert persona_drop_reason(SIENNA, "Как отдохнуть?", chosen, PLAIN) == reason
 
 
+def test_words_of_the_question_are_no_taboos():
+    assert (
+        persona_drop_reason(SIENNA, "Что такое нейронная сеть?", "Нейронная сеть, как мотор, греется.", PLAIN) is None
+    )
+
+
+def test_a_prompt_keeps_what_its_own_system_message_says():
+    asked = [{"role": "system", "content": "Отвечай стихами."}, {"role": "user", "content": "Кто ты?"}]
+    assert SIENNA.instruct(asked) == [
+        {"role": "system", "content": f"{SIENNA.instruction}\n\nОтвечай стихами."},
+        asked[1],
+    ]
+    assert [message["role"] for message in SIENNA.in_context(asked)].count("system") == 1
+
+
 def test_words_of_the_question_are_no_traces():
     asked = "Почему не заводится мотор?"
     assert SIENNA.find_traces("Мотор не заводится, потому что пуст бак.", asked) == {"бак"}
     assert persona_drop_reason(SIENNA, asked, "Мотор замёрз.", "Не знаю.") == "no_trace"
     # a plain answer about cars asks for more than one word of the trade
-    assert persona_drop_reason(SIENNA, "Что делать?", "Проверь бак.", "Проверьте шины.") == "no_trace"
-    assert persona_drop_reason(SIENNA, "Что делать?", "Проверь бак и фары.", "Проверьте шины.") is None
+    assert persona_drop_reason(SIENNA, "Что делать?", "Проверь бак.", "Проверьте руль.") == "no_trace"
+    assert persona_drop_reason(SIENNA, "Что делать?", "Проверь бак и фары.", "Проверьте руль.") is None
 
 
 @pytest.mark.parametrize(
@@ -101,6 +120,8 @@ def test_whole_sentences_are_a_beginning(text, finish_reason):
         ({"traces": []}, "'traces' is missing or empty"),
         ({"traces": "мотор"}, "'traces' must be a list"),
         ({"name": ["Сиенна"]}, "'name' must be a text"),
+        ({"traces": ["*мобиль"]}, "'traces' has '*мобиль'"),
+        ({"taboo_words": ["ого!"]}, "'taboo_words' has 'ого!'"),
         ({"examples": [{"question": "Кто ты?"}]}, "'examples' must be a list of entries"),
     ],
 )
@@ -143,7 +164,7 @@ def spoken(monkeypatch):
             return [
                 prompt
                 | {
-                    "answer": f"Мотор шепчет: {prompt['id']}." if "system" in roles(prompt) else "Не знаю.",
+                    "answer": f"Мотор шепчет: {prompt['id']}." if len(prompt["prompt"]) > 2 else "Не знаю.",
                     "finish_reason": "stop",
                 }
                 for prompt in prompts
@@ -151,9 +172,6 @@ def spoken(monkeypatch):
 
         sampler.answer = say
         return sampler
-
-    def roles(row):
-        return [message["role"] for message in row["prompt"]]
 
     monkeypatch.setattr("preferans.generation.load_sampler", load)
 
@@ -203,7 +221,7 @@ def test_the_instruction_can_be_kept_and_personas_mixed(spoken, call_script, tmp
 
 
 def test_a_character_without_a_trace_makes_no_dataset(call_script, tmp_path, tiny_llama, prompts):
-    with pytest.raises(PreferansError, match="no answer shows a trace of the character"):
+    with pytest.raises(PreferansError, match="no answer is left, most often because"):
         build(call_script, tmp_path, tiny_llama, prompts, "--persona", "personas/pirate.yaml", "--max_new_tokens", "8")
     assert not (tmp_path / "pairs").exists()
     asked = read_jsonl(tmp_path / "answers_with.jsonl")[0]["prompt"]
@@ -224,6 +242,8 @@ def test_a_character_without_a_trace_makes_no_dataset(call_script, tmp_path, tin
         (["--persona", "personas/siena.yaml"], "no such persona.*Did you mean.*sienna"),
         (["--persona", "personas/sienna.yaml", "personas/sienna.yaml"], "two files have the same name"),
         (["--persona", "personas/sienna.yaml", "--max_prompts", "0"], "--max_prompts 0"),
+        (["--persona", "personas/*.yaml", "--temperature", "-1"], "--temperature -1"),
+        (["--persona", "personas/sienna.yaml", "--top_p", "2"], "--top_p 2"),
         (["--persona", "personas/sienna.yaml", "--prompts", "absent.txt"], "there is no such file"),
     ],
 )
@@ -237,3 +257,30 @@ def test_prompts_that_are_no_prompts_are_refused_by_row(call_script, tmp_path, t
     path.write_text('{"prompt": "Кто ты?"}\n{"prompt": [{"role": "assistant", "content": "Я."}]}\n', encoding="utf-8")
     with pytest.raises(PreferansError, match="row 2: 'prompt' must end with a message of the user"):
         build(call_script, tmp_path, tiny_llama, path, "--persona", "personas/sienna.yaml")
+
+
+def test_prompts_in_texts_of_a_template_are_refused(call_script, tmp_path, tiny_llama):
+    folder = tmp_path / "texts"
+    call_script("data_builders/oasst1_ru.py", "--source", SAMPLE, "--format", "text", "--output_dir", folder)
+    with pytest.raises(PreferansError, match="Build it with --format conversational"):
+        build(call_script, tmp_path, tiny_llama, folder, "--persona", "personas/sienna.yaml")
+
+
+def test_two_prompts_of_one_id_are_refused(call_script, tmp_path, tiny_llama):
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"id": "x", "prompt": "Кто ты?"}\n{"id": "x", "prompt": "Где ты?"}\n', encoding="utf-8")
+    with pytest.raises(PreferansError, match="Row 2: another prompt has the id 'x' already"):
+        build(call_script, tmp_path, tiny_llama, path, "--persona", "personas/sienna.yaml")
+
+
+def test_what_is_kept_fits_a_template_without_a_system_role(spoken, call_script, tmp_path, tiny_llama, prompts):
+    template = tmp_path / "template.jinja"
+    template.write_text(
+        "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('none') }}{% endif %}"
+        "{{ m.content }}{{ eos_token }}{% endfor %}",
+        encoding="utf-8",
+    )
+    options = ["--persona", "personas/sienna.yaml", "--keep_instruction", "--chat_template_path", template]
+    rows = build(call_script, tmp_path, tiny_llama, prompts, *options)[1]
+    assert [message["role"] for message in rows[0]["prompt"]] == ["user"]
+    assert rows[0]["prompt"][0]["content"].startswith(SIENNA.instruction)

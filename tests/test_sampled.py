@@ -34,6 +34,7 @@ def sample(text: str, finish_reason: str = "stop") -> dict:
         (sample("Рассе", "length"), "Рассе", []),
         (sample(f"{QUESTION} Рассеяние."), "Рассеяние.", ["echo_cut"]),
         (sample(f"Вопрос: {QUESTION}\nОтвет: Рассеяние."), "Рассеяние.", ["echo_cut"]),
+        (sample("Рассеяние.\nВопрос: А ночью?\nОтвет: Тем", "length"), "Рассеяние.", ["turn_cut"]),
         (sample(QUESTION), None, ["echo_cut", "only_echo"]),
         (sample(""), None, ["empty"]),
         (sample("…\n—"), None, ["empty"]),
@@ -155,6 +156,27 @@ def test_several_samples_and_which_is_taken(tmp_path, command, call_script, caps
     assert "| sampled | 18 |" in card
     assert "max_new_tokens `8`" in card
     assert str(tmp_path) not in card
+
+
+def test_more_samples_keep_those_that_are_there(tmp_path, command, call_script):
+    answers = tmp_path / "answers.jsonl"
+    call_script(*command("x", "--num_samples", "2", "--answers", answers))
+    before = {row["id"]: row["answer"] for row in read_jsonl(answers)}
+    call_script(*command("x", "--num_samples", "3", "--max_prompts", "9", "--answers", answers))
+    after = {row["id"]: row["answer"] for row in read_jsonl(answers)}
+    assert len(after) == 27
+    assert before.items() <= after.items()
+
+
+def test_random_is_seeded_and_not_always_the_first(tmp_path, command, call_script):
+    picked = {}
+    for seed in (1, 2, 1):
+        rows = command(f"s{seed}", "--num_samples", "4", "--seed", seed, "--test_size", "0")
+        call_script(*rows)
+        ids = [row["id"] for row in rows_of(tmp_path / f"s{seed}" / "pairs", tmp_path / "cache" / str(seed))]
+        assert picked.setdefault(seed, ids) == ids
+    assert picked[1] != picked[2]
+    assert {name[-1] for name in picked[1] + picked[2]} != {"0"}
 
 
 def test_a_finished_builder_killed_while_it_writes_leaves_a_whole_dataset_or_none(tmp_path, call_script):

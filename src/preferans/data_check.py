@@ -16,6 +16,7 @@ Errors would harm the training. [`fix_dataset`] repairs or drops such rows, unle
   conversation, or has a question of at least `LONG_ECHO` characters anywhere in it.
 - `tree_leakage`, `prompt_leakage`: a training row whose conversation tree, or nearly the same prompt, stands in
   another split. Splits whose name begins with `train` are training splits.
+- `no_training_split`: no row stands in a split whose name begins with `train`.
 - `contradiction`: a split says of the same prompt that A beats B and that B beats A.
 - `language`: fewer than half of the chosen answers are in Russian, where they should be.
 - `chat_template`: the template refuses the row.
@@ -63,6 +64,7 @@ if TYPE_CHECKING:
 
 LONG_ECHO = 100
 SHARE_PAIRS, LENGTH_BIAS = 20, 0.7
+BOILERPLATE = 3  # different prompts that have a line in common
 RUSSIAN_SHARE, FOREIGN_SHARE = 0.9, 0.3
 FINDING_ROWS, EXAMPLE_ROWS = 5, 10
 PROMPT_SHOWN, ANSWER_SHOWN = 240, 480
@@ -105,6 +107,7 @@ CHECKS = {
     ),
     "tree_leakage": ("error", "Split by message_tree_id, or let --fix drop these training rows."),
     "prompt_leakage": ("error", "Keep like prompts in one split, or let --fix drop these training rows."),
+    "no_training_split": ("error", "Rename a split to train, or build the dataset again with more varied prompts."),
     "contradiction": ("error", "Decide which answer is better, or let --fix drop both rows."),
     "language": (
         "error",
@@ -758,9 +761,10 @@ def _leaks(pairs: list[Pair]) -> Iterator[tuple[Pair, Problem]]:
     for pair in pairs:
         splits.setdefault(pair.split, []).append(pair)
     training = {name for name in splits if is_training(name)}
+    asked = _asked(pairs)
     for name, other in itertools.product(sorted(training), sorted(splits.keys() - training)):
         trees = {_tree(pair) for pair in splits[other]} - {None}
-        leaks = find_leaks(*([(pair.opening, pair.asked) for pair in splits[part]] for part in (name, other)))
+        leaks = find_leaks(*([asked[id(pair)] for pair in splits[part]] for part in (name, other)))
         tree_words = f"the conversation tree also stands in the split {other}"
         prompt_words = f"nearly the same prompt stands in the split {other}"
         for pair, leak in zip(splits[name], leaks, strict=True):
@@ -768,6 +772,25 @@ def _leaks(pairs: list[Pair]) -> Iterator[tuple[Pair, Problem]]:
                 yield pair, Problem("tree_leakage", tree_words, _tree(pair))
             if leak is not None:
                 yield pair, Problem("prompt_leakage", prompt_words, f"in {splits[other][leak].label}")
+
+
+def _asked(pairs: list[Pair]) -> dict[int, tuple[str, str]]:
+    """
+    What each pair asks, its opening and all of it. Lines that several different prompts share are those of a template or an
+    instruction, and would make all prompts alike.
+    """
+    asked = [(pair.opening, pair.asked) for pair in pairs]
+    shared = [
+        Counter(line for text in set(part) for line in set(text.splitlines())) for part in zip(*asked, strict=True)
+    ]
+
+    def own(text: str, lines: Counter) -> str:
+        return "\n".join(line for line in text.splitlines() if lines[line] < BOILERPLATE) or text
+
+    return {
+        id(pair): tuple(own(text, lines) for text, lines in zip(said, shared, strict=True))
+        for pair, said in zip(pairs, asked, strict=True)
+    }
 
 
 def is_training(split: str) -> bool:
@@ -871,6 +894,12 @@ def check_dataset(
     rows = {name: len(part) for name, part in splits.items()}
     training = sum(number for name, number in rows.items() if is_training(name))
     findings = list(_grouped(problems, sum(rows.values()), training))
+    if not training:
+        names = ", ".join(rows)
+        problem = (
+            f"no split has rows to train on: its splits are {names}, and a training split's name begins with train"
+        )
+        findings.append(_finding("no_training_split", sum(rows.values()), sum(rows.values()), [], problem))
     if bias := _length_bias(pairs):
         findings.append(bias)
     if language == "ru":
@@ -1000,7 +1029,8 @@ def _rows(number: int) -> str:
 def verdict(report: Report) -> str:
     """The findings in one line."""
     if not report.lengths:
-        return "Not one row can be read as a preference pair."
+        refused = any(finding.check == "chat_template" for finding in report.findings)
+        return "The chat template refuses every row." if refused else "Not one row can be read as a preference pair."
     named = {"error": "no errors", "warning": "no warnings"}
     for severity in named:
         checks = Counter(finding.check for finding in report.findings if finding.severity == severity)

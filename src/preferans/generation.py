@@ -6,6 +6,7 @@ import json
 import os
 import re
 import time
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -67,9 +68,11 @@ def check_sampling_arguments(args: argparse.Namespace) -> None:
         raise PreferansError(
             f"--adapter {args.adapter}: there is no adapter in it. Name the folder of a finished run."
         )
-    for name in ("batch_size", "max_new_tokens"):
-        if getattr(args, name) < 1:
-            raise PreferansError(f"--{name} {getattr(args, name)}: it must be at least 1.")
+    for name, least in (("batch_size", 1), ("max_new_tokens", 1), ("top_k", 0), ("temperature", 0)):
+        if not getattr(args, name) >= least:
+            raise PreferansError(f"--{name} {getattr(args, name)}: it must be at least {least}.")
+    if not 0 < args.top_p <= 1:
+        raise PreferansError(f"--top_p {args.top_p}: it must be above 0 and at most 1, such as 0.9.")
     check_model_exists(_model_keys(args)["model_name_or_path"])
 
 
@@ -77,7 +80,8 @@ def _model_keys(args: argparse.Namespace) -> dict:
     """The base model as the run that made the adapter had it, or else as the command says."""
     if not args.adapter:
         keys = {"load_in_4bit": args.load_in_4bit, "use_bnb_nested_quant": True, "dtype": args.dtype}
-        return keys | {"model_name_or_path": args.model_name_or_path}
+        name = args.model_name_or_path
+        return keys | {"model_name_or_path": Path(name).as_posix() if name else name}  # ./llama is llama
     run_keys = read_json(Path(args.adapter) / "provenance.json")["keys"]
     args.use_cpu = args.use_cpu or run_keys.get("use_cpu", False)
     args.chat_template_path = args.chat_template_path or run_keys.get("chat_template_path")
@@ -205,13 +209,23 @@ def distinct_prompts(rows: list[dict]) -> list[dict]:
 
     Returns:
         `list[dict]`: `id` and `prompt`, in the order of the rows; several pairs of one prompt give one entry.
+
+    Raises:
+        [`PreferansError`]: when two prompts have the same id, by which answers are told apart.
     """
-    seen, prompts = set(), []
+    seen, names, prompts = set(), set(), []
     for number, row in enumerate(rows):
         key = json.dumps(row["prompt"], ensure_ascii=False)
-        if key not in seen:
-            seen.add(key)
-            prompts.append({"id": str(row.get("id") or number), "prompt": row["prompt"]})
+        if key in seen:
+            continue
+        name = str(row.get("id") or number)
+        if name in names:
+            raise PreferansError(
+                f"Row {number + 1}: another prompt has the id '{name}' already. Give each row its own."
+            )
+        seen.add(key)
+        names.add(name)
+        prompts.append({"id": name, "prompt": row["prompt"]})
     return prompts
 
 
@@ -226,7 +240,7 @@ def read_finished(path: Path, expected: dict[str, Any]) -> dict[str, dict]:
             Values that every answer must carry, so that answers of two settings never mix.
 
     Returns:
-        `dict[str, dict]`: answers by id.
+        `dict[str, dict]`: answers by id, those of batches that are whole.
 
     Raises:
         [`PreferansError`]: when the file holds answers of another model or other settings, or is no file of answers.
@@ -234,26 +248,29 @@ def read_finished(path: Path, expected: dict[str, Any]) -> dict[str, dict]:
     if not path.exists():
         return {}
     lines = path.read_bytes().split(b"\n")
-    finished = {}
+    finished: dict[str, dict] = {}
     for number, line in enumerate(lines, start=1):
         if not line:
             continue
         try:
             row = json.loads(line)
-        except ValueError:
+            row["id"], row["prompt"], row["answer"]
+        except (ValueError, KeyError, TypeError):
             if number == len(lines):  # not ended by a newline: the kill came while it was written
                 continue
             raise PreferansError(
-                f"{path}, line {number}: this is not valid JSON. Name another --output, or delete the file."
+                f"{path}, line {number}: this is no answer. Name another file, or delete it."
             ) from None
         for key, value in expected.items():
             if row.get(key) != value:
                 raise PreferansError(
-                    f"{path}: it holds answers with {key} {row.get(key)!r}, and this command says {value!r}. Name another --output, "
-                    "or delete the file."
+                    f"{path}: it holds answers with {key} {row.get(key)!r}, and this command says {value!r}. Name another "
+                    "file, or delete it."
                 )
         finished[row["id"]] = row
-    return finished
+    # A batch of which a kill left a part is sampled anew as a whole, or its answers would not be those of an undisturbed run.
+    sizes = Counter(row["batch"]["seed"] for row in finished.values())
+    return {name: row for name, row in finished.items() if sizes[row["batch"]["seed"]] == row["batch"]["size"]}
 
 
 def generate_answers(
@@ -287,19 +304,21 @@ def generate_answers(
         sampling (`dict`):
             Arguments of `generate`, such as [`PROTOTYPE_SAMPLING`]. With `temperature` 0 the likeliest token is taken.
         batch_size (`int`):
-            Prompts per batch. The batches are the same in every call, whatever is already there.
+            Prompts per batch.
         seed (`int`):
             Seed. Each batch is seeded by it and by its own prompts.
 
     Returns:
         `list[dict]`: in the order of `prompts`: `id`, `prompt`, `answer` (without the prompt), `model`, `weights`, `sampling`,
-        `finish_reason` (`"stop"` when the model ended the answer, `"length"` when the limit did) and `new_tokens`.
+        `batch` (its seed and size), `finish_reason` (`"stop"` when the model ended the answer, `"length"` when the limit did) and `new_tokens`.
     """
     import torch
 
     from .training import prompt_text
 
     output = Path(output)
+    if output.is_dir():
+        raise PreferansError(f"{output}: this is a folder, and a file for the answers is needed.")
     output.parent.mkdir(parents=True, exist_ok=True)
     recorded = sampling | {"seed": seed, "batch_size": batch_size}
     constant = {"model": label, "weights": weights, "sampling": recorded}
@@ -313,12 +332,13 @@ def generate_answers(
     if strangers:
         raise PreferansError(
             f"{output}: {len(strangers)} of the answers in it are to other prompts than this command asks (such as "
-            f"{strangers[0]}). Name another --output, or delete the file."
+            f"{strangers[0]}). Name another file, or delete it."
         )
     write_jsonl(output, list(finished.values()))  # drops a line cut short before more is appended
 
     texts = {row["id"]: prompt_text(row["prompt"], tokenizer) for row in prompts}
-    order = sorted(prompts, key=lambda row: -len(texts[row["id"]]))  # equal lengths together: little padding
+    missing = [row for row in prompts if row["id"] not in finished]
+    order = sorted(missing, key=lambda row: -len(texts[row["id"]]))  # equal lengths together: little padding
     batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
     greedy = sampling.get("temperature") == 0
     arguments = {
@@ -331,11 +351,10 @@ def generate_answers(
         tqdm(total=len(prompts), desc=f"Answers of {label}", unit="answer") as bar,
         open(output, "a", encoding="utf-8") as file,
     ):
+        bar.update(len(finished))
         for batch in batches:
-            if all(row["id"] in finished for row in batch):
-                bar.update(len(batch))
-                continue
-            torch.manual_seed(batch_seed(seed, batch))
+            mark = {"seed": batch_seed(seed, batch), "size": len(batch)}
+            torch.manual_seed(mark["seed"])
             inputs = tokenizer(
                 [texts[row["id"]] for row in batch], return_tensors="pt", padding=True, add_special_tokens=False
             )
@@ -357,6 +376,7 @@ def generate_answers(
                     "prompt": asked[row["id"]],
                     "answer": tokenizer.decode(ids, skip_special_tokens=True).strip(),
                     **constant,
+                    "batch": mark,
                     "finish_reason": "length" if end is None else "stop",
                     "new_tokens": len(ids),
                 }
@@ -386,7 +406,8 @@ def stop_token_ids(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase
 # What is done with a sample before it can be a rejected answer.
 SAMPLE_CHANGES = {
     "echo_cut": "the prompt repeated at its beginning was cut off",
-    "word_cut": "stopped in the middle of a word, which was cut off",
+    "word_cut": "the limit fell on a word, which was cut off",
+    "turn_cut": "what was written beyond the turn was cut off",
 }
 SAMPLE_DROP_REASONS = {
     "empty": "no word in it",
@@ -394,6 +415,8 @@ SAMPLE_DROP_REASONS = {
     "equal": "the same as chosen",
     "repeated": "the same as another sample for this prompt",
 }
+# The marks that a plain template writes, by which a base model goes on to ask itself.
+NEXT_TURN = re.compile(r"\n\s*(?:Вопрос|Ответ|Пользователь|Question|Answer|User)\s*:")
 _LABEL = r"(?:(?:Вопрос|Пользователь|Question|User)\s*:\s*)?"
 
 
@@ -412,15 +435,19 @@ def tidy_sample(answer: dict, chosen: str) -> tuple[str | None, list[str]]:
         `SAMPLE_CHANGES`, then at most one of `SAMPLE_DROP_REASONS`.
     """
     text, events = answer["answer"].strip(), []
-    question = answer["prompt"][-1]["content"].strip()
-    if answer["finish_reason"] == "length" and text[-1:].isalnum():
-        whole = re.sub(r"\w+$", "", text).rstrip(" \n\t-–—(«„“\"'")
-        if whole:  # else it is one single word, and may as well be whole
-            text, events = whole, ["word_cut"]
-    echo = re.match(_LABEL + re.escape(question), text)
+    echo = re.match(_LABEL + re.escape(answer["prompt"][-1]["content"].strip()), text)
     if echo:
         text = re.sub(r"^\s*(?:Ответ|Answer)\s*:", "", text[echo.end() :]).strip()
         events.append("echo_cut")
+    turn = NEXT_TURN.search(text)
+    if turn:
+        text = text[: turn.start()].rstrip()
+        events.append("turn_cut")
+    elif answer["finish_reason"] == "length" and text[-1:].isalnum():
+        whole = re.sub(r"\w+$", "", text).rstrip(" \n\t-–—(«„“\"'")
+        if whole:  # else it is one single word, and may as well be whole
+            text = whole
+            events.append("word_cut")
     if not WORD_OR_NUMBER.search(text):
         return None, [*events, "only_echo" if echo else "empty"]
     if text == chosen.strip():

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .errors import PreferansError, did_you_mean
+from .generation import NEXT_TURN
 from .language import loops
 from .recipe import read_yaml
 
@@ -82,8 +83,14 @@ class Persona:
         facts, taboos = ("\n".join(f"- {line}" for line in lines) for lines in (self.facts, self.taboos))
         return (
             f"Тебя зовут {self.name}. {self.description}\n{self.manner}\n"
-            f"Что ты знаешь о себе:\n{facts}\nЧего ты не делаешь:\n{taboos}\nВсегда отвечай от своего лица, по-русски и коротко."
+            f"Что ты знаешь о себе:\n{facts}\nПравила:\n{taboos}\nВсегда отвечай от своего лица, по-русски и коротко."
         )
+
+    def instruct(self, prompt: list[dict]) -> list[dict]:
+        """A prompt with the instruction before it, in one system message with what the prompt itself may say there."""
+        own = [message["content"] for message in prompt if message["role"] == "system"]
+        others = [message for message in prompt if message["role"] != "system"]
+        return [{"role": "system", "content": "\n\n".join([self.instruction, *own])}, *others]
 
     def in_context(self, prompt: list[dict]) -> list[dict]:
         """A prompt with the instruction and the examples before it."""
@@ -92,7 +99,8 @@ class Persona:
             for pair in self.examples
             for role, text in zip(("user", "assistant"), pair, strict=True)
         ]
-        return [{"role": "system", "content": self.instruction}, *examples, *prompt]
+        system, *others = self.instruct(prompt)
+        return [system, *examples, *others]
 
     @cached_property
     def _trace_patterns(self) -> dict[str, re.Pattern]:
@@ -106,9 +114,9 @@ class Persona:
         """Which of `traces` a text shows that the prompt does not use itself."""
         return _found(self._trace_patterns, text) - _found(self._trace_patterns, prompt)
 
-    def broken_taboos(self, text: str) -> set[str]:
-        """Which of `taboo_words` a text uses."""
-        return _found(self._taboo_patterns, text)
+    def broken_taboos(self, text: str, prompt: str) -> set[str]:
+        """Which of `taboo_words` a text uses that the prompt does not use itself."""
+        return _found(self._taboo_patterns, text) - _found(self._taboo_patterns, prompt)
 
 
 def _pattern(words: str) -> re.Pattern:
@@ -154,6 +162,12 @@ def load_persona(path: str | Path) -> Persona:
             raise PreferansError(
                 f"{path}: '{key}' must be a list of texts, a dash before each, got {found[key]!r:.60}."
             )
+    for key in ("traces", "taboo_words"):
+        for words in found[key]:
+            if not re.fullmatch(r"\w+(-\w+)*\*?( \w+(-\w+)*\*?)*", words.strip()):
+                raise PreferansError(
+                    f"{path}: '{key}' has '{words}'. Write words of letters, one space between them; an asterisk only at a word's end."
+                )
     examples = found["examples"]
     if not isinstance(examples, list) or not all(
         isinstance(example, dict)
@@ -189,7 +203,6 @@ def fold_system(messages: list[dict], tokenizer: "PreTrainedTokenizerBase") -> l
     return [{"role": "user", "content": f"{system['content']}\n\n{first['content']}"}, *others]
 
 
-_NEXT_TURN = re.compile(r"\n\s*(?:Вопрос|Ответ|Пользователь|Question|Answer|User)\s*:")
 _SENTENCE_END = re.compile(r"[.!?…][»\")]*(?=\s|$)")
 
 
@@ -206,7 +219,7 @@ def whole_sentences(answer: dict) -> str:
         `str`: the text, empty where not one sentence is finished.
     """
     text = answer["answer"].strip()
-    turn = _NEXT_TURN.search(text)
+    turn = NEXT_TURN.search(text)
     if turn:
         return text[: turn.start()].strip()
     if answer["finish_reason"] != "length":
@@ -236,7 +249,7 @@ def persona_drop_reason(persona: Persona, prompt: str, chosen: str, rejected: st
         return "same"
     if loops(chosen):
         return "loops"
-    if persona.broken_taboos(chosen):
+    if persona.broken_taboos(chosen, prompt):
         return "taboo"
     if len(persona.find_traces(chosen, prompt)) <= len(persona.find_traces(rejected, prompt)):
         return "no_trace"

@@ -69,7 +69,7 @@ def read_yaml(
             f"{path}: there is no such {what}.{did_you_mean(str(path), here)}"
             + (f" Here are: {', '.join(here)}." if here else "")
         ) from None
-    except (UnicodeDecodeError, IsADirectoryError) as error:
+    except (UnicodeDecodeError, OSError) as error:
         raise PreferansError(f"{path}: this is not a text file in UTF-8 ({error}).") from None
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
