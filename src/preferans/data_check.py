@@ -894,12 +894,12 @@ def check_dataset(
     rows = {name: len(part) for name, part in splits.items()}
     training = sum(number for name, number in rows.items() if is_training(name))
     findings = list(_grouped(problems, sum(rows.values()), training))
-    if not training:
+    if rows and not training:
         names = ", ".join(rows)
         problem = (
             f"no split has rows to train on: its splits are {names}, and a training split's name begins with train"
         )
-        findings.append(_finding("no_training_split", sum(rows.values()), sum(rows.values()), [], problem))
+        findings.append(_finding("no_training_split", sum(rows.values()), max(1, sum(rows.values())), [], problem))
     if bias := _length_bias(pairs):
         findings.append(bias)
     if language == "ru":
