@@ -225,7 +225,7 @@ def main() -> None:
     )
     rule = Rule(**{name: getattr(args, name) for name in names})
     batches = read_rows(args.source, args.revision, labels=rule.min_quality_margin is not None)
-    output = Path(args.output_dir)
+    output = Path(args.output_dir).resolve()
     pairs, counts = build_pairs(batches, rule, output.with_name(f".{output.name}.shards"), in_processes(args.num_proc))
     source, licence = describe_source(args.source, args.revision)
     print(f"Source: {source}.")
@@ -233,6 +233,7 @@ def main() -> None:
     splits = {}
     if len(pairs):
         splits, counts["pairs_dropped"]["near_duplicate"] = split_pairs(pairs, args)
+        del pairs  # the splits are a copy
     counts = account(counts, pl.concat(splits.values()) if splits else pairs)
     print_counts(counts)
     if not splits:

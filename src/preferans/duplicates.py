@@ -95,7 +95,8 @@ def find_leaks(training: Sequence[tuple[str, str]], held_out: Sequence[tuple[str
         same in all, or `None`.
     """
     found: list[int | None] = [None] * len(training)
-    for part in (0, 1):
+    deeper = any(opening != whole for opening, whole in (*training, *held_out))
+    for part in (0, 1) if deeper else (0,):
         first: dict[str, int] = {}
         for position, said in enumerate(held_out):
             first.setdefault(said[part], position)
@@ -122,6 +123,8 @@ def drop_near_duplicates(splits: dict[str, pl.DataFrame]) -> tuple[dict[str, pl.
     """
     if len(splits) < 2:
         return splits, 0
-    leaks = find_leaks(*([asked(prompt) for prompt in splits[name]["prompt"].to_list()] for name in ("train", "test")))
+    leaks = find_leaks(
+        *([asked(row[0]) for row in splits[name].select("prompt").iter_rows()] for name in ("train", "test"))
+    )
     kept = splits["train"].filter(pl.Series([leak is None for leak in leaks], dtype=pl.Boolean))
     return splits | {"train": kept}, len(splits["train"]) - len(kept)

@@ -146,16 +146,15 @@ def read_rows(source: str, revision: str | None = None, labels: bool = False) ->
     Raises:
         [`PreferansError`]: when nothing can be read from `source`, a column is missing, or a value has the wrong type.
     """
-    path = Path(source)
-    number = 0
-    for origin, batch in _read_any(source, path, revision, labels):
-        number += len(batch)
-        yield batch.with_columns(origin=pl.lit(origin))
-    if not number:
+    found = False
+    for batch in _read_any(source, Path(source), revision, labels):
+        found = True
+        yield batch
+    if not found:
         raise PreferansError(f"{source}: there is not one row in it.")
 
 
-def _read_any(source: str, path: Path, revision: str | None, labels: bool) -> Iterator[tuple[str, pl.DataFrame]]:
+def _read_any(source: str, path: Path, revision: str | None, labels: bool) -> Iterator[pl.DataFrame]:
     if path.is_dir():
         files = source_files(path)
         if not files:
@@ -165,12 +164,11 @@ def _read_any(source: str, path: Path, revision: str | None, labels: bool) -> It
     elif path.name.endswith((*DATA_ENDINGS, ".json")) or not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", source):
         raise PreferansError(f"--source {source}: there is no such file or folder.")
     else:
-        for split, batch in _read_hub(source, revision, labels):
-            yield split, batch
+        yield from _read_hub(source, revision, labels)
         return
     for file in files:
         for batch in (_read_parquet if file.suffix == ".parquet" else _read_jsonl)(file, labels):
-            yield file.name, batch
+            yield batch.with_columns(origin=pl.lit(file.name))
 
 
 def _read_jsonl(path: Path, labels: bool) -> Iterator[pl.DataFrame]:
@@ -231,15 +229,13 @@ def _read_parquet(path: Path, labels: bool) -> Iterator[pl.DataFrame]:
     try:
         scan = pl.scan_parquet(path, glob=False)
         scan = scan.select([column for column in wanted if column in scan.collect_schema()])
-        start = 0
-        while len(batch := scan.slice(start, READ_ROWS * 5).collect()):
-            yield _checked_table(batch, str(path), start, labels)
-            start += len(batch)
+        for start in range(0, scan.select(pl.len()).collect().item(), READ_ROWS * 5):
+            yield _checked_table(scan.slice(start, READ_ROWS * 5).collect(), str(path), start, labels)
     except (OSError, pl.exceptions.PolarsError) as error:
         raise PreferansError(f"{path}: this is not a readable parquet file ({error}).") from None
 
 
-def _read_hub(source: str, revision: str | None, labels: bool) -> Iterator[tuple[str, pl.DataFrame]]:
+def _read_hub(source: str, revision: str | None, labels: bool) -> Iterator[pl.DataFrame]:
     from datasets import load_dataset
 
     try:
@@ -254,7 +250,8 @@ def _read_hub(source: str, revision: str | None, labels: bool) -> Iterator[tuple
         rows = rows.select_columns([column for column in wanted if column in rows.column_names])
         for start in range(0, len(rows), READ_ROWS):
             table = rows.with_format("arrow")[start : start + READ_ROWS]
-            yield split, _checked_table(pl.DataFrame(table), f"{source}, split {split}", start, labels)
+            batch = _checked_table(pl.DataFrame(table), f"{source}, split {split}", start, labels)
+            yield batch.with_columns(origin=pl.lit(split))
 
 
 def _checked_table(frame: pl.DataFrame, origin: str, before: int, labels: bool) -> pl.DataFrame:
@@ -271,13 +268,15 @@ def _checked_table(frame: pl.DataFrame, origin: str, before: int, labels: bool) 
                 f"{origin}: '{column}' must be {_JSON_TYPES[kind].__name__} or null, and the file has {values.dtype}."
             ) from None
     checked = pl.DataFrame(columns)
-    far = checked.select((~pl.col("rank").is_between(-(2**31), 2**31 - 1)).arg_true())["rank"]
-    if len(far):
-        raise PreferansError(f"{origin}, row {before + far[0] + 1}: 'rank' is far out of any range.")
-    for column in ("message_id", "message_tree_id", "role"):
-        empty = checked.select((pl.col(column).fill_null("") == "").arg_true())[column]
-        if len(empty):
-            raise PreferansError(f"{origin}, row {before + empty[0] + 1}: '{column}' is empty.")
+    faults = {
+        f"'{column}' is empty": pl.col(column).is_null() | (pl.col(column).str.len_bytes() == 0)
+        for column in ("message_id", "message_tree_id", "role")
+    }
+    faults["'rank' is far out of any range"] = ~pl.col("rank").is_between(-(2**31), 2**31 - 1)
+    found = checked.select(**{words: fault.any() for words, fault in faults.items()}).row(0, named=True)
+    for words in (words for words, is_there in found.items() if is_there):
+        row = checked.select(faults[words].arg_true().first()).item()
+        raise PreferansError(f"{origin}, row {before + row + 1}: {words}.")
     if labels:
         if "labels" not in frame.columns:
             raise PreferansError(f"{origin}: {_missing_column('labels')}")
