@@ -53,24 +53,56 @@ def make_tokenizer(vocab_size: int = 600):
 
 def make_llama(folder: Path, chat_template: str | None = CHAT_TEMPLATE) -> Path:
     """A Llama of two layers with random weights, as Llama-3.2 is shaped: grouped heads and tied embeddings."""
-    import torch
     from transformers import LlamaConfig, LlamaForCausalLM
+
+    shape = {
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "tie_word_embeddings": True,
+    }
+    return _save(folder, LlamaConfig, LlamaForCausalLM, shape, chat_template)
+
+
+def make_gpt2(folder: Path) -> Path:
+    """A GPT-2 of two layers with random weights, as ruGPT-3 is shaped: Conv1D layers, learned positions, no chat template."""
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    return _save(folder, GPT2Config, GPT2LMHeadModel, {"n_embd": 64, "n_layer": 2, "n_head": 4, "n_positions": 512}, None)
+
+
+def make_gemma3(folder: Path) -> Path:
+    """A Gemma 3 of two layers with random weights: one layer with a sliding window, one without; no chat template."""
+    from transformers import Gemma3ForCausalLM, Gemma3TextConfig
+
+    shape = {
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 1,
+        "head_dim": 16,
+        "layer_types": ["sliding_attention", "full_attention"],
+        "sliding_window": 32,
+    }
+    return _save(folder, Gemma3TextConfig, Gemma3ForCausalLM, shape, None)
+
+
+def _save(folder: Path, config_class, model_class, shape: dict, chat_template: str | None) -> Path:
+    import torch
 
     torch.manual_seed(0)
     tokenizer = make_tokenizer()
     tokenizer.chat_template = chat_template
-    config = LlamaConfig(
-        hidden_size=64,
-        intermediate_size=128,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
+    config = config_class(
+        **shape,
         vocab_size=len(tokenizer),
-        tie_word_embeddings=True,
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
-    LlamaForCausalLM(config).save_pretrained(folder)
+    model_class(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
