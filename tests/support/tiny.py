@@ -70,7 +70,9 @@ def make_gpt2(folder: Path) -> Path:
     """A GPT-2 of two layers with random weights, as ruGPT-3 is shaped: Conv1D layers, learned positions, no chat template."""
     from transformers import GPT2Config, GPT2LMHeadModel
 
-    return _save(folder, GPT2Config, GPT2LMHeadModel, {"n_embd": 64, "n_layer": 2, "n_head": 4, "n_positions": 512}, None)
+    return _save(
+        folder, GPT2Config, GPT2LMHeadModel, {"n_embd": 64, "n_layer": 2, "n_head": 4, "n_positions": 512}, None
+    )
 
 
 def make_gemma3(folder: Path) -> Path:
