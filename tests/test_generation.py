@@ -5,6 +5,7 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from preferans.errors import PreferansError
+from preferans.files import write_jsonl
 from preferans.generation import (
     PROTOTYPE_SAMPLING,
     batch_seed,
@@ -152,3 +153,10 @@ def test_an_adapter_of_another_base_is_refused(model, tmp_path):
         load_adapter(model, tmp_path / "adapter")
     with pytest.raises(PreferansError, match="no adapter_config.json"):
         load_adapter(model, tmp_path)
+
+
+def test_answers_without_a_mark_of_their_batch_are_kept(tmp_path):
+    """Such as those that another program has written."""
+    rows = [{"id": f"{i}", "prompt": prompts(1)[0]["prompt"], "answer": "да", "model": "x"} for i in range(2)]
+    write_jsonl(tmp_path / "a.jsonl", [*rows, rows[0] | {"id": "half", "batch": {"seed": 1, "size": 2}}])
+    assert list(read_finished(tmp_path / "a.jsonl", {"model": "x"})) == ["0", "1"]

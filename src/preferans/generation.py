@@ -269,8 +269,9 @@ def read_finished(path: Path, expected: dict[str, Any]) -> dict[str, dict]:
                 )
         finished[row["id"]] = row
     # A batch of which a kill left a part is sampled anew as a whole, or its answers would not be those of an undisturbed run.
-    sizes = Counter(row["batch"]["seed"] for row in finished.values())
-    return {name: row for name, row in finished.items() if sizes[row["batch"]["seed"]] == row["batch"]["size"]}
+    marks = {name: row.get("batch") or {"seed": name, "size": 1} for name, row in finished.items()}
+    sizes = Counter(mark["seed"] for mark in marks.values())
+    return {name: row for name, row in finished.items() if sizes[marks[name]["seed"]] == marks[name]["size"]}
 
 
 def generate_answers(
