@@ -24,10 +24,11 @@ from preferans.builder import (
     finish_dataset,
     parse,
     pin_revision,
+    print_counts,
     push_if_asked,
     split_pairs,
 )
-from preferans.cards import card_head, dataset_card, describe_source
+from preferans.cards import card_head, counted, dataset_card, describe_source
 from preferans.errors import PreferansError, run
 from preferans.oasst import (
     DROP_REASONS,
@@ -123,7 +124,7 @@ def check_arguments(args: argparse.Namespace) -> None:
     if args.num_proc < 1:
         raise PreferansError(f"--num_proc {args.num_proc}: it must be at least 1.")
     if args.layout == "prototype":
-        given = [name for name in PAIR_OPTIONS if f" --{name} " in f"{args.command} "]
+        given = [name for name in PAIR_OPTIONS if name in args.given]
         if given:
             raise PreferansError(f"--layout prototype is one fixed table: leave out --{', --'.join(given)}.")
     check_output_arguments(args)
@@ -154,16 +155,13 @@ def card(args: argparse.Namespace, rule: Rule, source: str, licence: str, counts
                 ("read", counts["rows"]),
                 ("standing in a pair or in its prompt", counts["used"]),
                 ("sound, but in no pair", counts["unpaired"]),
-                *((f"fell out: {words}", counts["dropped"][reason]) for reason, words in DROP_REASONS.items()),
+                *counted("fell out", DROP_REASONS, counts["dropped"]),
             ],
             "pairs": [
                 ("prompts that count", counts["prompts"]),
                 ("prompts with a pair", counts["prompts_with_pairs"]),
                 ("pairs that the ranks make", counts["ranked_pairs"]),
-                *(
-                    (f"not kept: {words}", counts["pairs_dropped"][reason])
-                    for reason, words in PAIR_DROP_REASONS.items()
-                ),
+                *counted("not kept", PAIR_DROP_REASONS, counts["pairs_dropped"]),
                 ("kept", counts["pairs"]),
             ],
         },
@@ -235,7 +233,7 @@ def main() -> None:
         splits, counts["pairs_dropped"]["near_duplicate"] = split_pairs(pairs, args)
         del pairs  # the splits are a copy
     counts = account(counts, pl.concat(splits.values()) if splits else pairs)
-    print_counts(counts)
+    print_all(counts)
     if not splits:
         raise PreferansError(
             f"--source {args.source}: no pair is left for --lang {args.lang}. "
@@ -245,16 +243,14 @@ def main() -> None:
     finish_dataset(splits, args, lambda made: card(args, rule, source, licence, counts, made))
 
 
-def print_counts(counts: dict) -> None:
+def print_all(counts: dict) -> None:
     print(
         f"Rows read: {counts['rows']:,}. In a pair or its prompt: {counts['used']:,}; sound, but in none: "
         f"{counts['unpaired']:,}; fell out:"
     )
-    for reason, number in counts["dropped"].items():
-        print(f"  {number:>8,}  {DROP_REASONS[reason]}")
+    print_counts(DROP_REASONS, counts["dropped"])
     print(f"Pairs that the ranks make: {counts['ranked_pairs']:,}; not kept:")
-    for reason, number in counts["pairs_dropped"].items():
-        print(f"  {number:>8,}  {PAIR_DROP_REASONS[reason]}")
+    print_counts(PAIR_DROP_REASONS, counts["pairs_dropped"])
     print(
         f"Prompts: {counts['prompts']:,}, of which {counts['prompts_with_pairs']:,} have a pair. Pairs: {counts['pairs']:,}."
     )

@@ -26,9 +26,10 @@ from preferans.builder import (
     finish_dataset,
     parse,
     pin_revision,
+    print_counts,
     split_pairs,
 )
-from preferans.cards import dataset_card, describe_source
+from preferans.cards import counted, dataset_card, describe_source
 from preferans.errors import PreferansError, run
 from preferans.generation import (
     SAMPLE_CHANGES,
@@ -76,9 +77,8 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def check_arguments(args: argparse.Namespace) -> None:
-    for name in ("num_samples", "max_prompts"):
-        if getattr(args, name) is not None and getattr(args, name) < 1:
-            raise PreferansError(f"--{name} {getattr(args, name)}: it must be at least 1.")
+    if args.num_samples < 1:
+        raise PreferansError(f"--num_samples {args.num_samples}: it must be at least 1.")
     if args.num_samples > 1 and args.temperature == 0:
         raise PreferansError("--temperature 0 gives the same sample every time: leave out --num_samples, or raise it.")
     check_output_arguments(args)
@@ -150,8 +150,7 @@ def main() -> None:
     counts = Counter(samples=len(answers))
     rows = [row for reply in replies for row in pair_samples(reply, by_reply[reply["id"]], args, counts)]
     print(f"Samples: {len(answers):,}:")
-    for reason, words in (SAMPLE_CHANGES | SAMPLE_DROP_REASONS | NOT_USED).items():
-        print(f"  {counts[reason]:>8,}  {words}")
+    print_counts(SAMPLE_CHANGES | SAMPLE_DROP_REASONS | NOT_USED, counts)
     if not rows:
         raise PreferansError(
             "No sample can be a rejected answer. Read them in the file of answers; is the chat template right?"
@@ -194,16 +193,15 @@ def card(args, source, licence, sampler, replies, row_counts, counts, splits) ->
         counts={
             "rows": [
                 ("read", row_counts["rows"]),
-                *((f"fell out: {words}", row_counts["dropped"][reason]) for reason, words in DROP_REASONS.items()),
+                *counted("fell out", DROP_REASONS, row_counts["dropped"]),
                 ("prompts that count", row_counts["prompts"]),
                 ("prompts with a human reply", row_counts["with_reply"]),
                 ("prompts asked", len(replies)),
             ],
             "samples": [
                 ("sampled", counts["samples"]),
-                *((f"mended: {words}", counts[reason]) for reason, words in SAMPLE_CHANGES.items()),
-                *((f"not used: {words}", counts[reason]) for reason, words in SAMPLE_DROP_REASONS.items()),
-                *((f"not used: {words}", counts[reason]) for reason, words in NOT_USED.items()),
+                *counted("mended", SAMPLE_CHANGES, counts),
+                *counted("not used", SAMPLE_DROP_REASONS | NOT_USED, counts),
                 (REMOVED, counts["near_duplicate"]),
                 ("pairs kept", kept),
             ],

@@ -26,9 +26,10 @@ from preferans.builder import (
     check_output_arguments,
     finish_dataset,
     parse,
+    print_counts,
     split_pairs,
 )
-from preferans.cards import dataset_card, describe_source
+from preferans.cards import counted, dataset_card, describe_source
 from preferans.errors import PreferansError, run
 from preferans.files import iter_jsonl, sha256_of
 from preferans.generation import (
@@ -166,8 +167,6 @@ def pair_answers(persona: Persona, prompt: dict, answers: tuple[dict, dict], cou
 
 def main() -> None:
     args = parse_arguments()
-    if args.max_prompts is not None and args.max_prompts < 1:
-        raise PreferansError(f"--max_prompts {args.max_prompts}: it must be at least 1.")
     # cmd and PowerShell hand personas/*.yaml over as it is
     args.persona = [file for pattern in args.persona for file in sorted(glob.glob(pattern)) or [pattern]]
     personas = [load_persona(path) for path in args.persona]
@@ -204,8 +203,7 @@ def main() -> None:
         if row:
             rows.append(row)
     print(f"Asked: {len(asked):,}; kept by the filter: {len(rows):,} ({len(rows) / len(asked):.0%}); dropped:")
-    for reason, words in PERSONA_DROP_REASONS.items():
-        print(f"  {counts[reason]:>8,}  {words}")
+    print_counts(PERSONA_DROP_REASONS, counts)
     if not rows:
         commonest = max(PERSONA_DROP_REASONS, key=counts.__getitem__)
         raise PreferansError(
@@ -258,7 +256,7 @@ def card(args: argparse.Namespace, sampler, personas: list[Persona], asked: int,
         counts={
             "pairs": [
                 ("asked", asked),
-                *((f"dropped: {words}", counts[reason]) for reason, words in PERSONA_DROP_REASONS.items()),
+                *counted("dropped", PERSONA_DROP_REASONS, counts),
                 ("kept by the filter", counts["kept"]),
                 ("share kept by the filter", f"{counts['kept'] / asked:.0%}"),
                 (REMOVED, counts["near_duplicate"]),

@@ -22,6 +22,7 @@ from preferans.builder import (
     check_output_arguments,
     finish_dataset,
     parse,
+    print_counts,
     split_pairs,
 )
 from preferans.cards import dataset_card
@@ -113,7 +114,7 @@ def main() -> None:
 
     print(f"Source: {source}.")
     print("Rule: " + ", ".join(f"{key} {value}" for key, value in vars(rule).items()) + ".")
-    print_counts(counts, scores)
+    print_all(counts, scores)
     if not len(pairs):
         raise PreferansError(no_pair(args, counts["outcomes"]))
     splits, counts["near_duplicates"] = split_pairs(pairs, args)
@@ -124,15 +125,14 @@ def main() -> None:
     finish_dataset(splits, args, lambda made: card(args, rule, source, counts, scores, made))
 
 
-def print_counts(counts: dict, scores: dict) -> None:
+def print_all(counts: dict, scores: dict) -> None:
     print(
         f"Judgements read: {counts['judgements']:,}, of which {counts['replaced']:,} replaced by a later one; "
         f"{counts['skipped']:,} of the others without a verdict. Raters: {counts['raters']:,}; prompts: "
         f"{counts['prompts']:,}."
     )
     print(f"Pairs of answers: {sum(counts['outcomes'].values()):,}:")
-    for outcome, number in counts["outcomes"].items():
-        print(f"  {number:>8,}  {OUTCOMES[outcome]}")
+    print_counts(OUTCOMES, counts["outcomes"])
     print(f"Agreement between raters: {agreement(counts)}.")
     if not scores:
         print("Mean scores: no answer has all five.")

@@ -40,8 +40,6 @@ def main() -> None:
     args = parse_arguments()
     if not args.output.endswith(".jsonl"):
         raise PreferansError(f"--output {args.output}: the file of answers must end in .jsonl.")
-    if args.max_prompts is not None and args.max_prompts < 1:
-        raise PreferansError(f"--max_prompts {args.max_prompts}: it must be at least 1.")
     check_sampling_arguments(args)
 
     from preferans.preferences import check_rows, load_preferences

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import polars as pl
 
-from .cards import command_line
+from .cards import command_line, given_options
 from .duplicates import drop_near_duplicates
 from .errors import PreferansError
 from .oasst import OASST1, OASST1_REVISION, TURNS
@@ -20,8 +20,9 @@ REMOVED = "removed from training: the prompt is nearly the same as one of the te
 
 
 def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
-    """Parse the command line, and add `command`, what the card says of it."""
+    """Parse the command line, and add `command`, what the card says of it, and `given`, the options that differ from their defaults."""
     args = parser.parse_args()
+    args.given = [action.dest for action in given_options(parser, args)]
     args.command = command_line(parser, args)
     return args
 
@@ -144,6 +145,12 @@ def split_pairs(pairs: pl.DataFrame, args: argparse.Namespace) -> tuple[dict[str
     if args.test_size and len(splits) < 2:
         print("There is one conversation tree only, so there is no test split.")
     return splits, removed
+
+
+def print_counts(reasons: dict[str, str], counts: dict[str, int]) -> None:
+    """Print how many there are for each reason, and its words."""
+    for reason, words in reasons.items():
+        print(f"  {counts[reason]:>8,}  {words}")
 
 
 def finish_dataset(

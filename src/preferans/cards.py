@@ -98,6 +98,11 @@ def dataset_card(
     )
 
 
+def counted(prefix: str, reasons: dict[str, str], counts: dict[str, int]) -> list[tuple[str, int]]:
+    """Rows of a table of counts: for each reason its words after `prefix`, and its number."""
+    return [(f"{prefix}: {words}", counts[reason]) for reason, words in reasons.items()]
+
+
 def card_head(title: str, splits: dict[str, pl.DataFrame], language: str, licence: str, tags: Sequence[str]) -> str:
     """The YAML head of a dataset's card, between its lines of dashes, as the Hub reads it."""
     from huggingface_hub import DatasetCardData
@@ -170,6 +175,12 @@ def _short(text: str) -> str:
     return text if len(text) <= EXAMPLE_LENGTH else text[:EXAMPLE_LENGTH] + " […]"
 
 
+def given_options(parser: argparse.ArgumentParser, args: argparse.Namespace) -> list[argparse.Action]:
+    """Options whose value is not their default."""
+    values = ((action, getattr(args, action.dest, None)) for action in parser._actions)
+    return [action for action, value in values if value is not None and value != action.default]
+
+
 def command_line(parser: argparse.ArgumentParser, args: argparse.Namespace) -> str:
     """
     The command that is running, as it would be given from the project's folder on any machine.
@@ -186,9 +197,9 @@ def command_line(parser: argparse.ArgumentParser, args: argparse.Namespace) -> s
     """
     script = Path(sys.argv[0]).resolve()
     words = ["python", f"{script.parent.name}/{script.name}"]
-    for action in parser._actions:
-        value = getattr(args, action.dest, None)
-        if action.dest in PRIVATE_OPTIONS or value is None or value == action.default:
+    for action in given_options(parser, args):
+        value = getattr(args, action.dest)
+        if action.dest in PRIVATE_OPTIONS:
             continue
         values = value if isinstance(value, list) else [value]
         words += action.option_strings[-1:]

@@ -57,7 +57,7 @@ def add_sampling_arguments(parser: argparse.ArgumentParser) -> None:
 
 def check_sampling_arguments(args: argparse.Namespace) -> None:
     """
-    Check these options before anything heavy is loaded.
+    Check these options, and `max_prompts` beside them, before anything heavy is loaded.
 
     Raises:
         [`PreferansError`]: when there is no such model or adapter, or a number makes no sense.
@@ -68,9 +68,16 @@ def check_sampling_arguments(args: argparse.Namespace) -> None:
         raise PreferansError(
             f"--adapter {args.adapter}: there is no adapter in it. Name the folder of a finished run."
         )
-    for name, least in (("batch_size", 1), ("max_new_tokens", 1), ("top_k", 0), ("temperature", 0)):
-        if not getattr(args, name) >= least:
-            raise PreferansError(f"--{name} {getattr(args, name)}: it must be at least {least}.")
+    for name, least in (
+        ("max_prompts", 1),
+        ("batch_size", 1),
+        ("max_new_tokens", 1),
+        ("top_k", 0),
+        ("temperature", 0),
+    ):
+        value = getattr(args, name)
+        if value is not None and not value >= least:
+            raise PreferansError(f"--{name} {value}: it must be at least {least}.")
     if not 0 < args.top_p <= 1:
         raise PreferansError(f"--top_p {args.top_p}: it must be above 0 and at most 1, such as 0.9.")
     check_model_exists(_model_keys(args)["model_name_or_path"])

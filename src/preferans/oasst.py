@@ -466,16 +466,12 @@ def build_shard(rows: pl.DataFrame, rule: Rule) -> tuple[pl.DataFrame, dict]:
     rows = judge(rows.join(ours, on="message_tree_id", how="semi"))
     elsewhere -= len(rows)
     sound = rows.with_row_index("position").filter(pl.col("reason").is_null())
-    prompts = sound.filter(pl.col("role") == "prompter")
-    if rule.turns == "first":
-        prompts = prompts.filter(pl.col("parent_id").is_null())
+    prompts = _prompts(sound, rule.turns)
     replies = sound.filter(pl.col("role") == "assistant").with_columns(prompt=pl.col("parent").cast(pl.UInt32))
     replies = replies.join(prompts.select(prompt="position"), on="prompt", how="semi")
     both = pair_replies(replies, rule.pairing)
 
-    texts = rows["text"].to_list() if len(both) else []
-    if rule.normalize_persona:
-        texts = [text and without_assistant_name(text) for text in texts]
+    texts = _texts(rows, rule) if len(both) else []
     paths = _paths(rows["parent"].to_list(), both["prompt"].unique().to_list())
     ids, trees, ranks, numbers = (rows[name].to_list() for name in ("message_id", "message_tree_id", "rank", "row"))
     quality = rows["quality"].to_list() if "quality" in rows.columns else None
@@ -524,6 +520,16 @@ def build_shard(rows: pl.DataFrame, rule: Rule) -> tuple[pl.DataFrame, dict]:
         "chosen_longer": counts.pop("chosen_longer", 0),
         "pairs_dropped": dict(counts),
     }
+
+
+def _prompts(sound: pl.DataFrame, turns: str) -> pl.DataFrame:
+    prompts = sound.filter(pl.col("role") == "prompter")
+    return prompts.filter(pl.col("parent_id").is_null()) if turns == "first" else prompts
+
+
+def _texts(rows: pl.DataFrame, rule: Rule) -> list[str | None]:
+    texts = rows["text"].to_list()
+    return [text and without_assistant_name(text) for text in texts] if rule.normalize_persona else texts
 
 
 def _paths(parent: list[int], prompts: list[int]) -> dict[int, list[int]]:
@@ -738,9 +744,7 @@ def best_replies(batches: Iterable[pl.DataFrame], rule: Rule) -> tuple[list[dict
     rows = pl.concat(rows).sort("row")
     unique = judge(rows.filter(pl.col("message_id").is_first_distinct())).with_row_index("position")
     sound = unique.filter(pl.col("reason").is_null() | (pl.col("reason") == "unranked"))
-    prompts = sound.filter(pl.col("role") == "prompter")
-    if rule.turns == "first":
-        prompts = prompts.filter(pl.col("parent_id").is_null())
+    prompts = _prompts(sound, rule.turns)
     replies = sound.filter(pl.col("role") == "assistant").join(
         prompts.select(parent=pl.col("position").cast(pl.Int64)), on="parent", how="semi"
     )
@@ -750,9 +754,7 @@ def best_replies(batches: Iterable[pl.DataFrame], rule: Rule) -> tuple[list[dict
         .sort("parent", "rank", "row")
         .unique("parent", keep="first", maintain_order=True)
     )
-    texts = unique["text"].to_list()
-    if rule.normalize_persona:
-        texts = [text and without_assistant_name(text) for text in texts]
+    texts = _texts(unique, rule)
     numbers = unique["row"].to_list()
     paths = _paths(unique["parent"].to_list(), best["parent"].to_list())
     found = [

@@ -8,6 +8,7 @@ without a chat template. Our builders add `id`, `message_tree_id`, `lang`, `sour
 
 import hashlib
 import json
+import os
 import random
 import re
 from collections.abc import Iterable
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from .errors import PreferansError
-from .files import checksums, new_folder, sha256_of, write_text
+from .files import checksums, new_folder, write_text
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
@@ -257,6 +258,7 @@ def write_dataset(output_dir: str | Path, splits: dict[str, pl.DataFrame], card:
         pl.Boolean: pa.bool_(),
         _MESSAGES: pa.list_(pa.struct({"role": pa.string(), "content": pa.string()})),
     }
+    before = os.stat(output_dir) if Path(output_dir).exists() else None
     with new_folder(output_dir) as folder:
         (folder / "data").mkdir()
         for name, rows in splits.items():
@@ -266,8 +268,8 @@ def write_dataset(output_dir: str | Path, splits: dict[str, pl.DataFrame], card:
                 part = rows.slice(number * ROWS_PER_FILE, ROWS_PER_FILE)
                 pq.write_table(part.to_arrow().cast(schema), folder / shard_name(name, number, files))
         write_text(folder / "README.md", card)
-        new = checksums(folder) != checksums(output_dir)
-    return new
+    # an equal folder is left standing by new_folder, which has compared the files already
+    return before is None or not os.path.samestat(before, os.stat(output_dir))
 
 
 def check_output_dir(output_dir: str | Path) -> None:
@@ -328,8 +330,7 @@ def load_preferences(name: str, config: str | None = None) -> "DatasetDict":
     # another one of the same name, would come out of the cache as the old one. So each content gets a cache of its own.
     cache = None
     if Path(name).is_dir():
-        files = sorted(file for file in Path(name).rglob("*") if file.is_file())
-        contents = "\n".join(f"{file.relative_to(name).as_posix()} {sha256_of(file)}" for file in files)
+        contents = "\n".join(f"{file} {checksum}" for file, checksum in sorted(checksums(name).items()))
         cache = Path(datasets.config.HF_DATASETS_CACHE, "preferans", hashlib.sha256(contents.encode()).hexdigest())
     try:
         return datasets.load_dataset(name, name=config, cache_dir=str(cache) if cache else None)
