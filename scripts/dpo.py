@@ -55,18 +55,14 @@ def train(kinds: tuple, said: dict, recipe: str | None) -> None:
     from preferans.hardware import decide_precision, find_device, peak_memory
     from preferans.preferences import column_or_numbers, fingerprint, load_checked_splits
     from preferans.recipe import fill
+    from preferans.run_folder import check_run_dir, last_checkpoint, only_process, provenance, write_run_card
     from preferans.scoring import pair_scores
     from preferans.training import (
         PreferenceTrainer,
         check_model_exists,
-        check_run_dir,
         drop_long_prompts,
-        last_checkpoint,
         load_model,
         load_tokenizer,
-        only_process,
-        provenance,
-        write_run_card,
     )
 
     for key in ("model_name_or_path", "dataset_name", "output_dir"):

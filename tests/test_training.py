@@ -13,17 +13,14 @@ import preferans.training
 from preferans.errors import PreferansError, TrainingDiverged
 from preferans.files import write_json
 from preferans.hardware import Device
+from preferans.run_folder import check_run_dir, last_checkpoint, only_process, provenance
 from preferans.training import (
     PreferenceTrainer,
     check_4bit,
     check_model_exists,
-    check_run_dir,
     drop_long_prompts,
-    last_checkpoint,
     load_model,
     load_tokenizer,
-    only_process,
-    provenance,
 )
 
 from .support.rows import preference

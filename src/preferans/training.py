@@ -7,16 +7,7 @@ needs besides.
 """
 
 import dataclasses
-import os
-import platform
-import signal
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import torch
 import trl.trainer.utils
@@ -30,19 +21,13 @@ from transformers import (
     AutoTokenizer,
     PreTrainedModel,
     PreTrainedTokenizerBase,
-    TrainerCallback,
-    TrainerState,
 )
 from trl import DPOTrainer, ModelConfig, get_quantization_config
 from trl.models.utils import disable_gradient_checkpointing
 
-from .errors import PreferansError, TrainingDiverged
-from .files import read_json, sha256_of, write_json, write_text
+from .errors import PreferansError
+from .guards import GuardedTrainer
 from .hardware import Device
-
-PACKAGES = ("torch", "trl", "transformers", "peft", "bitsandbytes", "accelerate", "datasets", "preferans")
-# The scaler starts at 65,536 and halves at each skipped step: after this many it has gone below any useful scale.
-MAX_SKIPPED_STEPS = 25
 
 
 @dataclasses.dataclass
@@ -279,13 +264,9 @@ def score_completions_only() -> None:
     trl.trainer.utils._use_triton = lambda device: True
 
 
-class PreferenceTrainer(DPOTrainer):
+class PreferenceTrainer(GuardedTrainer, DPOTrainer):
     """
-    [`~trl.DPOTrainer`] whose adapters train in fp32 and which stops at the first number that is none.
-
-    TRL casts the adapters of a quantized model to bf16 (`DPOTrainer.__init__`, "When using QLoRA"). There a gradient scaler
-    cannot unscale them (trl#4901), and at DPO's small learning rates most updates are rounded away. They are cast back here,
-    before the optimizer exists.
+    [`~trl.DPOTrainer`] with [`~preferans.guards.GuardedTrainer`]'s fp32 adapters and guards.
 
     Takes the arguments of [`~trl.DPOTrainer`].
     """
@@ -293,58 +274,6 @@ class PreferenceTrainer(DPOTrainer):
     def __init__(self, *args, **kwargs):
         score_completions_only()
         super().__init__(*args, **kwargs)
-        for parameter in self.model.parameters():
-            if parameter.requires_grad:
-                parameter.data = parameter.data.float()
-        self.add_callback(_NumberGuard(self))
-        self.add_callback(_StopOnInterrupt())
-
-    def training_step(self, model, inputs, *args, **kwargs) -> torch.Tensor:
-        loss = super().training_step(model, inputs, *args, **kwargs)
-        value = loss.item()
-        if value != value or abs(value) == float("inf"):
-            raise TrainingDiverged(
-                f"The loss is {value} in step {self.state.global_step + 1}. {self._last_good_state()} The usual causes: weights "
-                "or activations that overflow in fp16 (Gemma does; use dtype: float32), or a learning rate far too high."
-            )
-        if value == 0.0:
-            raise TrainingDiverged(
-                f"The loss is exactly 0 in step {self.state.global_step + 1}, so nothing is learned. {self._last_good_state()} The "
-                "usual causes: fp16 weights whose log-probabilities overflowed, a beta or learning rate far too high, or answers "
-                "cut away by max_length."
-            )
-        return loss
-
-    def train_from(self, checkpoint: str | None) -> dict[str, float]:
-        """
-        Train from the start or from a checkpoint, and do nothing where the checkpoint is that of the last step: there
-        [`~transformers.Trainer`] would take a step too many.
-
-        Args:
-            checkpoint (`str`, *optional*):
-                Folder of a complete checkpoint.
-
-        Returns:
-            `dict[str, float]`: the trainer's metrics of this session.
-        """
-        if checkpoint:
-            state = TrainerState.load_from_json(str(Path(checkpoint, "trainer_state.json")))
-            if state.global_step >= state.max_steps:
-                print(f"Training was finished in {checkpoint}.")
-                self.state = state
-                self._load_from_checkpoint(checkpoint)
-                return {}
-            print(f"Going on from {checkpoint}.")
-        return self.train(resume_from_checkpoint=checkpoint).metrics
-
-    def _last_good_state(self) -> str:
-        """Save the state before the bad step, unless a checkpoint of it is there, and say where it lies."""
-        if self.state.global_step == 0:
-            return "No step was completed, so there is nothing to keep."
-        folder = Path(self.args.output_dir, f"checkpoint-{self.state.global_step}")
-        if not is_complete(folder):
-            self._save_checkpoint(self.model, trial=None)
-        return f"The state before it is kept in {folder}."
 
     def completion_log_probs(self, dataset: Dataset, use_reference: bool, description: str) -> list[dict[str, float]]:
         """
@@ -398,259 +327,3 @@ class PreferenceTrainer(DPOTrainer):
                     scored.append(dict(zip(names, (value.item() for value in values), strict=True)))
         model.train(was_training)
         return [row for _, row in sorted(zip(order, scored, strict=True), key=lambda item: item[0])]
-
-    def create_model_card(self, *args, **kwargs) -> None:
-        """TRL's card names a licence called "license" and a model called None; `dpo.py` writes the run's own card."""
-
-
-class _NumberGuard(TrainerCallback):
-    """Stops before a gradient that is no number reaches the weights, or such weights reach a checkpoint."""
-
-    def __init__(self, trainer: PreferenceTrainer):
-        self.trainer = trainer
-        self.skipped_steps = 0
-
-    def on_pre_optimizer_step(self, args, state, control, model=None, **kwargs):
-        gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
-        if all(torch.isfinite(gradient).all() for gradient in gradients):
-            self.skipped_steps = 0
-            return
-        # With fp16 the scaler meets such gradients by skipping the step and halving its scale; only many in a row are a fault.
-        self.skipped_steps += 1
-        if self.trainer.accelerator.scaler is not None and self.skipped_steps < MAX_SKIPPED_STEPS:
-            print(
-                f"Step {state.global_step + 1} is skipped: a gradient overflowed fp16, and the scaler lowers its scale."
-            )
-            return
-        raise TrainingDiverged(
-            f"A gradient is not a number in step {state.global_step + 1}. {self.trainer._last_good_state()} The usual causes: "
-            "activations that overflow in fp16, or a learning rate far too high."
-        )
-
-    def on_step_end(self, args, state, control, model=None, **kwargs):
-        for name, parameter in model.named_parameters():
-            if parameter.requires_grad and not torch.isfinite(parameter).all():
-                # This state must not be saved: the checkpoint before it is the last good one.
-                raise TrainingDiverged(
-                    f"The weights of {name} are no longer numbers after step {state.global_step}. Earlier checkpoints in "
-                    f"{args.output_dir} are untouched. The usual cause: an optimizer whose epsilon vanishes in half precision, or a "
-                    "learning rate far too high."
-                )
-
-
-class _StopOnInterrupt(TrainerCallback):
-    """At Ctrl-C, finishes the step, saves a checkpoint and stops; a second Ctrl-C stops at once."""
-
-    def __init__(self):
-        self.asked = False
-        self.previous = None
-
-    def on_train_begin(self, args, state, control, **kwargs):
-        self.previous = signal.signal(signal.SIGINT, self._ask)
-
-    def _ask(self, number, frame):
-        self.asked = True
-        signal.signal(signal.SIGINT, self.previous)
-        print("\nStopping after this step; once more Ctrl-C stops at once.", file=sys.stderr)
-
-    def on_step_end(self, args, state, control, **kwargs):
-        if self.asked:
-            control.should_save = True
-            control.should_training_stop = True
-
-    def on_train_end(self, args, state, control, **kwargs):
-        signal.signal(signal.SIGINT, self.previous)
-        if self.asked:
-            raise KeyboardInterrupt
-
-
-# rng_state.pth, or rng_state_0.pth and so on with several processes
-CHECKPOINT_FILES = (
-    "adapter_model.safetensors",
-    "optimizer.pt",
-    "scheduler.pt",
-    "rng_state*.pth",
-    "trainer_state.json",
-)
-
-
-def is_complete(checkpoint: Path) -> bool:
-    """Whether a checkpoint folder was written to its end, so that training can go on from it."""
-    if not all(any(checkpoint.glob(name)) for name in CHECKPOINT_FILES):
-        return False
-    try:
-        read_json(checkpoint / "trainer_state.json")  # written last
-    except PreferansError:
-        return False
-    return True
-
-
-def last_checkpoint(output_dir: str | Path) -> str | None:
-    """
-    Newest complete checkpoint of a run. Folders that a kill left half-written are passed over.
-
-    Args:
-        output_dir (`str` or `Path`):
-            Folder of the run.
-
-    Returns:
-        `str` or `None`: path of the checkpoint.
-    """
-    folders = [folder for folder in Path(output_dir).glob("checkpoint-*") if folder.name.split("-")[1].isdigit()]
-    for folder in sorted(folders, key=lambda folder: int(folder.name.split("-")[1]), reverse=True):
-        if is_complete(folder):
-            return str(folder)
-    return None
-
-
-LOCK_NAME = "process.json"
-
-
-@contextmanager
-def only_process(output_dir: str | Path) -> Iterator[None]:
-    """
-    Keep a second process out of a run's folder: after Ctrl-C the launcher is gone before the training process has saved.
-
-    Args:
-        output_dir (`str` or `Path`):
-            Folder of the run.
-
-    Raises:
-        [`PreferansError`]: when another living process works in the folder.
-    """
-    import psutil
-
-    lock = Path(output_dir) / LOCK_NAME
-    if lock.exists():
-        holder = read_json(lock)
-        try:
-            alive = psutil.Process(holder["pid"]).create_time() == holder["created"]
-        except psutil.NoSuchProcess:
-            alive = False
-        if alive:
-            raise PreferansError(
-                f"output_dir {output_dir}: process {holder['pid']} is still at work in it. Wait until it has saved its checkpoint, "
-                "or end it."
-            )
-    write_json(lock, {"pid": os.getpid(), "created": psutil.Process().create_time()})
-    try:
-        yield
-    finally:
-        lock.unlink(missing_ok=True)
-
-
-def provenance(recipe: str | None, said: dict[str, Any], dataset: dict[str, Any], seed: int) -> dict[str, Any]:
-    """
-    Where a run comes from: all that is needed to make it again.
-
-    Args:
-        recipe (`str`, *optional*):
-            Path of the recipe.
-        said (`dict`):
-            Every key that the recipe or the command line sets.
-        dataset (`dict`):
-            Name, fingerprint and sizes of the dataset.
-        seed (`int`):
-            Seed of the run.
-
-    Returns:
-        `dict`: ready for JSON.
-    """
-    model_name = said.get("model_name_or_path", "")
-    template = said.get("chat_template_path")
-    weights = sorted(Path(model_name).glob("*.safetensors")) if Path(model_name).is_dir() else []
-    return {
-        "recipe": recipe,
-        "keys": dict(sorted(said.items())),
-        "dataset": dataset,
-        "model": {
-            "name": model_name,
-            "revision": said.get("model_revision", "main") if not weights else None,
-            "weights_sha256": {file.name: sha256_of(file) for file in weights},
-        },
-        "chat_template_sha256": sha256_of(template) if template and Path(template).is_file() else None,
-        "seed": seed,
-        "git_commit": _git_commit(),
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "packages": {name: version(name) for name in PACKAGES},
-    }
-
-
-def _git_commit() -> str | None:
-    try:
-        command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return None
-
-
-def check_run_dir(output_dir: str | Path, run: dict[str, Any]) -> None:
-    """
-    Check that a run's folder is free, or already holds the same run, so that two runs never mix.
-
-    Args:
-        output_dir (`str` or `Path`):
-            Folder of the run.
-        run (`dict`):
-            See [`provenance`].
-
-    Raises:
-        [`PreferansError`]: when the folder holds another run, or something that is no run.
-    """
-    path = Path(output_dir) / "provenance.json"
-    if not path.exists():
-        if Path(output_dir).exists() and {entry.name for entry in Path(output_dir).iterdir()} - {LOCK_NAME}:
-            raise PreferansError(f"output_dir {output_dir}: the folder is not empty and holds no run. Name a new one.")
-        return
-    old = read_json(path)
-    keys = sorted(set(old["keys"]) | set(run["keys"]))
-    differences = [
-        f"{key}: {old['keys'].get(key)!r} there, {run['keys'].get(key)!r} here"
-        for key in keys
-        if old["keys"].get(key) != run["keys"].get(key)
-    ]
-    differences += [
-        f"{what}: another content than then"
-        for what, same in (
-            ("dataset_name", old["dataset"]["fingerprint"] == run["dataset"]["fingerprint"]),
-            ("model_name_or_path", old["model"]["weights_sha256"] == run["model"]["weights_sha256"]),
-            ("chat_template_path", old["chat_template_sha256"] == run["chat_template_sha256"]),
-        )
-        if not same
-    ]
-    if differences:
-        raise PreferansError(
-            f"output_dir {output_dir}: the folder holds a run of another recipe ({'; '.join(differences)}). Name another "
-            "output_dir, or delete the folder."
-        )
-
-
-def write_run_card(output_dir: str | Path, run: dict[str, Any], summary: str) -> None:
-    """
-    Write the `README.md` of a run.
-
-    Args:
-        output_dir (`str` or `Path`):
-            Folder of the run.
-        run (`dict`):
-            See [`provenance`].
-        summary (`str`):
-            Lines on what was measured.
-    """
-    write_text(
-        Path(output_dir) / "README.md",
-        f"""---
-base_model: {run["model"]["name"]}
-library_name: peft
-pipeline_tag: text-generation
-tags: [dpo, lora, preferans]
----
-# A LoRA adapter trained with Preferans
-
-Base model: `{run["model"]["name"]}`, whose licence also covers this adapter. Dataset: `{run["dataset"]["name"]}`, fingerprint
-`{run["dataset"]["fingerprint"]}`. Recipe: `{run["recipe"]}`; every key, version and checksum is in `provenance.json`.
-
-{summary}
-""",
-    )

@@ -1,0 +1,207 @@
+"""
+The folder of a run: what it comes from, which of its checkpoints are whole, and that no second run or process mixes in.
+"""
+
+import os
+import platform
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from .errors import PreferansError
+from .files import read_json, sha256_of, write_json, write_text
+
+PACKAGES = ("torch", "trl", "transformers", "peft", "bitsandbytes", "accelerate", "datasets", "preferans")
+# rng_state.pth, or rng_state_0.pth and so on with several processes
+CHECKPOINT_FILES = (
+    "adapter_model.safetensors",
+    "optimizer.pt",
+    "scheduler.pt",
+    "rng_state*.pth",
+    "trainer_state.json",
+)
+
+
+def is_complete(checkpoint: Path) -> bool:
+    """Whether a checkpoint folder was written to its end, so that training can go on from it."""
+    if not all(any(checkpoint.glob(name)) for name in CHECKPOINT_FILES):
+        return False
+    try:
+        read_json(checkpoint / "trainer_state.json")  # written last
+    except PreferansError:
+        return False
+    return True
+
+
+def last_checkpoint(output_dir: str | Path) -> str | None:
+    """
+    Newest complete checkpoint of a run. Folders that a kill left half-written are passed over.
+
+    Args:
+        output_dir (`str` or `Path`):
+            Folder of the run.
+
+    Returns:
+        `str` or `None`: path of the checkpoint.
+    """
+    folders = [folder for folder in Path(output_dir).glob("checkpoint-*") if folder.name.split("-")[1].isdigit()]
+    for folder in sorted(folders, key=lambda folder: int(folder.name.split("-")[1]), reverse=True):
+        if is_complete(folder):
+            return str(folder)
+    return None
+
+
+LOCK_NAME = "process.json"
+
+
+@contextmanager
+def only_process(output_dir: str | Path) -> Iterator[None]:
+    """
+    Keep a second process out of a run's folder: after Ctrl-C the launcher is gone before the training process has saved.
+
+    Args:
+        output_dir (`str` or `Path`):
+            Folder of the run.
+
+    Raises:
+        [`PreferansError`]: when another living process works in the folder.
+    """
+    import psutil
+
+    lock = Path(output_dir) / LOCK_NAME
+    if lock.exists():
+        holder = read_json(lock)
+        try:
+            alive = psutil.Process(holder["pid"]).create_time() == holder["created"]
+        except psutil.NoSuchProcess:
+            alive = False
+        if alive:
+            raise PreferansError(
+                f"output_dir {output_dir}: process {holder['pid']} is still at work in it. Wait until it has saved its checkpoint, "
+                "or end it."
+            )
+    write_json(lock, {"pid": os.getpid(), "created": psutil.Process().create_time()})
+    try:
+        yield
+    finally:
+        lock.unlink(missing_ok=True)
+
+
+def provenance(recipe: str | None, said: dict[str, Any], dataset: dict[str, Any], seed: int) -> dict[str, Any]:
+    """
+    Where a run comes from: all that is needed to make it again.
+
+    Args:
+        recipe (`str`, *optional*):
+            Path of the recipe.
+        said (`dict`):
+            Every key that the recipe or the command line sets.
+        dataset (`dict`):
+            Name, fingerprint and sizes of the dataset.
+        seed (`int`):
+            Seed of the run.
+
+    Returns:
+        `dict`: ready for JSON.
+    """
+    model_name = said.get("model_name_or_path", "")
+    template = said.get("chat_template_path")
+    weights = sorted(Path(model_name).glob("*.safetensors")) if Path(model_name).is_dir() else []
+    return {
+        "recipe": recipe,
+        "keys": dict(sorted(said.items())),
+        "dataset": dataset,
+        "model": {
+            "name": model_name,
+            "revision": said.get("model_revision", "main") if not weights else None,
+            "weights_sha256": {file.name: sha256_of(file) for file in weights},
+        },
+        "chat_template_sha256": sha256_of(template) if template and Path(template).is_file() else None,
+        "seed": seed,
+        "git_commit": _git_commit(),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": {name: version(name) for name in PACKAGES},
+    }
+
+
+def _git_commit() -> str | None:
+    try:
+        command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def check_run_dir(output_dir: str | Path, run: dict[str, Any]) -> None:
+    """
+    Check that a run's folder is free, or already holds the same run, so that two runs never mix.
+
+    Args:
+        output_dir (`str` or `Path`):
+            Folder of the run.
+        run (`dict`):
+            See [`provenance`].
+
+    Raises:
+        [`PreferansError`]: when the folder holds another run, or something that is no run.
+    """
+    path = Path(output_dir) / "provenance.json"
+    if not path.exists():
+        if Path(output_dir).exists() and {entry.name for entry in Path(output_dir).iterdir()} - {LOCK_NAME}:
+            raise PreferansError(f"output_dir {output_dir}: the folder is not empty and holds no run. Name a new one.")
+        return
+    old = read_json(path)
+    keys = sorted(set(old["keys"]) | set(run["keys"]))
+    differences = [
+        f"{key}: {old['keys'].get(key)!r} there, {run['keys'].get(key)!r} here"
+        for key in keys
+        if old["keys"].get(key) != run["keys"].get(key)
+    ]
+    differences += [
+        f"{what}: another content than then"
+        for what, same in (
+            ("dataset_name", old["dataset"]["fingerprint"] == run["dataset"]["fingerprint"]),
+            ("model_name_or_path", old["model"]["weights_sha256"] == run["model"]["weights_sha256"]),
+            ("chat_template_path", old["chat_template_sha256"] == run["chat_template_sha256"]),
+        )
+        if not same
+    ]
+    if differences:
+        raise PreferansError(
+            f"output_dir {output_dir}: the folder holds a run of another recipe ({'; '.join(differences)}). Name another "
+            "output_dir, or delete the folder."
+        )
+
+
+def write_run_card(output_dir: str | Path, run: dict[str, Any], summary: str) -> None:
+    """
+    Write the `README.md` of a run.
+
+    Args:
+        output_dir (`str` or `Path`):
+            Folder of the run.
+        run (`dict`):
+            See [`provenance`].
+        summary (`str`):
+            Lines on what was measured.
+    """
+    write_text(
+        Path(output_dir) / "README.md",
+        f"""---
+base_model: {run["model"]["name"]}
+library_name: peft
+pipeline_tag: text-generation
+tags: [dpo, lora, preferans]
+---
+# A LoRA adapter trained with Preferans
+
+Base model: `{run["model"]["name"]}`, whose licence also covers this adapter. Dataset: `{run["dataset"]["name"]}`, fingerprint
+`{run["dataset"]["fingerprint"]}`. Recipe: `{run["recipe"]}`; every key, version and checksum is in `provenance.json`.
+
+{summary}
+""",
+    )
