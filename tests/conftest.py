@@ -59,3 +59,13 @@ def call_script(monkeypatch):
         return module.main()
 
     return call
+
+
+@pytest.fixture
+def make_trainer(tiny_llama, tmp_path):
+    from .support.trainers import build_trainer
+
+    def make(*args, **changes):
+        return build_trainer(tiny_llama, tmp_path / "run", *args, **changes)
+
+    return make

@@ -5,17 +5,14 @@ import shutil
 import pytest
 import torch
 from datasets import Dataset
-from peft import LoraConfig
 from transformers import AutoModelForCausalLM, AutoTokenizer
-from trl import DPOConfig, DPOTrainer, ModelConfig
+from trl import DPOTrainer, ModelConfig
 
 import preferans.training
 from preferans.errors import PreferansError, TrainingDiverged
 from preferans.files import write_json
-from preferans.hardware import Device
 from preferans.run_folder import check_run_dir, last_checkpoint, only_process, provenance
 from preferans.training import (
-    PreferenceTrainer,
     check_4bit,
     check_model_exists,
     drop_long_prompts,
@@ -25,43 +22,7 @@ from preferans.training import (
 
 from .support.rows import preference
 from .support.tiny import make_llama
-
-CPU = Device("cpu", "CPU", (0, 0), 0)
-
-
-@pytest.fixture
-def make_trainer(tiny_llama, tmp_path):
-    def make(trainer_class=PreferenceTrainer, load_in_4bit=True, **changes):
-        settings = {
-            "output_dir": str(tmp_path / "run"),
-            "use_cpu": True,
-            "bf16": False,
-            "learning_rate": 5e-6,
-            "max_steps": 4,
-            "per_device_train_batch_size": 2,
-            "per_device_eval_batch_size": 3,
-            "gradient_checkpointing": False,
-            "logging_steps": 1,
-            "save_strategy": "no",
-            "report_to": "none",
-            "disable_tqdm": True,
-            "seed": 1,
-        }
-        args = DPOConfig(**(settings | changes))
-        model_args = ModelConfig(
-            str(tiny_llama), load_in_4bit=load_in_4bit, use_bnb_nested_quant=True, dtype="float32"
-        )
-        return trainer_class(
-            model=load_model(model_args, CPU),
-            args=args,
-            train_dataset=Dataset.from_list([preference(number) for number in range(8)]),
-            processing_class=AutoTokenizer.from_pretrained(tiny_llama),
-            peft_config=LoraConfig(
-                r=4, lora_alpha=8, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM"
-            ),
-        )
-
-    return make
+from .support.trainers import CPU, first_batch
 
 
 def adapter_weights(trainer) -> dict[str, torch.Tensor]:
@@ -114,14 +75,6 @@ def gradients(trainer, batch) -> dict[str, torch.Tensor]:
     return {
         name: parameter.grad.clone() for name, parameter in trainer.model.named_parameters() if parameter.requires_grad
     }
-
-
-def first_batch(trainer):
-    torch.manual_seed(3)
-    for name, parameter in trainer.model.named_parameters():
-        if "lora_B" in name:  # zero at the start, which would hide a missing gradient
-            parameter.data = torch.randn_like(parameter) * 0.1
-    return trainer._prepare_inputs(next(iter(trainer.get_train_dataloader())))
 
 
 def test_an_evaluation_does_not_change_later_gradients(make_trainer, monkeypatch):

@@ -22,12 +22,13 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
-from trl import DPOTrainer, ModelConfig, get_quantization_config
+from trl import ModelConfig, get_quantization_config
 from trl.models.utils import disable_gradient_checkpointing
 
 from .errors import PreferansError
 from .guards import GuardedTrainer
 from .hardware import Device
+from .separate_passes import SeparatePassesTrainer
 
 
 @dataclasses.dataclass
@@ -264,7 +265,7 @@ def score_completions_only() -> None:
     trl.trainer.utils._use_triton = lambda device: True
 
 
-class PreferenceTrainer(GuardedTrainer, DPOTrainer):
+class PreferenceTrainer(GuardedTrainer, SeparatePassesTrainer):
     """
     [`~trl.DPOTrainer`] with [`~preferans.guards.GuardedTrainer`]'s fp32 adapters and guards.
 

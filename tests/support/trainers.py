@@ -1,0 +1,57 @@
+"""A trainer on a tiny model, ready for a step."""
+
+from pathlib import Path
+
+import torch
+from datasets import Dataset
+from peft import LoraConfig
+from transformers import AutoTokenizer
+from trl import DPOConfig, ModelConfig
+
+from preferans.hardware import Device
+from preferans.training import PreferenceTrainer, load_model
+
+from .rows import preference
+
+CPU = Device("cpu", "CPU", (0, 0), 0)
+
+
+def build_trainer(
+    model: Path, run: Path, trainer_class=PreferenceTrainer, load_in_4bit=True, ours=None, lora_dropout=0.0, **changes
+):
+    """A trainer of eight pairs, as `dpo.py` makes it; `changes` are keys of DPOConfig, `ours` are of `trainer_class`."""
+    settings = {
+        "output_dir": str(run),
+        "use_cpu": True,
+        "bf16": False,
+        "learning_rate": 5e-6,
+        "max_steps": 4,
+        "per_device_train_batch_size": 2,
+        "per_device_eval_batch_size": 3,
+        "gradient_checkpointing": False,
+        "logging_steps": 1,
+        "save_strategy": "no",
+        "report_to": "none",
+        "disable_tqdm": True,
+        "seed": 1,
+    }
+    model_args = ModelConfig(str(model), load_in_4bit=load_in_4bit, use_bnb_nested_quant=True, dtype="float32")
+    return trainer_class(
+        model=load_model(model_args, CPU),
+        args=DPOConfig(**(settings | changes)),
+        train_dataset=Dataset.from_list([preference(number) for number in range(8)]),
+        processing_class=AutoTokenizer.from_pretrained(model),
+        peft_config=LoraConfig(
+            r=4, lora_alpha=8, lora_dropout=lora_dropout, target_modules="all-linear", task_type="CAUSAL_LM"
+        ),
+        **(ours or {}),
+    )
+
+
+def first_batch(trainer) -> dict[str, torch.Tensor]:
+    """The first batch of an epoch, after moving the adapter away from its start."""
+    torch.manual_seed(3)
+    for name, parameter in trainer.model.named_parameters():
+        if "lora_B" in name:  # zero at the start, which would hide a missing gradient
+            parameter.data = torch.randn_like(parameter) * 0.1
+    return trainer._prepare_inputs(next(iter(trainer.get_train_dataloader())))
