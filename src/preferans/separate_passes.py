@@ -117,7 +117,7 @@ class SeparatePassesTrainer(DPOTrainer):
                 self.accelerator.backward((log_probs * slopes[row : row + 1, : log_probs.size(1)]).sum())
 
             backward(number - 1, last.log_probs)
-        del last, outputs, joined
+        del last, outputs
         for row in range(number - 1):
             with self.maybe_activation_offload_context:
                 backward(row, run(row).log_probs)
