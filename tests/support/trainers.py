@@ -12,12 +12,20 @@ from preferans.hardware import Device
 from preferans.training import PreferenceTrainer, load_model
 
 from .rows import preference
+from .tiny import CHAT_TEMPLATE
 
 CPU = Device("cpu", "CPU", (0, 0), 0)
 
 
 def build_trainer(
-    model: Path, run: Path, trainer_class=PreferenceTrainer, load_in_4bit=True, ours=None, lora_dropout=0.0, **changes
+    model: Path,
+    run: Path,
+    trainer_class=PreferenceTrainer,
+    load_in_4bit=True,
+    ours=None,
+    lora_r=4,
+    lora_dropout=0.0,
+    **changes,
 ):
     """A trainer of eight pairs, as `dpo.py` makes it; `changes` are keys of DPOConfig, `ours` are of `trainer_class`."""
     settings = {
@@ -35,14 +43,16 @@ def build_trainer(
         "disable_tqdm": True,
         "seed": 1,
     }
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    tokenizer.chat_template = tokenizer.chat_template or CHAT_TEMPLATE
     model_args = ModelConfig(str(model), load_in_4bit=load_in_4bit, use_bnb_nested_quant=True, dtype="float32")
     return trainer_class(
         model=load_model(model_args, CPU),
         args=DPOConfig(**(settings | changes)),
         train_dataset=Dataset.from_list([preference(number) for number in range(8)]),
-        processing_class=AutoTokenizer.from_pretrained(model),
+        processing_class=tokenizer,
         peft_config=LoraConfig(
-            r=4, lora_alpha=8, lora_dropout=lora_dropout, target_modules="all-linear", task_type="CAUSAL_LM"
+            r=lora_r, lora_alpha=8, lora_dropout=lora_dropout, target_modules="all-linear", task_type="CAUSAL_LM"
         ),
         **(ours or {}),
     )
