@@ -1,0 +1,34 @@
+"""
+A small Triton kernel, compiled and run on the card: exit status 0 when its result is right.
+
+A program of its own, started by `hardware.probe_triton`, because a compiler that does not know the card can end the process
+it runs in. The kernel takes what TRL's kernels take: masked loads, exponentials and sums, but no matrix product.
+"""
+
+import sys
+
+import torch
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def log_sum_exp(row, result, size, BLOCK: tl.constexpr):
+    offsets = tl.arange(0, BLOCK)
+    values = tl.load(row + offsets, mask=offsets < size, other=-float("inf")).to(tl.float32)
+    highest = tl.max(values, axis=0)
+    tl.store(result, highest + tl.log(tl.sum(tl.exp(values - highest), axis=0)))
+
+
+def main(index: int) -> None:
+    torch.cuda.set_device(index)
+    row = torch.linspace(-3, 3, 1000, device="cuda", dtype=torch.float16)
+    result = torch.zeros((), device="cuda")
+    log_sum_exp[(1,)](row, result, row.numel(), BLOCK=1024)
+    expected = row.float().logsumexp(0).item()
+    if abs(result.item() - expected) > 1e-3:
+        sys.exit(f"the kernel ran, but gave {result.item():.6f} instead of {expected:.6f}")
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))
