@@ -155,14 +155,15 @@ def load_sampler(args: argparse.Namespace, chat: bool = True) -> Sampler:
     """
     from trl import ModelConfig
 
-    from .hardware import decide_precision, find_device
+    from .hardware import apply_kernels, decide_kernels, decide_precision, find_device
     from .training import load_model, load_tokenizer
 
     keys = _model_keys(args)
     model_args = ModelConfig(**keys)
     tokenizer = load_tokenizer(model_args.model_name_or_path, model_args.model_revision, args.chat_template_path, chat)
-    device = find_device(args.use_cpu)
+    device = find_device(args.use_cpu, triton=False)  # only training has kernels for Triton
     decide_precision(device, fp16=False, bf16=False, dtype=model_args.dtype)
+    apply_kernels(decide_kernels(device, half=model_args.dtype != "float32"))
     model = load_model(model_args, device)
     if args.adapter:
         model = load_adapter(model, args.adapter)

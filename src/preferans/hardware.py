@@ -101,21 +101,23 @@ PROFILES = {
     "a100": CardProfile("A100 80 GB", (8, 0), int(79.15 * 1024) * MIB),
 }
 
-# Model types whose activations or gradients leave the range of fp16 (65,504), and where that is reported.
+# Model types whose activations or gradients leave the range of fp16 (65,504), and where that is reported. In Gemma 3 270M a
+# short Russian sentence drives the residual stream to 104,000.
 FP16_OVERFLOWS = {
-    "gemma": "trl#878",
-    "gemma2": "trl#1371",
+    "falcon_h1": "unsloth-zoo#212",
+    "gemma": "gemma_pytorch#24",
+    "gemma2": "onnxruntime-genai#2444",
     "gemma3": "unsloth#4014",
     "gemma3_text": "unsloth#4014",
     "gemma3n": "unsloth#3332",
     "gemma3n_text": "unsloth#3332",
-    "gemma4": "unsloth#6865",
-    "gemma4_text": "unsloth#6865",
-    "glm4_moe": "unsloth#6865",
-    "gpt_oss": "unsloth#6865",
-    "qwen3_5": "unsloth#6865",
-    "qwen3_5_text": "unsloth#6865",
-    "qwen3_moe": "unsloth#6865",
+    "gemma4": "unsloth-zoo#866",
+    "gemma4_text": "unsloth-zoo#866",
+    "glm4_moe": "unsloth-zoo#866",
+    "gpt_oss": "onnxruntime-genai#2444",
+    "qwen3_5": "unsloth-zoo#978",
+    "qwen3_5_text": "unsloth-zoo#978",
+    "qwen3_moe": "unsloth-zoo#866",
     "t5": "transformers#5651",
     "mt5": "transformers#5651",
 }
@@ -163,7 +165,7 @@ def profile_device(name: str, system: str | None = None) -> Device:
     )
 
 
-def find_device(use_cpu: bool = False, profile: str | None = None, kernels: bool = True) -> Device:
+def find_device(use_cpu: bool = False, profile: str | None = None, triton: bool = True) -> Device:
     """
     Look at the machine.
 
@@ -172,8 +174,8 @@ def find_device(use_cpu: bool = False, profile: str | None = None, kernels: bool
             Pass over a card, as is also done when `accelerate launch` was told so.
         profile (`str`, *optional*):
             Card of [`PROFILES`] that a bigger one shall behave like; [`apply_profile`] then holds it to that.
-        kernels (`bool`, *optional*, defaults to `True`):
-            Whether to try Triton and the attention kernels, which takes some seconds on a card.
+        triton (`bool`, *optional*, defaults to `True`):
+            Whether to try Triton, which takes some seconds. Without, the device counts as one that cannot.
 
     Returns:
         [`Device`]: the device, with the notes of the probes.
@@ -204,15 +206,18 @@ def find_device(use_cpu: bool = False, profile: str | None = None, kernels: bool
     device = Device("cuda", properties.name, (properties.major, properties.minor), total, free)
     if wanted:
         device = as_profile(device, wanted)
-    if not kernels:
-        return device
-    triton, triton_note = (False, "not tried in this profile") if wanted and not wanted.triton else probe_triton(index)
+    if not triton:
+        runs, triton_note = False, "not asked for"
+    elif wanted and not device.has_bf16:
+        runs, triton_note = False, f"not used as {wanted.name}, because it supports 8.0 and above"
+    else:
+        runs, triton_note = probe_triton(index)
     if wanted and not device.has_bf16:
-        grouped, attention_note = wanted.grouped_heads, "as on the card of the profile"
+        grouped, attention_note = wanted.grouped_heads, f"the {wanted.grouped_heads} kernel takes it on {wanted.name}"
     else:
         grouped, attention_note = probe_grouped_heads("cuda")
     return device._replace(
-        triton=triton,
+        triton=runs,
         grouped_heads=grouped,
         notes=(f"Triton: {triton_note}.", f"Attention with grouped heads: {attention_note}."),
     )
@@ -309,7 +314,7 @@ def probe_triton(index: int = 0, timeout: float = 180) -> tuple[bool, str]:
             timeout=timeout,
         )
     except subprocess.TimeoutExpired:
-        return False, f"a small kernel was not ready after {timeout:.0f} seconds"
+        return False, f"a small kernel was not ready after {timeout:g} seconds"
     except OSError as error:
         return False, f"a process to try it could not be started ({error})"
     if done.returncode == 0:
