@@ -221,6 +221,9 @@ def test_what_windows_adds(monkeypatch):
 def test_wsl_is_told_from_linux(monkeypatch):
     monkeypatch.setattr("platform.system", lambda: "Linux")
     monkeypatch.setattr("platform.release", lambda: "6.6.87.2-microsoft-standard-WSL2")
-    assert set(by_name(doctor.check_system(doctor.profile_device("gtx1650")))) == {"WSL", "Shared memory"}
+    card = doctor.profile_device("gtx1650")
+    assert (card.system, card.belongs_to_windows) == ("WSL", True)
+    assert set(by_name(doctor.check_system(card))) == {"WSL", "Shared memory"}
     monkeypatch.setattr("platform.release", lambda: "6.8.0-45-generic")
+    assert not doctor.profile_device("gtx1650").belongs_to_windows
     assert list(doctor.check_system(doctor.profile_device("gtx1650"))) == []

@@ -116,6 +116,8 @@ def test_a_profile_needs_no_card():
     assert device.free_memory == device.memory - CONTEXT_BYTES
     at_home = profile_device("gtx1650", system="Windows")
     assert 2.8 * 1024 * MIB < at_home.free_memory < 3.2 * 1024 * MIB
+    assert at_home.belongs_to_windows and not device.belongs_to_windows
+    assert profile_device("gtx1650", system="WSL").free_memory == at_home.free_memory
     with pytest.raises(PreferansError, match=r"Did you mean 'gtx1650'\?.*Choose from gtx1650,"):
         profile_device("gtx1660")
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from .errors import PreferansError
-from .hardware import Device, apply_profile, decide_kernels, decide_precision, find_device, profile_device
+from .hardware import Device, apply_profile, decide_kernels, decide_precision, find_device, profile_device, system_name
 
 ROOT = Path(__file__).parents[2]
 GIB = 1 << 30
@@ -428,11 +428,10 @@ def check_token(device: Device | None) -> Iterator[Finding]:
 
 def check_system(device: Device | None) -> Iterator[Finding]:
     """What Windows and WSL add."""
-    system = platform.system()
-    wsl = system == "Linux" and "microsoft" in platform.release().lower()
+    system = system_name()
     if system == "Windows":
         yield from _check_windows()
-    if (system == "Windows" or wsl) and device and device.kind == "cuda":
+    if device and device.belongs_to_windows:
         yield Finding(
             "Shared memory",
             "note",
@@ -440,7 +439,7 @@ def check_system(device: Device | None) -> Iterator[Finding]:
             "stop, it becomes many times slower",
             "NVIDIA Control Panel, Manage 3D settings, CUDA - Sysmem Fallback Policy: Prefer No Sysmem Fallback (docs/windows.md).",
         )
-    if wsl:
+    if system == "WSL":
         yield Finding(
             "WSL", "note", "WSL takes half of the computer's memory by default", "memory= in .wslconfig changes it."
         )

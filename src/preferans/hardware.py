@@ -18,8 +18,8 @@ from .errors import PreferansError, did_you_mean
 MIB = 1 << 20
 # What CUDA's context takes before the first tensor: 150 to 300 MiB, by driver and card.
 CONTEXT_BYTES = 300 * MIB
-# What a desktop on the same card takes: 200 to 600 MiB on Windows. A Linux machine can do without.
-DESKTOP_BYTES = {"Windows": 500 * MIB}
+# What a desktop on the same card takes: 200 to 600 MiB on Windows, also under WSL. A Linux machine can do without.
+DESKTOP_BYTES = {"Windows": 500 * MIB, "WSL": 500 * MIB}
 
 # TRL's own tile of the vocabulary, and the one that keeps PyTorch's tiles as small as Triton's.
 TRITON_TILE = 32768
@@ -29,6 +29,12 @@ TORCH_TILE = 4096
 TRITON_TILE_BYTES = 2
 TORCH_TILE_BYTES = 26
 SMALLEST_TILE = 512
+
+
+def system_name() -> str:
+    """`"Linux"`, `"WSL"` for Linux inside Windows, `"Windows"` or `"Darwin"`."""
+    system = platform.system()
+    return "WSL" if system == "Linux" and "microsoft" in platform.release().lower() else system
 
 
 class Device(NamedTuple):
@@ -42,7 +48,7 @@ class Device(NamedTuple):
         memory (`int`): Total memory of the card in bytes, 0 on the CPU.
         free_memory (`int`): Bytes that PyTorch could still take when the card was looked at, 0 on the CPU. CUDA's context is
             already taken off.
-        system (`str`): `"Linux"`, `"Windows"` or `"Darwin"`.
+        system (`str`): `"Linux"`, `"WSL"`, `"Windows"` or `"Darwin"`.
         triton (`bool`): Whether a Triton kernel really compiled and ran.
         grouped_heads (`str`): Kernel that causal attention takes with fewer key heads than query heads and `enable_gqa`:
             `"flash"`, `"cudnn"`, `"efficient"` or `"math"`, which holds the whole matrix of scores; `"unknown"` when nobody
@@ -56,7 +62,7 @@ class Device(NamedTuple):
     capability: tuple[int, int]
     memory: int
     free_memory: int = 0
-    system: str = platform.system()
+    system: str = system_name()
     triton: bool = False
     grouped_heads: str = "unknown"
     profile: str | None = None
@@ -69,6 +75,14 @@ class Device(NamedTuple):
         on Turing; the compute capability does not.
         """
         return self.capability >= (8, 0)
+
+    @property
+    def belongs_to_windows(self) -> bool:
+        """
+        Whether Windows manages the card's memory, natively or under WSL: then the desktop takes its share, a full card may spill
+        into the computer's memory instead of failing, and managed memory, such as a paged optimizer's, cannot be paged out.
+        """
+        return self.kind == "cuda" and self.system in ("Windows", "WSL")
 
     @property
     def in_words(self) -> str:
@@ -135,10 +149,10 @@ def profile_device(name: str, system: str | None = None) -> Device:
         name (`str`):
             Key of [`PROFILES`].
         system (`str`, *optional*):
-            `"Linux"` or `"Windows"`, where a desktop shares the card; by default this machine's.
+            See [`system_name`]; by default this machine's. On Windows a desktop shares the card.
 
     Returns:
-        [`Device`]: the card with nothing running on it but CUDA's context and, on Windows, the desktop.
+        [`Device`]: the card with nothing on it but CUDA's context and, on Windows, the desktop.
 
     Raises:
         [`PreferansError`]: when there is no profile of this name.
@@ -148,7 +162,7 @@ def profile_device(name: str, system: str | None = None) -> Device:
             f"hardware_profile {name}: there is no such profile.{did_you_mean(name, PROFILES)} Choose from {', '.join(PROFILES)}."
         )
     card = PROFILES[name]
-    system = system or platform.system()
+    system = system or system_name()
     modern = card.capability >= (8, 0)
     return Device(
         kind="cuda",
@@ -159,7 +173,7 @@ def profile_device(name: str, system: str | None = None) -> Device:
         system=system,
         # Triton supports 8.0 and above; an older card may still run it, and is planned without. The flash kernel, which
         # alone takes grouped heads, starts with 8.0 as well (transformers#48633).
-        triton=modern and system == "Linux",
+        triton=modern and system in ("Linux", "WSL"),
         grouped_heads="flash" if modern else "math",
         profile=name,
     )
