@@ -21,7 +21,7 @@ CONTEXT_BYTES = 300 * MIB
 # What a desktop on the same card takes: 200 to 600 MiB on Windows, also under WSL. A Linux machine can do without.
 DESKTOP_BYTES = {"Windows": 500 * MIB, "WSL": 500 * MIB}
 
-# TRL's own tile of the vocabulary, and the one that keeps PyTorch's tiles as small as Triton's.
+# TRL's own tile of the vocabulary, and the one that keeps PyTorch's tiles near Triton's in size.
 TRITON_TILE = 32768
 TORCH_TILE = 4096
 # Bytes that live at once for a token and a word of a tile: Triton works in place on the half-precision product; PyTorch
@@ -171,8 +171,8 @@ def profile_device(name: str, system: str | None = None) -> Device:
         memory=card.memory,
         free_memory=card.memory - CONTEXT_BYTES - DESKTOP_BYTES.get(system, 0),
         system=system,
-        # Triton supports 8.0 and above; an older card may still run it, and is planned without. The flash kernel, which
-        # alone takes grouped heads, starts with 8.0 as well (transformers#48633).
+        # Triton supports 8.0 and above; an older card may still run it, and is planned without. The kernels that take grouped
+        # heads start with 8.0 as well (transformers#48633).
         triton=modern and system in ("Linux", "WSL"),
         grouped_heads="flash" if modern else "math",
         profile=name,
@@ -283,7 +283,8 @@ def _gib(count: int) -> str:
 def apply_profile(device: Device) -> None:
     """
     Hold this process to the card of its profile: PyTorch may take no more memory than that card would leave, and a card
-    before Ampere has no flash attention. Without a profile nothing is changed.
+    before Ampere has no flash attention. Without a profile nothing is changed. Memory that PyTorch does not manage, such as a paged
+    optimizer's, is not held.
 
     Args:
         device ([`Device`]):
