@@ -1,111 +1,450 @@
 """
-Cutting a model's vocabulary to the languages it shall speak.
+Cutting a model's vocabulary to the language it shall speak.
 
-In a small multilingual model most of the weights are the embedding: 168 of Gemma 3 270M's 268 million, and the head that
-multiplies by it takes two thirds of a training step on a CPU. Tokens of scripts that never occur in Russian texts can go:
-texts of the kept languages are split into the same tokens as before, and the logits of kept tokens stay the same.
+In a small multilingual model many of the weights are the embedding: 168 of Gemma 3 270M's 268 million, a fifth of Llama 3.2 1B's.
+The head that multiplies by it takes two thirds of Gemma's training step on a CPU. Tokens of scripts that never occur in Russian
+texts can go: texts of the kept language are split into the same tokens as before, and the logits of kept tokens stay the same.
 """
 
+import gc
 import json
 import re
+import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from .files import write_json
+from .bpe import BpeTokenizer, is_of_language, letters_of
+from .errors import PreferansError
+from .files import read_json, write_json
 
-_CYRILLIC = re.compile(r"[\W\d_]*[а-яА-ЯёЁ][а-яА-ЯёЁ\W\d_]*")
-_BYTE = re.compile(r"<0x[0-9A-F]{2}>")
-_PLACEHOLDER = re.compile(r"<unused\d+>|\[multimodal\]")
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+KEPT_NAME, RECORD_NAME = "kept_token_ids.json", "trimmed_vocabulary.json"
+LATIN_CUTOFF = 20_000
+TEXT_COLUMNS = ("text", "content", "messages", "prompt", "completion", "chosen", "rejected", "answer")
+CHECKED_TEXTS, CHECKED_TOKENS, TIMED_RUNS = 4, 128, 3
+_WORD = re.compile(r"\w+")
 
 
-def keeps_token(token: str, token_id: int, latin_cutoff: int) -> bool:
+def read_texts(name: str) -> list[str]:
     """
-    Whether a SentencePiece token stays in a Russian vocabulary.
+    Read the texts of a corpus.
 
     Args:
-        token (`str`):
-            Token as the tokenizer writes it, with `▁` for a space.
-        token_id (`int`):
-            Its number in the full vocabulary: BPE learns frequent tokens first, so a low number is a frequent token.
-        latin_cutoff (`int`):
-            Tokens of several Latin letters stay when their number is below this.
+        name (`str`):
+            `.txt` file with a text a line, or what [`~preferans.data_check.read_dataset`] reads, whose columns `TEXT_COLUMNS` are
+            taken.
 
-    Returns:
-        `bool`: `True` for special tokens, raw bytes, anything Cyrillic, single letters, punctuation, digits and frequent
-        Latin.
+    Raises:
+        [`PreferansError`]: when it cannot be read or has no texts.
     """
-    if _PLACEHOLDER.fullmatch(token):
-        return False
-    if re.fullmatch(r"<[a-z_]+>", token) or _BYTE.fullmatch(token):
-        return True
-    text = token.replace("▁", "")
-    if _CYRILLIC.fullmatch(text):
-        return True
-    if len(text) <= 1:
-        return not text.isalpha() or text < "\u0530"  # below: Latin, Greek and Cyrillic letters
-    if not any(character.isalnum() for character in text):
-        return True
-    return text.isascii() and token_id < latin_cutoff
+    if Path(name).suffix == ".txt":
+        try:
+            texts = [line for line in Path(name).read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+        except FileNotFoundError:
+            raise PreferansError(f"--corpus {name}: there is no such file.") from None
+        except UnicodeDecodeError as error:
+            raise PreferansError(f"--corpus {name}: this is not UTF-8 text ({error}). Save it as UTF-8.") from None
+    else:
+        from .data_check import read_dataset
+
+        try:
+            splits = read_dataset(name)
+        except PreferansError as error:
+            raise PreferansError(f"--corpus: {error}") from None
+        texts = [text for rows in splits.values() for row in rows for text in _texts_in(row)]
+    if not texts:
+        raise PreferansError(
+            f"--corpus {name}: there is no text in it. A .txt file has a text a line; rows have one of {', '.join(TEXT_COLUMNS)}."
+        )
+    # JSON may hold halves of characters, which no tokenizer takes.
+    return [text.encode(errors="replace").decode() for text in texts]
 
 
-def trim_vocabulary(source: str | Path, target: str | Path, latin_cutoff: int = 20_000) -> tuple[int, int]:
+def _texts_in(value: Any) -> list[str]:
+    if isinstance(value, str):
+        return [value] if value.strip() else []
+    if isinstance(value, dict):
+        return [text for key in TEXT_COLUMNS for text in _texts_in(value.get(key))]
+    return [text for part in value for text in _texts_in(part)] if isinstance(value, list) else []
+
+
+def load_source(name: str) -> "PreTrainedTokenizerBase":
     """
-    Write a copy of a model whose tokenizer and tied embedding keep only what Russian texts need.
+    Load the tokenizer of a model whose vocabulary is to be cut or was.
+
+    Raises:
+        [`PreferansError`]: when there is no such model, or its weights are quantized.
+    """
+    from transformers import AutoConfig, AutoTokenizer
+
+    path = Path(name)
+    if path.is_dir() and not (path / "config.json").is_file():
+        raise PreferansError(f"{name}: there is no config.json in it, so it is no model folder.")
+    if not path.is_dir() and (len(path.parts) > 2 or path.is_absolute() or name.startswith(".")):
+        raise PreferansError(f"{name}: there is no such folder. Correct the path.")
+    try:
+        config, tokenizer = AutoConfig.from_pretrained(name), AutoTokenizer.from_pretrained(name)
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise PreferansError(
+            f"{name}: neither a folder with a model nor a model that can be had from the Hub ({' '.join(str(error).split()):.200}). Check the "
+            "name; a gated model (Llama) also needs access granted on its page and `hf auth login`."
+        ) from None
+    if getattr(config, "quantization_config", None):
+        raise PreferansError(
+            f"{name}: its weights are quantized. Name the model they were made from; it is loaded in 4 bits when training."
+        )
+    return tokenizer
+
+
+def load_model(name: str | Path) -> "PreTrainedModel":
+    """
+    Load a causal language model on the CPU in the precision it is stored in.
+
+    Raises:
+        [`PreferansError`]: when it cannot be loaded.
+    """
+    from safetensors import SafetensorError
+    from transformers import AutoModelForCausalLM
+
+    try:
+        return AutoModelForCausalLM.from_pretrained(name, dtype="auto").eval()
+    except (OSError, ValueError, SafetensorError) as error:
+        raise PreferansError(f"{name}: the model cannot be loaded ({' '.join(str(error).split()):.300}).") from None
+
+
+def trim_vocabulary(
+    source: str | Path,
+    target: str | Path,
+    language: str = "ru",
+    latin_cutoff: int = LATIN_CUTOFF,
+    corpus: Sequence[str] = (),
+    name: str | None = None,
+) -> dict[str, Any]:
+    """
+    Write a copy of a model whose tokenizer, embedding and head keep only what a language and a corpus need.
 
     Args:
         source (`str` or `Path`):
-            Folder of a causal language model with tied embeddings and a BPE `tokenizer.json` with byte fallback, such as
-            Gemma 3.
+            Folder or Hub id of a causal language model with a BPE tokenizer: byte-level, or with byte fallback.
         target (`str` or `Path`):
-            Folder to write. `kept_token_ids.json` in it gives the old number of each token.
+            Folder to write. `kept_token_ids.json` in it gives the old number of each token, `trimmed_vocabulary.json` says
+            what was done; see [`trimmed_from`].
+        language (`str`, *optional*, defaults to `"ru"`):
+            See [`~preferans.bpe.letters_of`].
         latin_cutoff (`int`, *optional*, defaults to `20_000`):
-            See [`keeps_token`].
+            See [`~preferans.bpe.keeps_text`].
+        corpus (`Sequence[str]`, *optional*):
+            Texts whose tokens stay as well.
+        name (`str`, *optional*, defaults to `source`):
+            What the record calls the source.
 
     Returns:
-        `tuple[int, int]`: size of the vocabulary before and after.
+        `dict`: the record: `source`, `language`, `latin_cutoff`, `corpus_texts`, `tokens_before`, `tokens_after`,
+        `embedding_rows_before` and `bytes_saved_fp16` of embedding and head.
+
+    Raises:
+        [`PreferansError`]: when the tokenizer or the model is of a kind that cannot be cut.
     """
     import torch
     from tokenizers import Tokenizer
-    from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
+    from transformers import PreTrainedTokenizerFast
 
-    source, target = Path(source), Path(target)
-    spec = json.loads((source / "tokenizer.json").read_text(encoding="utf-8"))
-    bpe = spec["model"]
-    before = len(bpe["vocab"])
-    kept = sorted(
-        (number, token) for token, number in bpe["vocab"].items() if keeps_token(token, number, latin_cutoff)
+    source = str(source)
+    letters = letters_of(language)
+    old = load_source(source)
+    full = BpeTokenizer.of(old, source)
+    needed = {
+        number for ids in tokenize([*corpus, *_template_texts(old)], old, "Reading the corpus") for number in ids
+    }
+    model = load_model(source)
+    configs = [model.config, model.config.get_text_config(), model.generation_config]
+    needed |= {number for config in configs for _, ids in _token_ids(config) for number in ids} | set(
+        old.all_special_ids
     )
-    numbers = {token: new for new, (_, token) in enumerate(kept)}
-    bpe["vocab"] = numbers
-    # A merge can stay only if both of its parts and its result do.
-    bpe["merges"] = [(a, b) for a, b in bpe["merges"] if a in numbers and b in numbers and a + b in numbers]
-    spec["added_tokens"] = [
-        token | {"id": numbers[token["content"]]} for token in spec["added_tokens"] if token["content"] in numbers
-    ]
-    old_ids = torch.tensor([number for number, _ in kept])
+    rows = model.get_input_embeddings().weight.shape[0]
+    kept = full.keeps(latin_cutoff, letters) | {token for token, number in full.numbers.items() if number in needed}
+    # An added token may have no row, such as the one for images in the text part of Gemma 3.
+    kept = {token for token in full.with_pieces(kept) if full.numbers[token] < rows}
+    cut, old_ids = full.cut(kept)
+    new_id = {old_id: new for new, old_id in enumerate(old_ids)}
 
-    model = AutoModelForCausalLM.from_pretrained(source, dtype="auto")
-    table = model.get_input_embeddings().weight.data[old_ids].clone()
-    model.resize_token_embeddings(len(kept), mean_resizing=False)
-    model.get_input_embeddings().weight.data.copy_(table)
-    model.tie_weights()
-
-    old = AutoTokenizer.from_pretrained(source)
+    select_rows(model, torch.tensor(old_ids), source)
+    renumbered = []
+    for config in configs:
+        if any(config is other for other in renumbered):  # a text model's configuration is its own text configuration
+            continue
+        renumbered.append(config)
+        for key, ids in _token_ids(config):
+            left = [new_id[number] for number in ids if number in new_id]
+            several = isinstance(getattr(config, key), list)
+            setattr(config, key, left if several else left[0] if left else None)
+    named = {
+        key: getattr(old, key) for key in ("bos_token", "eos_token", "pad_token", "unk_token") if getattr(old, key)
+    }
     # The model's own tokenizer class would build the full vocabulary's pre-tokenizer anew; the generic one reads the file.
     tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=Tokenizer.from_str(json.dumps(spec)),
+        tokenizer_object=Tokenizer.from_str(json.dumps(cut.spec)),
         padding_side="left",
-        **{
-            name: getattr(old, name)
-            for name in ("bos_token", "eos_token", "pad_token", "unk_token")
-            if getattr(old, name)
-        },
+        model_max_length=old.model_max_length,
+        **named,
     )
-    for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
-        for config in (model.config, model.generation_config):
-            setattr(config, name, getattr(tokenizer, name))
+    tokenizer.chat_template = old.chat_template
 
+    target = Path(target)
     target.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(target)
     tokenizer.save_pretrained(target)
-    write_json(target / "kept_token_ids.json", old_ids.tolist())
-    return before, len(kept)
+    write_json(target / KEPT_NAME, old_ids)
+    tables = 1 if _is_tied(model) else 2
+    width = model.get_input_embeddings().weight.shape[1]
+    record = {
+        "source": name or source,
+        "language": language,
+        "latin_cutoff": latin_cutoff,
+        "corpus_texts": len(corpus),
+        "tokens_before": len(full.numbers),
+        "tokens_after": len(old_ids),
+        "embedding_rows_before": rows,
+        "bytes_saved_fp16": 2 * tables * width * (rows - len(old_ids)),
+    }
+    write_json(target / RECORD_NAME, record)
+    return record
+
+
+def select_rows(model: "PreTrainedModel", rows: "torch.Tensor", name: str) -> None:
+    """
+    Keep only the given rows of a model's embedding and head.
+
+    Args:
+        model ([`~transformers.PreTrainedModel`]):
+            Model, changed in place.
+        rows (`torch.Tensor` of shape `(tokens,)`):
+            Numbers of the rows to keep, in their new order.
+        name (`str`):
+            What to call the model in a message.
+
+    Raises:
+        [`PreferansError`]: when it has another table as long as the vocabulary.
+    """
+    embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
+    before = embedding.weight.shape[0]
+    tied = _is_tied(model)
+    tables = {
+        "embedding": embedding.weight.data[rows].clone(),
+        "head": None if tied else head.weight.data[rows].clone(),
+        "bias": None if getattr(head, "bias", None) is None else head.bias.data[rows].clone(),
+    }
+    known = {id(parameter) for parameter in (*embedding.parameters(), *head.parameters())}
+    others = [
+        key
+        for key, parameter in model.named_parameters()
+        if id(parameter) not in known and before in parameter.shape and "embed" in key
+    ]
+    if others:
+        raise PreferansError(
+            f"{name}: it has another table for every token ({', '.join(others)}), which cannot be cut."
+        )
+    model.resize_token_embeddings(len(rows), mean_resizing=False)
+    model.get_input_embeddings().weight.data.copy_(tables["embedding"])
+    head = model.get_output_embeddings()
+    if not tied:
+        head.weight.data.copy_(tables["head"])
+    if tables["bias"] is not None:
+        head.bias.data.copy_(tables["bias"])
+    model.tie_weights()
+
+
+def _is_tied(model: "PreTrainedModel") -> bool:
+    return model.get_input_embeddings().weight.data_ptr() == model.get_output_embeddings().weight.data_ptr()
+
+
+def _token_ids(config: Any) -> list[tuple[str, list[int]]]:
+    """Settings that name tokens by their numbers, such as `eos_token_id`."""
+    values = {key: value for key, value in config.to_dict().items() if key.endswith("_token_id") and value is not None}
+    return [(key, value if isinstance(value, list) else [value]) for key, value in values.items()]
+
+
+def _template_texts(tokenizer: "PreTrainedTokenizerBase") -> list[str]:
+    """What the chat template itself writes around messages."""
+    if not tokenizer.chat_template:
+        return []
+    messages = [{"role": "user", "content": "."}, {"role": "assistant", "content": "."}]
+    return [
+        tokenizer.apply_chat_template(messages, tokenize=False),
+        tokenizer.apply_chat_template(messages[:1], tokenize=False, add_generation_prompt=True),
+    ]
+
+
+def tokenize(texts: Sequence[str], tokenizer: "PreTrainedTokenizerBase", description: str) -> list[list[int]]:
+    """Numbers of the tokens of texts, with the special tokens that the tokenizer adds, under a progress bar."""
+    from tqdm.auto import tqdm
+
+    ids = []
+    for start in tqdm(range(0, len(texts), 1000), desc=description, disable=len(texts) <= 1000):
+        ids += tokenizer(list(texts[start : start + 1000]), verbose=False)["input_ids"] if texts else []
+    return ids
+
+
+def check_trimmed(
+    source: str | Path, folder: str | Path, texts: Sequence[str], corpus: Sequence[str] = ()
+) -> dict[str, Any]:
+    """
+    Compare a written model with the one it was cut from.
+
+    Args:
+        source (`str` or `Path`):
+            Full model.
+        folder (`str` or `Path`):
+            What [`trim_vocabulary`] wrote.
+        texts (`Sequence[str]`):
+            Real texts, in any language.
+        corpus (`Sequence[str]`, *optional*):
+            Texts that were given as the corpus.
+
+    Returns:
+        `dict`: numbers of `texts` and of those `split_alike`, of those in the `language` alone, `tokens_per_word_before` and
+        `tokens_per_word_after`; `logit_difference`, the largest on kept tokens, in `logit_dtype`; `speed`, how many times faster
+        a forward pass is on this machine's CPU.
+
+    Raises:
+        [`PreferansError`]: when a text of the language or of the corpus is split otherwise than before, a text is not read back,
+        or embeddings or logits of kept tokens differ.
+    """
+    kept, record = read_json(Path(folder) / KEPT_NAME), read_json(Path(folder) / RECORD_NAME)
+    letters = letters_of(record["language"])
+    old, new = load_source(str(source)), load_source(str(folder))
+    everything = [*texts, *corpus]
+    old_ids, new_ids = (tokenize(everything, tokenizer, "Checking") for tokenizer in (old, new))
+    alike = [[kept[i] for i in after] == before for before, after in zip(old_ids, new_ids, strict=True)]
+    of_language = [is_of_language(text, letters) for text in everything]
+    for number, text in enumerate(everything):
+        if not alike[number] and (of_language[number] or number >= len(texts)):
+            raise PreferansError(
+                f"{source}: its vocabulary cannot be cut by this rule, since a text is split otherwise than before: "
+                f"«{' '.join(text.split()):.100}». Nothing was written. Please report it with the name of the model."
+            )
+        if old.decode(old_ids[number]) != new.decode(new_ids[number]):
+            raise PreferansError(
+                f"{source}: its vocabulary cannot be cut, since a text is not read back as it was: «{' '.join(text.split()):.100}»."
+            )
+    words = sum(len(_WORD.findall(text)) for text in everything)
+    samples = [ids[:CHECKED_TOKENS] for ids, same in zip(new_ids, alike, strict=True) if same and len(ids) > 8]
+    difference, dtype, speed = _compare_logits(source, folder, samples[:CHECKED_TEXTS], kept)
+    gc.collect()  # Windows moves no folder whose files are still mapped
+    return {
+        "texts": len(everything),
+        "split_alike": sum(alike),
+        "of_language": sum(of_language),
+        "tokens_per_word_before": round(sum(map(len, old_ids)) / max(words, 1), 4),
+        "tokens_per_word_after": round(sum(map(len, new_ids)) / max(words, 1), 4),
+        "logit_difference": difference,
+        "logit_dtype": dtype,
+        "speed": round(speed, 2),
+    }
+
+
+def _compare_logits(
+    source: str | Path, folder: str | Path, samples: list[list[int]], kept: list[int]
+) -> tuple[float, str, float]:
+    import torch
+
+    if not samples:
+        raise PreferansError(
+            "The logits cannot be compared: no text of nine tokens is split as before. Give longer texts."
+        )
+    full = load_model(source)
+    whole = fits_in_fp32(full)
+    full = full.float() if whole else full
+    old_samples = [[kept[i] for i in ids] for ids in samples]
+    expected, full_time = logits_of(full, old_samples, torch.tensor(kept)), _forward_seconds(full, old_samples[0])
+    rows = full.get_input_embeddings().weight.data[kept].clone()
+    dtype = str(full.dtype).removeprefix("torch.")
+    del full
+    gc.collect()
+    trimmed = load_model(folder)
+    trimmed = trimmed.float() if whole else trimmed
+    if not torch.equal(trimmed.get_input_embeddings().weight.data, rows):
+        raise PreferansError(
+            f"{source}: the rows of the cut embedding are not those of its tokens. Nothing was written. Please report it with the name "
+            "of the model."
+        )
+    found, trimmed_time = logits_of(trimmed, samples), _forward_seconds(trimmed, samples[0])
+    return check_logits(expected, found, whole, "The cut model and its source"), dtype, full_time / trimmed_time
+
+
+def fits_in_fp32(model: "PreTrainedModel") -> bool:
+    """Whether the machine's free memory takes a loaded model in fp32, in which logits can be compared closely."""
+    import psutil
+
+    stored = sum(parameter.nbytes for parameter in model.parameters())
+    return 4 * model.num_parameters() - stored < 0.8 * psutil.virtual_memory().available
+
+
+def logits_of(
+    model: "torch.nn.Module", samples: list[list[int]], columns: "torch.Tensor | None" = None
+) -> list["torch.Tensor"]:
+    """Logits of each sample, of the given columns or all, in fp32."""
+    import torch
+
+    logits = []
+    with torch.no_grad():
+        for ids in samples:
+            output = model(torch.tensor([ids])).logits[0]
+            logits.append((output if columns is None else output[:, columns]).float())
+    return logits
+
+
+def _forward_seconds(model: "torch.nn.Module", ids: list[int]) -> float:
+    """Seconds that a forward pass takes, the best of three."""
+    times = []
+    for _ in range(TIMED_RUNS):
+        start = time.perf_counter()
+        logits_of(model, [ids])
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+def check_logits(expected: list["torch.Tensor"], found: list["torch.Tensor"], in_fp32: bool, what: str) -> float:
+    """
+    Largest difference of logits, of two models computed alike.
+
+    Raises:
+        [`PreferansError`]: when it is more than rounding.
+    """
+    difference = max((a - b).abs().max().item() for a, b in zip(expected, found, strict=True))
+    scale = max(1.0, *(logits.abs().max().item() for logits in expected))
+    if not difference <= (1e-4 if in_fp32 else 2e-2) * scale:
+        raise PreferansError(
+            f"{what} differ by up to {difference:.3g} in the logits of kept tokens, which is more than rounding. Nothing was written."
+        )
+    return difference
+
+
+def trimmed_from(folder: str | Path) -> dict[str, Any] | None:
+    """
+    What the vocabulary of a model was cut from.
+
+    Args:
+        folder (`str` or `Path`):
+            Folder or Hub id of a model.
+
+    Returns:
+        `dict` or `None`: the record of [`trim_vocabulary`], or `None` for a model with its own full vocabulary.
+    """
+    path = Path(folder) / RECORD_NAME
+    return read_json(path) if path.is_file() else None
+
+
+def trimming_in_words(model: str | Path) -> str:
+    """A sentence for the card of an adapter, with a space before it; empty for a base with its own full vocabulary."""
+    record = trimmed_from(model)
+    if record is None:
+        return ""
+    return (
+        f" The adapter was trained with a vocabulary trimmed from that of `{record['source']}`, {record['tokens_after']:,} of "
+        f"{record['tokens_before']:,} tokens, and fits the full model as well: scripts/merge_adapter.py."
+    )

@@ -1,0 +1,104 @@
+"""
+Cut a model's vocabulary to a language and a corpus, so that embedding and head take less memory and time.
+
+    python scripts/trim_vocab.py meta-llama/Llama-3.2-1B-Instruct --output_dir cache/llama1b-ru
+    python scripts/trim_vocab.py cache/gemma-3-270m --output_dir cache/gemma-small --corpus data/oasst1_ru --latin_cutoff 5000
+    python scripts/trim_vocab.py gpt2 --output_dir cache/gpt2-de --language none --latin_cutoff 0 --corpus german.txt
+
+MODEL is a folder or a model on the Hub with a BPE tokenizer, such as Llama 3, Gemma, GPT-2 and Qwen. What stays: special tokens,
+raw bytes, every token in the letters of the language, punctuation, digits, frequent Latin, and whatever the texts of a corpus need.
+Texts of the language and of the corpus are split into the same tokens as before; anything else can still be read and written, in
+more tokens. The folder is a model like any other: name it as model_name_or_path in a recipe. An adapter trained on it fits the full
+model as well, see scripts/merge_adapter.py.
+
+Before the folder appears, texts are split by both tokenizers and a few are run through both models; a difference is an error and
+nothing is written. It takes memory for the full model in fp32, or as stored where that is too much.
+"""
+
+import argparse
+from pathlib import Path
+
+from preferans.bpe import LANGUAGES, letters_of
+from preferans.errors import PreferansError, run
+from preferans.files import new_folder, read_jsonl, write_json
+from preferans.vocabulary import (
+    LATIN_CUTOFF,
+    RECORD_NAME,
+    check_trimmed,
+    read_texts,
+    trim_vocabulary,
+    trimmed_from,
+)
+
+SAMPLE = Path(__file__).parents[1] / "samples" / "oasst1_ru_sample.jsonl"
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    add = parser.add_argument
+    add("model", metavar="MODEL", help="folder or Hub id of the full model")
+    add("--output_dir", required=True, help="folder to write; it must not be there yet")
+    add(
+        "--language",
+        default="ru",
+        metavar="LANGUAGE",
+        help=f"whose letters stay: {', '.join(LANGUAGES)}; none leaves it to the corpus (default: %(default)s)",
+    )
+    add(
+        "--corpus",
+        action="append",
+        default=[],
+        metavar="TEXTS",
+        help="texts that must be split as before: a .txt file with a text a line, or a dataset as folder, .jsonl, .json, .parquet or "
+        "Hub id; may be given several times; needed for every language but ru",
+    )
+    add(
+        "--latin_cutoff",
+        type=int,
+        default=LATIN_CUTOFF,
+        metavar="N",
+        help="tokens of Latin letters and code stay when their number is below N; 0 leaves single letters (default: %(default)s)",
+    )
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_arguments()
+    output_dir = Path(args.output_dir)
+    letters_of(args.language)
+    if output_dir.exists() and (not output_dir.is_dir() or any(output_dir.iterdir())):
+        raise PreferansError(f"--output_dir {output_dir}: it is there already. Name a new folder, or delete this one.")
+    if args.latin_cutoff < 0:
+        raise PreferansError(f"--latin_cutoff {args.latin_cutoff}: it must be at least 0.")
+    if args.language != "ru" and not args.corpus:
+        raise PreferansError(
+            f"--language {args.language}: give texts in it with --corpus. The result is checked on them; for Russian the project has a "
+            "sample of its own."
+        )
+    if trimmed_from(args.model):
+        raise PreferansError(f"{args.model}: its vocabulary is cut already. Name the full model.")
+    corpus = list(dict.fromkeys(text for name in args.corpus for text in read_texts(name)))
+    texts = [row["text"] for row in read_jsonl(SAMPLE)] if args.language == "ru" else []
+
+    with new_folder(output_dir) as folder:
+        print("Cutting the vocabulary ...")
+        record = trim_vocabulary(args.model, folder, args.language, args.latin_cutoff, corpus)
+        print("Comparing with the full model ...")
+        check = check_trimmed(args.model, folder, texts, corpus)
+        write_json(folder / RECORD_NAME, record | {"check": check})
+    print(
+        f"Tokens:                    {record['tokens_before']:,} before, {record['tokens_after']:,} after\n"
+        f"Embedding and head:        {record['bytes_saved_fp16'] / 2**20:,.0f} MiB less in fp16\n"
+        f"Texts split as before:     {check['split_alike']:,} of {check['texts']:,}, among them all {check['of_language']:,} in the letters of "
+        f"the language and all {len(corpus):,} of the corpus\n"
+        f"Tokens per word:           {check['tokens_per_word_before']:.3f} before, {check['tokens_per_word_after']:.3f} after\n"
+        f"Logits of kept tokens:     differ by at most {check['logit_difference']:.1e} ({check['logit_dtype']})\n"
+        f"Forward pass on this CPU:  {check['speed']:.2f} times as fast\n"
+        f"The model is in {output_dir}."
+    )
+
+
+if __name__ == "__main__":
+    run(main)
