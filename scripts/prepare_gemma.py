@@ -15,13 +15,14 @@ from pathlib import Path
 
 from preferans.errors import PreferansError, run
 from preferans.files import new_folder, read_json, sha256_of, write_json, write_text
+from preferans.vocabulary import trim_vocabulary, trimmed_from
 
+BASE_MODEL = "google/gemma-3-270m"
 GGUF_SHA256 = "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818"
 TERMS = (
     "Gemma is provided under and subject to the Gemma Terms of Use found at ai.google.dev/gemma/terms. By using the model "
     "you accept these terms and the Gemma Prohibited Use Policy they refer to; they cover adapters trained on it as well."
 )
-
 
 CHECKED = ("model.safetensors", "tokenizer.json")
 
@@ -32,7 +33,12 @@ def is_whole(folder: Path, manifest: dict, trimmed: bool) -> bool:
         raise PreferansError(
             f"--output_dir {folder}: it holds the model with {'its full' if trimmed else 'a cut'} vocabulary. Name another folder."
         )
-    return all((folder / name).is_file() and sha256_of(folder / name) == manifest["sha256"][name] for name in CHECKED)
+    if (
+        trimmed and trimmed_from(folder) is None
+    ):  # made by an older version, whose record lacks what adapters' cards say
+        return False
+    sums = manifest.get("sha256", {})
+    return all((folder / name).is_file() and sha256_of(folder / name) == sums.get(name) for name in CHECKED)
 
 
 def main() -> None:
@@ -66,8 +72,6 @@ def main() -> None:
         ) from None
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from preferans.vocabulary import trim_vocabulary
-
     # On Windows the unpacked file may still be mapped when the folder goes.
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as work, new_folder(output_dir) as folder:
         print("Joining and checking the weights ...")
@@ -87,13 +91,13 @@ def main() -> None:
         AutoTokenizer.from_pretrained(work, gguf_file=gguf.name).save_pretrained(full)
         if not args.full_vocabulary:
             print("Cutting the vocabulary to Russian ...")
-            before, after = trim_vocabulary(full, folder)
-            print(f"{before:,} tokens became {after:,}.")
+            record = trim_vocabulary(full, folder, name=BASE_MODEL)
+            print(f"{record['tokens_before']:,} tokens became {record['tokens_after']:,}.")
         write_text(folder / "NOTICE", TERMS + "\n")
         write_json(
             folder / "preferans_base.json",
             {
-                "base_model": "google/gemma-3-270m",
+                "base_model": BASE_MODEL,
                 "gguf_sha256": GGUF_SHA256,
                 "vocabulary_trimmed": not args.full_vocabulary,
                 "sha256": {name: sha256_of(folder / name) for name in CHECKED},
