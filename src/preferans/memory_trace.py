@@ -69,7 +69,7 @@ class StepSettings:
     lora_r: int = 16
     lora_alpha: int = 32
     lora_dropout: float = 0.0
-    lora_target_modules: tuple[str, ...] | str = "all-linear"
+    lora_target_modules: tuple[str, ...] | str | None = "all-linear"
     use_dora: bool = False
     disable_dropout: bool = True
     optim: str = "adamw_torch"
@@ -206,7 +206,7 @@ def build_model(config: PretrainedConfig, settings: StepSettings, counter: LiveB
         r=settings.lora_r,
         lora_alpha=settings.lora_alpha,
         lora_dropout=settings.lora_dropout,
-        target_modules=targets if isinstance(targets, str) else list(targets),
+        target_modules=list(targets) if isinstance(targets, tuple) else targets,
         use_dora=settings.use_dora,
         task_type="CAUSAL_LM",
     )
