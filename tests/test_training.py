@@ -13,11 +13,13 @@ from preferans.errors import PreferansError, TrainingDiverged
 from preferans.files import write_json
 from preferans.run_folder import check_run_dir, last_checkpoint, only_process, provenance
 from preferans.training import (
+    PreferenceTrainer,
     check_4bit,
     check_model_exists,
     drop_long_prompts,
     load_model,
     load_tokenizer,
+    pair_lengths,
 )
 
 from .support.rows import preference
@@ -322,3 +324,67 @@ def test_a_folder_holds_one_run(tmp_path, tiny_llama):
     (tmp_path / "other" / "thesis.txt").touch()
     with pytest.raises(PreferansError, match="not empty and holds no run"):
         check_run_dir(tmp_path / "other", run)
+
+
+def test_trying_the_longest_pairs_first_changes_nothing(make_trainer):
+    settings = {"max_steps": 3, "learning_rate": 1e-3, "precompute_ref_log_probs": True}
+    plain = make_trainer(**settings)
+    plain.train()
+    told = []
+    tried = make_trainer(ours={"on_longest": told.append}, **settings)
+    tried.train()
+    assert len(told) == 1 and told[0] > 1 << 20
+    for name, weights in adapter_weights(plain).items():
+        assert torch.equal(weights, adapter_weights(tried)[name]), name
+    for ours, trls in zip(tried.state.log_history[:-1], plain.state.log_history[:-1], strict=True):
+        assert ours == trls
+
+
+def test_the_longest_pairs_are_tried(make_trainer, monkeypatch):
+    trainer = make_trainer(per_device_train_batch_size=1, max_length=None)
+    seen = []
+    step = trainer.training_step
+    monkeypatch.setattr(trainer, "training_step", lambda model, batch: seen.append(batch) or step(model, batch))
+    trainer.try_longest()
+    longest = max(max(pair) for pair in zip(*pair_lengths(trainer.train_dataset, None), strict=True))
+    assert seen[0]["input_ids"].shape == (2, longest)
+
+
+def test_batches_can_be_grouped_by_length(make_trainer):
+    answers = [{"chosen": [{"role": "assistant", "content": "Да. " * (1 + number * 7 % 30)}]} for number in range(30)]
+    rows = Dataset.from_list([preference(number, **answer) for number, answer in enumerate(answers)])
+    trainer = make_trainer(train_sampling_strategy="group_by_length", rows=rows, max_length=None)
+    lengths = trainer.train_dataset["length"]
+    assert lengths == [sum(pair) for pair in zip(*pair_lengths(trainer.train_dataset, None), strict=True)]
+    order = list(trainer._get_train_sampler())
+    assert sorted(order) == list(range(30))
+
+    def padding(order):
+        return sum(abs(lengths[a] - lengths[b]) for a, b in zip(order[::2], order[1::2], strict=True))
+
+    assert padding(order) < 0.6 * padding(range(30))
+    assert trainer.train().metrics["train_loss"] > 0
+
+
+def test_the_reference_is_computed_once_for_all_ranks_and_seeds(make_trainer, tmp_path, monkeypatch):
+    rows = Dataset.from_list([preference(number) for number in range(8)])
+    rows.save_to_disk(tmp_path / "rows")
+    asked = []
+    real = PreferenceTrainer.compute_ref_log_probs
+    monkeypatch.setattr(
+        PreferenceTrainer, "compute_ref_log_probs", lambda self, *args: asked.append(1) or real(self, *args)
+    )
+
+    def reference(**changes):
+        trainer = make_trainer(
+            rows=Dataset.load_from_disk(tmp_path / "rows"), precompute_ref_log_probs=True, **changes
+        )
+        return trainer.train_dataset["ref_chosen_logps"], trainer.train_dataset["ref_rejected_logps"]
+
+    first = reference()
+    number = len(asked)
+    assert number > 0
+    assert reference(lora_r=8, seed=7) == first
+    assert len(asked) == number, "the reference was computed again"
+    assert reference(max_length=100) != first
+    assert len(asked) > number

@@ -435,19 +435,23 @@ class _Grid:
 
 def _patches(settings: StepSettings, counter: LiveBytes) -> list:
     function = chunked.ChunkedLogProbFunction
+    head_forward, head_backward = function.forward, function.backward
 
-    def as_head(method):
-        def wrapped(*args, **kwargs):
-            with counter.counted_as(HEAD):
-                return method(*args, **kwargs)
+    def forward(ctx, hidden, weight, bias, *rest):
+        # Every whole tile takes the same, one after the other: the first two will do.
+        rows = min(weight.shape[0], 2 * settings.head_tile)
+        with counter.counted_as(HEAD):
+            return head_forward(ctx, hidden, weight[:rows], None if bias is None else bias[:rows], *rest)
 
-        return staticmethod(wrapped)
+    def backward(ctx, *gradients):
+        with counter.counted_as(HEAD):
+            return head_backward(ctx, *gradients)
 
     patches = [
         mock.patch.object(trl.trainer.utils, "_use_triton", lambda device: True),  # score completions only
         mock.patch.object(trl.trainer.utils, "_CHUNKED_LOGPROB_CHUNK_SIZE", settings.head_tile),
-        mock.patch.object(function, "forward", as_head(function.forward)),
-        mock.patch.object(function, "backward", as_head(function.backward)),
+        mock.patch.object(function, "forward", staticmethod(forward)),
+        mock.patch.object(function, "backward", staticmethod(backward)),
         mock.patch(
             "transformers.integrations.sdpa_attention.use_gqa_in_sdpa",
             lambda mask, key, value: settings.grouped_heads and mask is None,

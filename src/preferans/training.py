@@ -7,11 +7,15 @@ needs besides.
 """
 
 import dataclasses
+import hashlib
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 import trl.trainer.utils
 from datasets import Dataset
+from datasets.fingerprint import Hasher
 from safetensors import SafetensorError
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
@@ -21,13 +25,14 @@ from transformers import (
     AutoTokenizer,
     PreTrainedModel,
     PreTrainedTokenizerBase,
+    TrainerCallback,
 )
 from trl import ModelConfig, get_quantization_config
 from trl.models.utils import disable_gradient_checkpointing
 
 from .errors import PreferansError
 from .guards import GuardedTrainer
-from .hardware import Device
+from .hardware import Device, peak_memory
 from .separate_passes import SeparatePassesTrainer
 
 
@@ -293,16 +298,89 @@ def score_completions_only() -> None:
     trl.trainer.utils._use_triton = lambda device: True
 
 
+def pair_lengths(dataset: Dataset, max_length: int | None) -> tuple[list[int], list[int]]:
+    """
+    Tokens of every pair's two sequences, as the model reads them.
+
+    Args:
+        dataset ([`~datasets.Dataset`]):
+            Tokenized by the trainer.
+        max_length (`int`, *optional*):
+            Tokens that a sequence is cut to.
+
+    Returns:
+        `tuple[list[int], list[int]]`: lengths with the chosen and with the rejected answer.
+    """
+    prompts = [len(ids) for ids in dataset["prompt_ids"]]
+    longest = max_length or sys.maxsize
+    return tuple(
+        [min(prompt + len(ids), longest) for prompt, ids in zip(prompts, dataset[f"{side}_ids"], strict=True)]
+        for side in ("chosen", "rejected")
+    )
+
+
 class PreferenceTrainer(GuardedTrainer, SeparatePassesTrainer):
     """
-    [`~trl.DPOTrainer`] with [`~preferans.guards.GuardedTrainer`]'s fp32 adapters and guards.
+    [`~trl.DPOTrainer`] with [`~preferans.guards.GuardedTrainer`]'s fp32 adapters and guards, and passes that can be separate.
 
-    Takes the arguments of [`~trl.DPOTrainer`].
+    Args:
+        on_longest (`Callable[[int], None]`, *optional*):
+            When given, the longest pairs are tried before the first step, and it is told the peak memory of that in bytes.
+
+    Other arguments are those of [`~preferans.separate_passes.SeparatePassesTrainer`].
     """
 
-    def __init__(self, *args, **kwargs):
+    def __init__(self, *args, on_longest: Callable[[int], None] | None = None, **kwargs):
         score_completions_only()
         super().__init__(*args, **kwargs)
+        if on_longest:
+            self.add_callback(_LongestFirst(self, on_longest))
+
+    def _precompute_ref_logps(self, dataset: Dataset, name: str, batch_size: int) -> Dataset:
+        # TRL names its cache after the dataset's history, which holds every key of the recipe, and after the whole model with
+        # the adapter's random start. The reference depends on the tokens, the base model and the precision alone.
+        tokens = [dataset[f"{part}_ids"][:] for part in ("prompt", "chosen", "rejected")]
+        settings = (self.args.max_length, self.args.truncation_mode, self.args.fp16, self.args.bf16)
+        base = sorted((name, weight) for name, weight in self.model.state_dict().items() if "lora_" not in name)
+        self._precompute_model_hash = Hasher.hash([(name, _digest(weight)) for name, weight in base])
+        content = Hasher.hash((tokens, settings))
+        dataset = dataset.select_columns(dataset.column_names, new_fingerprint=content)
+        return super()._precompute_ref_logps(dataset, name, batch_size)
+
+    def _prepare_dataset(self, dataset, processing_class, args, dataset_name):
+        dataset = super()._prepare_dataset(dataset, processing_class, args, dataset_name)
+        if args.train_sampling_strategy == "group_by_length" and args.length_column_name not in dataset.column_names:
+            lengths = [sum(tokens) for tokens in zip(*pair_lengths(dataset, args.max_length), strict=True)]
+            dataset = dataset.add_column(args.length_column_name, lengths)
+        return dataset
+
+    def try_longest(self) -> int:
+        """
+        Run the longest pairs forward and backward, and leave everything as it was: weights, random state, metrics.
+
+        Returns:
+            `int`: the most bytes that this took, with room for the optimizer's state.
+        """
+        lengths = [max(pair) for pair in zip(*pair_lengths(self.train_dataset, self.args.max_length), strict=True)]
+        longest = sorted(range(len(lengths)), key=lambda i: -lengths[i])[: self.args.per_device_train_batch_size]
+        pairs = [self.train_dataset[i] for i in longest]
+        counted, self.current_gradient_accumulation_steps = self._total_train_tokens, 1
+        on_card = self.args.device.type == "cuda"
+        state = torch.empty(self._optimizer_bytes(), dtype=torch.uint8, device=self.args.device)
+        if on_card:
+            torch.cuda.reset_peak_memory_stats()
+        with torch.random.fork_rng(devices=[self.args.device] if on_card else []):
+            self.training_step(self.model_wrapped, self.data_collator(pairs))
+        peak = peak_memory()
+        del state
+        self.model.zero_grad()
+        self._metrics["train"].clear()
+        self._total_train_tokens = counted
+        return peak
+
+    def _optimizer_bytes(self) -> int:
+        trained = sum(parameter.numel() for parameter in self.model.parameters() if parameter.requires_grad)
+        return trained * (2 if "8bit" in str(self.args.optim) else 8)
 
     def completion_log_probs(self, dataset: Dataset, use_reference: bool, description: str) -> list[dict[str, float]]:
         """
@@ -356,3 +434,18 @@ class PreferenceTrainer(GuardedTrainer, SeparatePassesTrainer):
                     scored.append(dict(zip(names, (value.item() for value in values), strict=True)))
         model.train(was_training)
         return [row for _, row in sorted(zip(order, scored, strict=True), key=lambda item: item[0])]
+
+
+def _digest(weight: torch.Tensor) -> str:
+    """Checksum of a tensor's bytes, whatever its type and place."""
+    return hashlib.sha256(weight.detach().contiguous().cpu().flatten().view(torch.uint8).numpy().tobytes()).hexdigest()
+
+
+class _LongestFirst(TrainerCallback):
+    """Tries the longest pairs when model and optimizer are ready, so that a lack of memory shows at once and not in an hour."""
+
+    def __init__(self, trainer: PreferenceTrainer, tell: Callable[[int], None]):
+        self.trainer, self.tell = trainer, tell
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        self.tell(self.trainer.try_longest())

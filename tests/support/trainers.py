@@ -25,6 +25,7 @@ def build_trainer(
     ours=None,
     lora_r=4,
     lora_dropout=0.0,
+    rows=None,
     **changes,
 ):
     """A trainer of eight pairs, as `dpo.py` makes it; `changes` are keys of DPOConfig, `ours` are of `trainer_class`."""
@@ -49,7 +50,7 @@ def build_trainer(
     return trainer_class(
         model=load_model(model_args, CPU),
         args=DPOConfig(**(settings | changes)),
-        train_dataset=Dataset.from_list([preference(number) for number in range(8)]),
+        train_dataset=rows or Dataset.from_list([preference(number) for number in range(8)]),
         processing_class=tokenizer,
         peft_config=LoraConfig(
             r=lora_r, lora_alpha=8, lora_dropout=lora_dropout, target_modules="all-linear", task_type="CAUSAL_LM"
