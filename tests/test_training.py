@@ -379,7 +379,7 @@ def test_the_reference_is_computed_once_for_all_ranks_and_seeds(make_trainer, tm
         trainer = make_trainer(
             rows=Dataset.load_from_disk(tmp_path / "rows"), precompute_ref_log_probs=True, **changes
         )
-        return trainer.train_dataset["ref_chosen_logps"], trainer.train_dataset["ref_rejected_logps"]
+        return trainer.train_dataset["ref_chosen_logps"][:], trainer.train_dataset["ref_rejected_logps"][:]
 
     first = reference()
     number = len(asked)

@@ -354,6 +354,11 @@ class PreferenceTrainer(GuardedTrainer, SeparatePassesTrainer):
             dataset = dataset.add_column(args.length_column_name, lengths)
         return dataset
 
+    def _set_signature_columns_if_needed(self) -> None:
+        super()._set_signature_columns_if_needed()
+        if self.args.length_column_name not in self._signature_columns:  # or the sampler would not see the lengths
+            self._signature_columns.append(self.args.length_column_name)
+
     def try_longest(self) -> int:
         """
         Run the longest pairs forward and backward, and leave everything as it was: weights, random state, metrics.
