@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .errors import PreferansError
-from .files import read_json, write_json, write_text
+from .files import new_folder, read_json, sha256_of, write_json, write_text
 from .generation import load_adapter
+from .hardware import Device
 from .vocabulary import (
     CHECKED_TEXTS,
     CHECKED_TOKENS,
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+MANIFEST = "preferans_merge.json"
+# What lies beside local weights and still holds for the merged ones: their terms, and the numbers of a cut vocabulary's tokens.
+COMPANIONS = ("NOTICE*", "LICENSE*", "USE_POLICY*", "kept_token_ids.json")
 CONFIG_NAME, WEIGHTS_NAME = "adapter_config.json", "adapter_model.safetensors"
 
 
@@ -196,4 +200,109 @@ tags: [preferans]
 # {"A LoRA adapter" if adapter_only else "A model merged with a LoRA adapter"}, trained with Preferans
 
 Base model: `{result["base"]}`, whose licence also covers this {"adapter" if adapter_only else "model"}.{trained}
+"""
+
+
+def merge_adapter(run: str | Path, output_dir: str | Path) -> bool:
+    """
+    Write the model that a run's base model and adapter make together.
+
+    The base model is loaded on the CPU as it is stored, in the run's `dtype` and not in 4 bits: the sum of an adapter and weights that
+    were rounded to 4 bits would keep that rounding for good.
+
+    Args:
+        run (`str` or `Path`):
+            Folder of a finished run.
+        output_dir (`str` or `Path`):
+            Folder of the model to write: safetensors, tokenizer with chat template, card, and `preferans_merge.json`, which says what
+            it was made of.
+
+    Returns:
+        `bool`: `False` when the folder holds this very model already.
+
+    Raises:
+        [`PreferansError`]: when there is no finished run, its base model is another one than then, the sum is not finite, or the folder
+        holds something else.
+    """
+    import torch
+    from transformers import AutoTokenizer
+    from trl import ModelConfig
+
+    from .training import check_model_exists
+    from .training import load_model as load_as_trained
+
+    run, output_dir = Path(run), Path(output_dir)
+    if not (run / "all_results.json").is_file():
+        raise PreferansError(
+            f"--adapter {run}: this is not a finished run. Give its training command again; it goes on where it stopped."
+        )
+    origin = read_json(run / "provenance.json")
+    keys, base = origin["keys"], origin["model"]
+    model_args = ModelConfig(
+        base["name"], keys.get("model_revision", "main"), dtype=keys.get("dtype", ModelConfig.dtype)
+    )
+    made_of = {
+        "base_model": base,
+        "dtype": model_args.dtype,
+        "adapter": {"sha256": sha256_of(run / "adapter_model.safetensors"), "dataset": origin["dataset"]},
+    }
+    if _is_there(output_dir, made_of):
+        return False
+    check_model_exists(base["name"])
+    local = Path(base["name"])
+    if base["weights_sha256"] != {file.name: sha256_of(file) for file in local.glob("*.safetensors")}:
+        raise PreferansError(
+            f"--adapter {run}: its base model {base['name']} has other weights now than when the adapter was trained, so the two do not "
+            "belong together."
+        )
+
+    model = load_adapter(load_as_trained(model_args, Device("cpu", "CPU", (0, 0), 0)), run).merge_and_unload()
+    broken = [name for name, weight in model.named_parameters() if not torch.isfinite(weight).all()]
+    if broken:
+        raise PreferansError(
+            f"--adapter {run}: with it, weights of {broken[0]} are too large for {model_args.dtype}. Train it with dtype: float32."
+        )
+    tokenizer = AutoTokenizer.from_pretrained(run)
+    for config in (model.config, model.generation_config):
+        config.pad_token_id = tokenizer.pad_token_id
+        # ruGPT-3's configuration names GPT-2's end token, which is not its own: another program would not know where an answer ends.
+        configured = config.eos_token_id
+        if tokenizer.eos_token_id not in (configured if isinstance(configured, list) else [configured]):
+            config.bos_token_id, config.eos_token_id = tokenizer.bos_token_id, tokenizer.eos_token_id
+    with new_folder(output_dir) as folder:
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        for pattern in COMPANIONS if local.is_dir() else ():
+            for file in local.glob(pattern):
+                shutil.copy2(file, folder)
+        write_text(folder / "README.md", _run_card(origin))
+        sums = {file.name: sha256_of(file) for file in sorted(folder.glob("*.safetensors"))}
+        write_json(folder / MANIFEST, made_of | {"weights_sha256": sums})
+    return True
+
+
+def _is_there(output_dir: Path, made_of: dict[str, Any]) -> bool:
+    """Whether the folder holds this model, unharmed; refused when it holds another or something else."""
+    if not output_dir.exists() or not any(output_dir.iterdir()):
+        return False
+    found = read_json(output_dir / MANIFEST) if (output_dir / MANIFEST).is_file() else {}
+    if {key: found.get(key) for key in made_of} != made_of:
+        raise PreferansError(
+            f"--output_dir {output_dir}: the folder holds something else, which would be replaced. Name a new one, or delete it."
+        )
+    return found["weights_sha256"] == {file.name: sha256_of(file) for file in output_dir.glob("*.safetensors")}
+
+
+def _run_card(origin: dict[str, Any]) -> str:
+    base = origin["model"]["name"]
+    return f"""---
+base_model: {base}
+library_name: transformers
+pipeline_tag: text-generation
+tags: [merged, lora, preferans]
+---
+# {base} with an adapter of Preferans in its weights
+
+Base model: `{base}`, whose licence also covers this one. The adapter was trained on `{origin["dataset"]["name"]}`, fingerprint
+`{origin["dataset"]["fingerprint"]}`, by the recipe `{origin["recipe"]}`. Checksums of both are in `{MANIFEST}`.
 """

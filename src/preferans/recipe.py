@@ -34,9 +34,16 @@ CHOICES = {
 }  # fmt: skip
 # Keys of TRL's own script that this one would pass over in silence.
 REFUSED = {
+    "assistant_only_loss": "only the chosen answer is learned in any case",
+    "completion_only_loss": "only the chosen answer is learned in any case",
+    "dataset_kwargs": "the dataset is checked and prepared as a whole",
     "dataset_streaming": "the dataset is checked as a whole before training",
     "ignore_bias_buffers": "it serves models that are not trained here",
+    "eos_token": "the tokenizer's own end token is learned",
+    "eval_packing": "it needs FlashAttention 2, which cards before Ampere do not have",
     "model_init_kwargs": "use dtype, attn_implementation, model_revision and the quantization keys",
+    "packing": "it needs FlashAttention 2, which cards before Ampere do not have, and without it answers see their neighbours",
+    "padding_free": "it needs FlashAttention 2, which cards before Ampere do not have",
     "resume_from_checkpoint": "the same command goes on from the newest complete checkpoint by itself",
     "save_only_model": "a run could not go on from such a checkpoint",
     "trust_remote_code": "code from a model repository is never run",

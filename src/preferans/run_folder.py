@@ -177,7 +177,7 @@ def check_run_dir(output_dir: str | Path, run: dict[str, Any]) -> None:
         )
 
 
-def write_run_card(output_dir: str | Path, run: dict[str, Any], summary: str) -> None:
+def write_run_card(output_dir: str | Path, run: dict[str, Any], summary: str, method: str = "dpo") -> None:
     """
     Write the `README.md` of a run.
 
@@ -188,6 +188,8 @@ def write_run_card(output_dir: str | Path, run: dict[str, Any], summary: str) ->
             See [`provenance`].
         summary (`str`):
             Lines on what was measured.
+        method (`str`, *optional*, defaults to `"dpo"`):
+            How it was trained, as the Hub tags it.
     """
     write_text(
         Path(output_dir) / "README.md",
@@ -195,7 +197,7 @@ def write_run_card(output_dir: str | Path, run: dict[str, Any], summary: str) ->
 base_model: {run["model"]["name"]}
 library_name: peft
 pipeline_tag: text-generation
-tags: [dpo, lora, preferans]
+tags: [{method}, lora, preferans]
 ---
 # A LoRA adapter trained with Preferans
 

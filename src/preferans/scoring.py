@@ -32,7 +32,12 @@ class Score:
         return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}], n = {self.cases}"
 
 
-def bootstrap(values: Sequence[float], groups: Sequence[str] | None = None, seed: int = 0) -> Score:
+def bootstrap(
+    values: Sequence[float],
+    groups: Sequence[str] | None = None,
+    seed: int = 0,
+    weights: Sequence[float] | None = None,
+) -> Score:
     """
     Mean of `values` with a bootstrap interval ([Efron 1979](https://doi.org/10.1214/aos/1176344552)).
 
@@ -44,6 +49,8 @@ def bootstrap(values: Sequence[float], groups: Sequence[str] | None = None, seed
             is drawn for itself.
         seed (`int`, *optional*, defaults to `0`):
             Seed of the resampling.
+        weights (`Sequence[float]`, *optional*):
+            How much each case counts, such as its number of tokens where a value is a mean over them.
 
     Returns:
         [`Score`]: not-a-number throughout when there are no values.
@@ -52,11 +59,12 @@ def bootstrap(values: Sequence[float], groups: Sequence[str] | None = None, seed
     if not len(data):
         return Score(math.nan, math.nan, math.nan, 0)
     _, group = np.unique(np.arange(len(data)) if groups is None else np.asarray(list(groups)), return_inverse=True)
-    sums, sizes = np.bincount(group, weights=data), np.bincount(group)
+    weight = np.ones(len(data)) if weights is None else np.asarray(list(weights), dtype=float)
+    sums, sizes = np.bincount(group, weights=weight * data), np.bincount(group, weights=weight)
     drawn = np.random.default_rng(seed).integers(len(sums), size=(RESAMPLES, len(sums)))
     means = sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1)
     low, high = np.quantile(means, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    return Score(float(data.mean()), float(low), float(high), len(data))
+    return Score(float(np.average(data, weights=weight)), float(low), float(high), len(data))
 
 
 def _win(chosen: float, rejected: float) -> float:
@@ -126,6 +134,44 @@ def pair_scores(
         "test_rejected_reward": rewards["rejected"],
     }
     return {name: bootstrap(numbers, groups) for name, numbers in values.items()}
+
+
+def imitation_scores(
+    before: list[dict[str, float]], after: list[dict[str, float]], groups: Sequence[str] | None = None
+) -> dict[str, Score]:
+    """
+    Scores of a model that learned to imitate the chosen answers, on held-out preference pairs.
+
+    Args:
+        before (`list[dict]`):
+            Log-probabilities under the base model, see [`normalised_accuracy`].
+        after (`list[dict]`):
+            The same pairs under the trained model.
+        groups (`Sequence[str]`, *optional*):
+            Conversation tree of each pair, see [`bootstrap`].
+
+    Returns:
+        `dict[str, Score]`: `test_chosen_loss_before`, `…_after` and `…_change` (paired difference, negative when the answers became
+        likelier), and the same for `test_rejected_loss`, in nats per token over all tokens; `test_chosen_perplexity_before` and
+        `…_after`; `test_normalised_accuracy_before`, `…_after` and `…_gain` as in [`pair_scores`].
+    """
+    scores = {}
+    for side in ("chosen", "rejected"):
+        tokens = [pair[f"{side}_tokens"] for pair in before]
+        was, now = ([-pair[f"{side}_logp"] / pair[f"{side}_tokens"] for pair in pairs] for pairs in (before, after))
+        for name, values in (
+            ("before", was),
+            ("after", now),
+            ("change", [b - a for a, b in zip(was, now, strict=True)]),
+        ):
+            scores[f"test_{side}_loss_{name}"] = bootstrap(values, groups, weights=tokens)
+    for name in ("before", "after"):
+        loss = scores[f"test_chosen_loss_{name}"]
+        scores[f"test_chosen_perplexity_{name}"] = Score(
+            *(math.exp(value) for value in (loss.value, loss.low, loss.high)), loss.cases
+        )
+    accuracy = pair_scores(before, after, beta=1.0, groups=groups)
+    return scores | {name: accuracy[name] for name in accuracy if "normalised_accuracy" in name}
 
 
 def _prompt_text(row: dict) -> str:

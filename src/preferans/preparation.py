@@ -1,0 +1,155 @@
+"""What every training script does before its model is loaded, so that a mistake costs seconds and not an hour."""
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .errors import PreferansError
+from .hardware import Device, decide_precision, find_device, peak_memory
+from .preferences import fingerprint, load_checked_splits
+from .recipe import fill
+from .run_folder import check_run_dir, provenance
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from transformers import PreTrainedTokenizerBase, TrainingArguments
+    from trl import ModelConfig
+
+    from .guards import GuardedTrainer
+
+
+@dataclasses.dataclass
+class Prepared:
+    """
+    A run that can start: its recipe, data and folder are checked, and nothing heavy is loaded.
+
+    Attributes:
+        filled (`list`): The dataclasses of the recipe's keys, in the order they were asked for.
+        model_args ([`~trl.ModelConfig`]): Which model, in which precision, and its adapter.
+        training_args ([`~transformers.TrainingArguments`]): Keys of the trainer.
+        device ([`~preferans.hardware.Device`]): Where the run computes.
+        precision (`str`): In which precision, and why.
+        train_rows ([`~datasets.Dataset`]), test_rows ([`~datasets.Dataset`]): Preference rows, without prompts that are too long.
+        tokenizer ([`~transformers.PreTrainedTokenizerBase`]): Ready to train with.
+        origin (`dict`): See [`~run_folder.provenance`].
+        place (`str`): What to call the recipe in a message.
+    """
+
+    filled: list[Any]
+    model_args: "ModelConfig"
+    training_args: "TrainingArguments"
+    device: Device
+    precision: str
+    train_rows: "Dataset"
+    test_rows: "Dataset"
+    tokenizer: "PreTrainedTokenizerBase"
+    origin: dict[str, Any]
+    place: str
+
+    @property
+    def output_dir(self) -> Path:
+        return Path(self.training_args.output_dir)
+
+
+def prepare(kinds: tuple[type, ...], said: dict[str, Any], recipe: str | None) -> Prepared | None:
+    """
+    Check all that can be checked before a model is loaded.
+
+    Args:
+        kinds (`tuple[type, ...]`):
+            Dataclasses whose fields are the recipe's keys, with [`~trl.ScriptArguments`], [`~trl.ModelConfig`] and a kind of
+            [`~transformers.TrainingArguments`] among them.
+        said (`dict`):
+            Keys that the recipe or the command line sets, see [`~recipe.read_recipe`].
+        recipe (`str`, *optional*):
+            Path of the recipe.
+
+    Returns:
+        [`Prepared`] or `None`: `None` when the folder holds this very run, finished.
+
+    Raises:
+        [`PreferansError`]: in one paragraph, on everything that would stop the run later.
+    """
+    from transformers import TrainingArguments
+    from trl import ModelConfig, ScriptArguments
+
+    from .training import check_model_exists, drop_long_prompts, load_tokenizer
+
+    place = recipe or "Command line"
+    for key in ("model_name_or_path", "dataset_name", "output_dir"):
+        if not said.get(key):
+            raise PreferansError(f"{place}: the key '{key}' is missing.")
+    device = find_device(said.get("use_cpu", False))
+    fp16, bf16, precision = decide_precision(
+        device, said.get("fp16", False), said.get("bf16"), said.get("dtype", "float32")
+    )
+    filled = fill(kinds, said | {"fp16": fp16, "bf16": bf16, "use_cpu": device.kind == "cpu"}, recipe)
+    script_args, model_args, training_args = (
+        next(arguments for arguments in filled if isinstance(arguments, kind))
+        for kind in (ScriptArguments, ModelConfig, TrainingArguments)
+    )
+    if not model_args.use_peft:
+        raise PreferansError(f"{place}: use_peft must be true; Preferans trains LoRA adapters.")
+    print(f"Precision: {precision}; adapters in fp32.")
+
+    check_model_exists(model_args.model_name_or_path)
+    train_rows, test_rows = load_checked_splits(
+        script_args.dataset_name,
+        script_args.dataset_config,
+        script_args.dataset_train_split,
+        script_args.dataset_test_split,
+    )
+    print(f"Dataset: {len(train_rows)} training and {len(test_rows)} test pairs, all sound.")
+    described = {
+        "name": script_args.dataset_name,
+        "fingerprint": fingerprint({"train": train_rows.to_list(), "test": test_rows.to_list()}),
+        "train_pairs": len(train_rows),
+        "test_pairs": len(test_rows),
+    }
+    origin = provenance(recipe, said, described, training_args.seed)
+    check_run_dir(training_args.output_dir, origin)
+    if Path(training_args.output_dir, "all_results.json").exists():
+        print(f"This run is finished: {training_args.output_dir}. Nothing to do.")
+        return None
+
+    tokenizer = load_tokenizer(
+        model_args.model_name_or_path,
+        model_args.model_revision,
+        said.get("chat_template_path"),
+        chat=not isinstance(train_rows[0]["prompt"], str),
+    )
+    train_rows, test_rows = (
+        drop_long_prompts(rows, tokenizer, training_args.max_length, f"The {split} split")
+        for rows, split in ((train_rows, "training"), (test_rows, "test"))
+    )
+    return Prepared(
+        filled, model_args, training_args, device, precision, train_rows, test_rows, tokenizer, origin, place
+    )
+
+
+def measured(
+    trainer: "GuardedTrainer", prepared: Prepared, checkpoint: str | None, seconds: float
+) -> dict[str, float | str | None]:
+    """
+    What a run's `provenance.json` says of the training itself.
+
+    Args:
+        trainer ([`~preferans.guards.GuardedTrainer`]):
+            After training.
+        prepared ([`Prepared`]):
+            What it started from.
+        checkpoint (`str`, *optional*):
+            Checkpoint that it went on from.
+        seconds (`float`):
+            How long it trained in this session.
+    """
+    return {
+        "device": prepared.device.name,
+        "precision": prepared.precision,
+        "world_size": trainer.accelerator.num_processes,
+        "epochs": trainer.state.epoch,
+        "resumed_from": checkpoint,
+        "train_seconds": round(seconds, 1),
+        "tokens_per_second": round(trainer._total_train_tokens / seconds, 1),
+        "peak_memory_bytes": peak_memory(),
+    }

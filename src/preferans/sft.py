@@ -1,0 +1,125 @@
+"""
+Supervised fine-tuning on the chosen answers of a preference dataset, for base models that have never seen a chat.
+
+It is TRL's [`~trl.SFTTrainer`] with the guards of our preference training. A base model learns from it how an answer looks and
+where it ends; which of two answers is better, it does not learn.
+"""
+
+import torch
+from datasets import Dataset
+from torch.utils.data import DataLoader
+from tqdm.auto import tqdm
+from trl import SFTTrainer
+from trl.models.utils import disable_gradient_checkpointing
+
+from .guards import GuardedTrainer
+from .training import score_completions_only
+
+
+def completions(rows: Dataset, side: str = "chosen") -> Dataset:
+    """
+    One side of preference pairs as TRL's SFT trainer wants it.
+
+    Args:
+        rows ([`~datasets.Dataset`]):
+            Preference rows, with messages or texts.
+        side (`str`, *optional*, defaults to `"chosen"`):
+            Which answer is the completion: `"chosen"` or `"rejected"`.
+
+    Returns:
+        [`~datasets.Dataset`]: columns `prompt` and `completion`, in the order of `rows`.
+    """
+    return rows.select_columns(["prompt", side]).rename_column(side, "completion")
+
+
+def distinct(rows: Dataset) -> Dataset:
+    """Rows of [`completions`], each once: an answer that stands above several others would else be learned as often."""
+    seen = {str((row["prompt"], row["completion"])): number for number, row in reversed(list(enumerate(rows)))}
+    return rows.select(sorted(seen.values()))
+
+
+class ImitationTrainer(GuardedTrainer, SFTTrainer):
+    """
+    [`~trl.SFTTrainer`] with [`~preferans.guards.GuardedTrainer`]'s fp32 adapters and guards.
+
+    Takes the arguments of [`~trl.SFTTrainer`]; its datasets are those of [`completions`], of which only the completion is learned,
+    the token that ends it included.
+    """
+
+    def __init__(self, *args, **kwargs):
+        score_completions_only()
+        super().__init__(*args, **kwargs)
+
+    def completion_log_probs(self, dataset: Dataset, use_base: bool, description: str) -> list[tuple[float, int]]:
+        """
+        Log-probability of every completion.
+
+        Args:
+            dataset ([`~datasets.Dataset`]):
+                See [`completions`].
+            use_base (`bool`):
+                Whether the base model speaks (the adapter switched off) instead of the model in training.
+            description (`str`):
+                What the progress bar says.
+
+        Returns:
+            `list[tuple[float, int]]`: in the order of `dataset`, the sum over the tokens of a completion in nats, and the number
+            of these tokens.
+        """
+        prepared = self._prepare_dataset(dataset, self.processing_class, self.args, False, None, "test")
+        if len(prepared) != len(dataset):
+            raise ValueError(
+                "TRL drops prompts that fill max_length: pass the dataset through drop_long_prompts first"
+            )
+        prepared = prepared.select_columns(["input_ids", "labels"])
+        # Long answers first: less padding, and a memory error comes at once.
+        order = sorted(range(len(prepared)), key=lambda i: -len(prepared[i]["input_ids"]))
+        loader = DataLoader(
+            prepared, batch_size=self.args.per_device_eval_batch_size, sampler=order, collate_fn=self.data_collator
+        )
+        model = self.accelerator.unwrap_model(self.model)
+        was_training = model.training
+        model.eval()
+        if use_base:
+            model.disable_adapter_layers()
+        scored = []
+        try:
+            with torch.no_grad(), disable_gradient_checkpointing(model, self.args.gradient_checkpointing_kwargs):
+                for batch in tqdm(loader, desc=description, disable=self.args.disable_tqdm):
+                    batch = self._prepare_inputs(batch)
+                    with self.accelerator.autocast():
+                        outputs = model(**batch, use_cache=False, fused_lm_head=True)
+                    sums, tokens = outputs.log_probs.sum(dim=1), outputs.label_mask.sum(dim=1)
+                    scored += zip(sums.tolist(), tokens.tolist(), strict=True)
+        finally:
+            if use_base:
+                model.enable_adapter_layers()
+            model.train(was_training)
+        return [score for _, score in sorted(zip(order, scored, strict=True), key=lambda item: item[0])]
+
+    def pair_log_probs(self, rows: Dataset, use_base: bool, description: str) -> list[dict[str, float]]:
+        """
+        Log-probabilities of both answers of every preference pair, as [`~scoring.imitation_scores`] wants them.
+
+        Args:
+            rows ([`~datasets.Dataset`]):
+                Preference rows.
+            use_base (`bool`), description (`str`):
+                See [`completion_log_probs`].
+
+        Returns:
+            `list[dict[str, float]]`: `chosen_logp`, `rejected_logp`, `chosen_tokens` and `rejected_tokens` of each pair.
+        """
+        sides = {
+            side: self.completion_log_probs(completions(rows, side), use_base, f"{description}, {side}")
+            for side in ("chosen", "rejected")
+        }
+        return [
+            {
+                "chosen_logp": chosen[0],
+                "rejected_logp": rejected[0],
+                "chosen_tokens": chosen[1],
+                "rejected_tokens": rejected[1],
+            }
+            for chosen, rejected in zip(sides["chosen"], sides["rejected"], strict=True)
+        ]

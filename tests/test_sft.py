@@ -1,0 +1,330 @@
+"""Imitation of chosen answers before DPO: what is learned, that the scores are right, and the way on to DPO."""
+
+import json
+import math
+import shutil
+
+import pytest
+import torch
+from datasets import Dataset
+from peft import LoraConfig
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from trl import ModelConfig, SFTConfig
+
+from preferans.errors import PreferansError
+from preferans.files import read_json, read_jsonl
+from preferans.hardware import Device
+from preferans.merging import merge_adapter
+from preferans.scoring import bootstrap, imitation_scores
+from preferans.sft import ImitationTrainer, completions
+from preferans.training import load_model, load_tokenizer
+
+from .support.rows import preference
+from .support.tiny import ROOT, make_gpt2, make_llama
+
+CPU = Device("cpu", "CPU", (0, 0), 0)
+TEMPLATE = "recipes/chat_templates/plain_ru.jinja"
+ON_CPU = ["--use_cpu", "true", "--fp16", "false", "--dtype", "float32", "--optim", "adamw_torch", "--disable_tqdm"]
+
+
+def rows(number: int = 8) -> Dataset:
+    return Dataset.from_list([preference(index) for index in range(number)])
+
+
+def make_trainer(folder, output_dir, load_in_4bit=True, **changes) -> ImitationTrainer:
+    settings = {
+        "output_dir": str(output_dir),
+        "use_cpu": True,
+        "bf16": False,
+        "max_steps": 4,
+        "per_device_train_batch_size": 2,
+        "per_device_eval_batch_size": 3,
+        "gradient_checkpointing": False,
+        "save_strategy": "no",
+        "report_to": "none",
+        "disable_tqdm": True,
+        "seed": 1,
+    }
+    model_args = ModelConfig(str(folder), load_in_4bit=load_in_4bit, use_bnb_nested_quant=True, dtype="float32")
+    return ImitationTrainer(
+        model=load_model(model_args, CPU),
+        args=SFTConfig(**(settings | changes)),
+        train_dataset=completions(rows()),
+        processing_class=load_tokenizer(str(folder), "main", None),
+        peft_config=LoraConfig(r=4, lora_alpha=8, target_modules="all-linear", task_type="CAUSAL_LM"),
+    )
+
+
+def randomize(trainer) -> None:
+    torch.manual_seed(3)
+    for name, parameter in trainer.model.named_parameters():
+        if "lora_B" in name:  # zero at the start
+            parameter.data = torch.randn_like(parameter) * 0.1
+
+
+def test_the_answer_and_its_end_are_learned_and_nothing_else(tiny_llama, tmp_path):
+    trainer = make_trainer(tiny_llama, tmp_path / "run")
+    tokenizer = trainer.processing_class
+    for row, learned in zip(rows(), trainer.train_dataset, strict=True):
+        kept = [token for token in learned["labels"] if token != -100]
+        assert tokenizer.decode(kept) == row["chosen"][0]["content"] + tokenizer.eos_token
+        assert learned["input_ids"][-len(kept) :] == kept
+
+
+def test_plain_texts_learn_their_end_where_padding_is_the_end_token(tmp_path):
+    folder = make_llama(tmp_path / "base", chat_template=None)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.pad_token = None
+    tokenizer.save_pretrained(folder)
+    texts = [{"prompt": f"Вопрос: {n}?\nОтвет:", "chosen": " Да." * (n + 1), "rejected": " Нет."} for n in range(4)]
+    model_args = ModelConfig(str(folder), load_in_4bit=True, dtype="float32")
+    trainer = ImitationTrainer(
+        model=load_model(model_args, CPU),
+        args=SFTConfig(str(tmp_path / "run"), use_cpu=True, bf16=False, report_to="none", disable_tqdm=True),
+        train_dataset=completions(Dataset.from_list(texts)),
+        processing_class=load_tokenizer(str(folder), "main", None, chat=False),
+        peft_config=LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM"),
+    )
+    assert trainer.processing_class.pad_token == trainer.processing_class.eos_token
+    batch = trainer.data_collator([trainer.train_dataset[0], trainer.train_dataset[3]])
+    ends = (batch["labels"] == trainer.processing_class.eos_token_id).sum(dim=1)
+    assert ends.tolist() == [1, 1]
+
+
+def test_adapters_train_in_fp32_and_the_loss_is_the_plain_models(tiny_llama, tmp_path):
+    trainer = make_trainer(tiny_llama, tmp_path / "run", load_in_4bit=False)
+    weights = [parameter for parameter in trainer.model.parameters() if parameter.requires_grad]
+    assert {weight.dtype for weight in weights} == {torch.float32}
+    batch = trainer._prepare_inputs(next(iter(trainer.get_train_dataloader())))
+    loss = trainer.compute_loss(trainer.model, dict(batch)).item()
+    with torch.no_grad():
+        plain = AutoModelForCausalLM.from_pretrained(tiny_llama)(**batch).loss.item()
+    assert loss == pytest.approx(plain, rel=1e-5)
+
+
+def test_log_probs_are_those_of_the_plain_model(tiny_llama, tmp_path):
+    trainer = make_trainer(tiny_llama, tmp_path / "run", load_in_4bit=False)
+    randomize(trainer)
+    pairs = rows().select([5, 2, 7, 0])
+    scored = trainer.pair_log_probs(pairs, use_base=True, description="test")
+    tokenizer, model = AutoTokenizer.from_pretrained(tiny_llama), AutoModelForCausalLM.from_pretrained(tiny_llama)
+    for row, score in zip(pairs, scored, strict=True):
+        for side in ("chosen", "rejected"):
+            prompt = tokenizer.apply_chat_template(row["prompt"], add_generation_prompt=True)["input_ids"]
+            whole = tokenizer.apply_chat_template(row["prompt"] + row[side])["input_ids"]
+            with torch.no_grad():
+                log_probs = model(torch.tensor([whole])).logits[0, :-1].log_softmax(-1)
+            expected = log_probs.gather(1, torch.tensor(whole[1:])[:, None])[len(prompt) - 1 :].sum().item()
+            assert score[f"{side}_logp"] == pytest.approx(expected, rel=1e-5)
+            assert score[f"{side}_tokens"] == len(whole) - len(prompt)
+    trained = trainer.pair_log_probs(pairs, use_base=False, description="test")
+    assert all(a["chosen_logp"] != b["chosen_logp"] for a, b in zip(scored, trained, strict=True))
+
+
+def test_losses_are_means_over_tokens_with_their_perplexity():
+    before = [
+        {"chosen_logp": -30.0, "chosen_tokens": 10, "rejected_logp": -40.0, "rejected_tokens": 10},
+        {"chosen_logp": -60.0, "chosen_tokens": 30, "rejected_logp": -10.0, "rejected_tokens": 10},
+    ]
+    after = [before[0] | {"chosen_logp": -20.0}, before[1] | {"chosen_logp": -30.0}]
+    scores = {name: score.value for name, score in imitation_scores(before, after).items()}
+    assert scores["test_chosen_loss_before"] == pytest.approx(90 / 40)
+    assert scores["test_chosen_loss_after"] == pytest.approx(50 / 40)
+    assert scores["test_chosen_loss_change"] == pytest.approx(-40 / 40)
+    assert scores["test_rejected_loss_change"] == 0
+    assert scores["test_chosen_perplexity_after"] == pytest.approx(math.exp(50 / 40))
+    assert scores["test_normalised_accuracy_before"] == 0.5
+    assert not any("reward" in name for name in scores)
+
+
+def test_a_weighted_interval_draws_whole_groups():
+    score = bootstrap([1.0, 3.0, 5.0], ["a", "a", "b"], weights=[3, 1, 4])
+    assert score.value == pytest.approx((3 + 3 + 20) / 8)
+    assert (score.low, score.high) == pytest.approx((1.5, 5.0))  # only a, only b
+    assert bootstrap([2.0, 4.0], weights=[1, 1]) == bootstrap([2.0, 4.0])
+
+
+def gpt2_sft(base, data, output_dir, *more) -> list:
+    return [
+        "scripts/sft.py", "recipes/rugpt3medium_sft_ru.yaml", *ON_CPU, "--model_name_or_path", base, "--dataset_name", data,
+        "--output_dir", output_dir, "--gradient_accumulation_steps", "1", "--learning_rate", "1e-2", "--lr_scheduler_type", "constant", *more,
+    ]  # fmt: skip
+
+
+def test_from_imitation_to_dpo(tmp_path, preference_folder, call_script, capsys):
+    base, run, merged = make_gpt2(tmp_path / "base"), tmp_path / "run", tmp_path / "merged"
+    model = AutoModelForCausalLM.from_pretrained(base)
+    model.transformer.ln_f.weight.data *= (
+        20  # random weights alone are unsure of everything, whatever is learned below the head
+    )
+    model.save_pretrained(base)
+    # as ruGPT-3's configuration does
+    for name in ("config.json", "generation_config.json"):
+        config = read_json(base / name) | {"eos_token_id": 590}
+        (base / name).write_text(json.dumps(config), encoding="utf-8")
+    command = gpt2_sft(base, preference_folder, run, "--max_steps", "30")
+    call_script(*command)
+    results, origin = read_json(run / "all_results.json"), read_json(run / "provenance.json")
+    assert results["test_chosen_loss_after"] < results["test_chosen_loss_before"] - 1
+    assert origin["measured"]["world_size"] == 1
+    assert origin["dataset"]["train_pairs"] == 6
+    card = (run / "README.md").read_text(encoding="utf-8")
+    assert "tags: [sft, lora, preferans]" in card
+    assert "it does not mean that answers are true" in " ".join(card.split())
+    capsys.readouterr()
+    call_script(*command)
+    assert "finished" in capsys.readouterr().out
+
+    # what it wrote is scored as a run of DPO is, and answers
+    call_script("scripts/score.py", run, "--output_dir", tmp_path / "report")
+    scores = read_json(tmp_path / "report" / "scores.json")["pairs"]
+    gained = results["test_chosen_loss_before"] - results["test_chosen_loss_after"]
+    assert scores["test_chosen_reward"]["value"] == pytest.approx(gained, rel=0.2)  # over pairs, not over tokens
+    answers = tmp_path / "answers.jsonl"
+    call_script(
+        "scripts/generate.py", "--adapter", run, "--dataset_name", preference_folder, "--max_new_tokens", "60",
+        "--temperature", "0", "--output", answers,
+    )  # fmt: skip
+    assert {row["finish_reason"] for row in read_jsonl(answers)} == {"stop"}  # the end was learned
+
+    call_script("scripts/merge.py", "--adapter", run, "--output_dir", merged)
+    tokenizer, whole = AutoTokenizer.from_pretrained(merged), AutoModelForCausalLM.from_pretrained(merged)
+    assert tokenizer.chat_template == (ROOT / TEMPLATE).read_text(encoding="utf-8").rstrip("\n")
+    assert whole.config.eos_token_id == whole.generation_config.eos_token_id == tokenizer.eos_token_id
+    adapter = load_file(run / "adapter_model.safetensors")
+    prefix = "base_model.model.transformer.h.0.attn.c_attn"
+    factors = [adapter[f"{prefix}.lora_{side}.weight"] for side in "BA"]
+    plain = AutoModelForCausalLM.from_pretrained(base).transformer.h[0].attn.c_attn.weight
+    expected = plain + (factors[0] @ factors[1]).T * 2  # lora_alpha / lora_r, and Conv1D holds its weights lying
+    assert torch.allclose(whole.transformer.h[0].attn.c_attn.weight, expected, atol=1e-6)
+    capsys.readouterr()
+    call_script("scripts/merge.py", "--adapter", run, "--output_dir", merged)
+    assert "already in" in capsys.readouterr().out
+
+    dpo = tmp_path / "dpo"
+    call_script(
+        "scripts/dpo.py", "recipes/rugpt3medium_ru.yaml", *ON_CPU, "--model_name_or_path", merged, "--dataset_name", preference_folder,
+        "--max_steps", "1", "--output_dir", dpo,
+    )  # fmt: skip
+    assert (
+        read_json(dpo / "provenance.json")["model"]["weights_sha256"]
+        == (read_json(merged / "preferans_merge.json")["weights_sha256"])
+    )
+    # DPO starts where imitation ended, but for the rounding of the sum to 4 bits
+    start = [pair["chosen_logp"] for pair in read_json(dpo / "test_log_probs_before.json")]
+    end = [pair["chosen_logp"] for pair in read_json(run / "test_log_probs.json")["after"]]
+    never = [pair["chosen_logp"] for pair in read_json(run / "test_log_probs_before.json")]
+    for begun, ended, base_value in zip(start, end, never, strict=True):
+        assert abs(begun - ended) < 0.2 * abs(base_value - ended)
+
+
+def test_a_killed_imitation_goes_on_and_ends_the_same(tmp_path, preference_folder, call_script, capsys):
+    base, whole, cut = make_gpt2(tmp_path / "base"), tmp_path / "whole", tmp_path / "cut"
+    more = ["--max_steps", "4", "--save_steps", "1", "--save_total_limit", "10"]
+    call_script(*gpt2_sft(base, preference_folder, whole, *more))
+    # what a kill after step 2 leaves behind, with a checkpoint half-written
+    shutil.copytree(whole, cut)
+    for name in ("all_results.json", "adapter_model.safetensors", "test_log_probs.json", "trainer_state.json"):
+        (cut / name).unlink()
+    shutil.rmtree(cut / "checkpoint-4")
+    (cut / "checkpoint-3" / "trainer_state.json").unlink()
+    origin = read_json(cut / "provenance.json")
+    origin["keys"]["output_dir"] = str(cut)
+    (cut / "provenance.json").write_text(json.dumps(origin), encoding="utf-8")
+    capsys.readouterr()
+    call_script(*gpt2_sft(base, preference_folder, cut, *more))
+    assert f"Going on from {cut / 'checkpoint-2'}" in capsys.readouterr().out
+    expected, found = (load_file(folder / "adapter_model.safetensors") for folder in (whole, cut))
+    assert all(torch.equal(found[name], weight) for name, weight in expected.items())
+    assert read_json(cut / "test_log_probs.json")["before"] == read_json(whole / "test_log_probs.json")["before"]
+
+
+def test_an_answer_that_is_chosen_twice_is_learned_once(tmp_path, call_script, capsys, preference_folder):
+    lines = (preference_folder / "train.jsonl").read_text(encoding="utf-8").splitlines()
+    again = json.dumps(
+        json.loads(lines[0]) | {"id": "again", "rejected": [{"role": "assistant", "content": "Иначе."}]}
+    )
+    (preference_folder / "train.jsonl").write_text("\n".join([*lines, again]), encoding="utf-8")
+    call_script(*gpt2_sft(make_gpt2(tmp_path / "base"), preference_folder, tmp_path / "run", "--max_steps", "1"))
+    assert "7 training pairs hold 6 different chosen answers" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--packing", "true"], "FlashAttention"),
+        (["--completion_only_loss", "false"], "only the chosen answer is learned"),
+        (["--loss_type", "sigmoid"], "loss_type must be one of nll, dft"),
+        (["--beta", "0.1"], "no key 'beta'"),
+        (["--use_peft", "false"], "use_peft must be true"),
+        (["--lora_target_modules", "q_proj"], "rugpt3medium_sft_ru.yaml: Target modules q_proj not found"),
+    ],
+)
+def test_mistakes_are_refused(words, expected, tmp_path, preference_folder, call_script):
+    base = make_gpt2(tmp_path / "base")
+    with pytest.raises(PreferansError) as caught:
+        call_script(*gpt2_sft(base, preference_folder, tmp_path / "run", *words))
+    assert expected in str(caught.value)
+    assert not (tmp_path / "run" / "provenance.json").exists()
+
+
+@pytest.fixture
+def finished_run(tiny_llama, preference_folder, tmp_path, call_script):
+    """A run of two steps on a base model of its own, and that base model."""
+    base, run = tmp_path / "base", tmp_path / "run"
+    shutil.copytree(tiny_llama, base)
+    (base / "NOTICE").write_text("Terms of the base model.", encoding="utf-8")
+    call_script(
+        "scripts/dpo.py", "recipes/llama1b_ru.yaml", *ON_CPU, "--model_name_or_path", base, "--dataset_name", preference_folder,
+        "--max_steps", "2", "--learning_rate", "1e-2", "--output_dir", run,
+    )  # fmt: skip
+    return base, run
+
+
+def test_a_merged_dpo_adapter_answers_as_the_two_did(finished_run, tmp_path):
+    from preferans.generation import load_adapter
+
+    base, run = finished_run
+    assert merge_adapter(run, tmp_path / "merged") is True
+    assert (tmp_path / "merged" / "NOTICE").read_text(encoding="utf-8") == "Terms of the base model."
+    merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged")
+    both = load_adapter(AutoModelForCausalLM.from_pretrained(base), run)
+    tokens = torch.tensor([list(range(10, 40))])
+    with torch.no_grad():
+        assert torch.allclose(merged(tokens).logits, both(tokens).logits, atol=1e-4)
+        with both.disable_adapter():
+            assert not torch.allclose(merged(tokens).logits, both(tokens).logits, atol=1e-2)
+
+
+def test_what_cannot_be_merged_is_refused(finished_run, tmp_path):
+    base, run = finished_run
+    merged = tmp_path / "merged"
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "file").touch()
+    with pytest.raises(PreferansError, match="holds something else"):
+        merge_adapter(run, tmp_path / "full")
+    with pytest.raises(PreferansError, match="not a finished run"):
+        merge_adapter(base, merged)
+
+    assert merge_adapter(run, merged)
+    (merged / "model.safetensors").write_bytes(b"")  # a damaged model is made anew
+    assert merge_adapter(run, merged)
+    assert not merge_adapter(run, merged)
+
+    weights = load_file(run / "adapter_model.safetensors")
+    weights[next(name for name in weights if "lora_B" in name)].fill_(1e6)
+    save_file(weights, run / "adapter_model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(PreferansError, match="holds something else"):
+        merge_adapter(run, merged)  # another adapter than then
+    origin = read_json(run / "provenance.json")
+    (run / "provenance.json").write_text(
+        json.dumps(origin | {"keys": origin["keys"] | {"dtype": "float16"}}), encoding="utf-8"
+    )
+    with pytest.raises(PreferansError, match="too large for float16"):
+        merge_adapter(run, tmp_path / "other")
+    weights = load_file(base / "model.safetensors")
+    save_file({name: weight * 2 for name, weight in weights.items()}, base / "model.safetensors", {"format": "pt"})
+    with pytest.raises(PreferansError, match="other weights now than when the adapter was trained"):
+        merge_adapter(run, tmp_path / "other")
+    assert not (tmp_path / "other").exists()
