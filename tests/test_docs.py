@@ -7,6 +7,8 @@ import re
 import pytest
 import torch
 
+from preferans.recipe import CHOICES
+
 from .support.tiny import ROOT
 
 
@@ -23,13 +25,38 @@ def test_the_notebooks_loss_is_nan_in_fp16_alone():
 
 
 @pytest.mark.parametrize(
-    "page", ["README.md", "README.ru.md", *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
+    "page",
+    ["README.md", "README.ru.md", *(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").rglob("*.md"))],
 )
 def test_links_and_named_files_are_there(page):
     text = (ROOT / page).read_text(encoding="utf-8")
     for link in re.findall(r"\]\((?!https?:)([^)#]+)\)", text):
         assert ((ROOT / page).parent / link).exists(), link
     for named in re.findall(
-        r"(?:python|scripts?/dpo\.py) ((?:scripts|data_builders|benchmarks|recipes|docs)/[\w/.]+)", text
+        r"(?:python|scripts/(?:dpo|sft)\.py) ((?:scripts|data_builders|benchmarks|recipes|docs)/[\w/.]+)", text
     ):
         assert (ROOT / named).exists(), named
+
+
+def test_every_recipe_has_a_page_and_stands_in_the_list():
+    pages = {path.name: path.read_text(encoding="utf-8") for path in (ROOT / "docs" / "recipes").glob("*.md")}
+    for recipe in (ROOT / "recipes").rglob("*.yaml"):
+        named = {name for name, text in pages.items() if f"`{recipe.stem}`" in text}
+        assert named - {"README.md"}, recipe
+        assert recipe.stem in pages["README.md"], recipe
+    linked = re.findall(r"\]\((\w+\.md)\)", pages["README.md"])
+    assert sorted(linked) == sorted(set(pages) - {"README.md"})
+
+
+def test_every_loss_stands_once_in_the_table_of_losses():
+    text = (ROOT / "docs" / "choosing.md").read_text(encoding="utf-8")
+    table = re.findall(r"^\| `(\w+)` \(.*\|$", text, re.MULTILINE)
+    assert sorted(table) == sorted(CHOICES["loss_type"])
+
+
+def test_the_losses_are_all_that_trl_knows():
+    import inspect
+
+    from trl import DPOTrainer
+
+    assert set(re.findall(r'loss_type == "(\w+)"', inspect.getsource(DPOTrainer))) == set(CHOICES["loss_type"])

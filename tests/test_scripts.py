@@ -16,7 +16,7 @@ from preferans.errors import PreferansError
 from preferans.files import read_json, read_jsonl, sha256_of, write_jsonl
 
 from .support.rows import message, preference
-from .support.tiny import ROOT, SAMPLE, make_gemma3, make_gpt2, make_llama
+from .support.tiny import ROOT, SAMPLE, make_gemma3, make_gpt2, make_llama, make_qwen2
 
 LAUNCH = [
     sys.executable,
@@ -178,18 +178,24 @@ def test_a_run_killed_in_the_middle_goes_on_and_ends_the_same(tiny_llama, prefer
 
 
 # Tiny models of the same architecture as each recipe's.
-ARCHITECTURES = {"llama": make_llama, "rugpt3": make_gpt2, "gemma": make_gemma3}
-RECIPES = sorted(path.name for path in (ROOT / "recipes").glob("*.yaml"))
+ARCHITECTURES = {"llama": make_llama, "rugpt3": make_gpt2, "gemma": make_gemma3, "qwen": make_qwen2}
+RECIPES = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "recipes").rglob("*.yaml"))
+
+
+def script_of(recipe: str) -> str:
+    """The script that a recipe names in its own commands."""
+    text = (ROOT / recipe).read_text(encoding="utf-8")
+    return re.search(rf"(scripts/\w+\.py) {re.escape(recipe)}$", text, re.MULTILINE)[1]
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_every_recipe_runs_on_a_tiny_model(recipe, preference_folder, tmp_path, call_script):
-    said = yaml.safe_load((ROOT / "recipes" / recipe).read_text(encoding="utf-8"))
+    said = yaml.safe_load((ROOT / recipe).read_text(encoding="utf-8"))
     model = said["model_name_or_path"].lower()
     make = next(make for name, make in ARCHITECTURES.items() if name in model)
     base = make(tmp_path / "base")
     call_script(
-        "scripts/dpo.py", f"recipes/{recipe}", *ON_CPU, "--model_name_or_path", base, "--dataset_name", preference_folder,
+        script_of(recipe), recipe, *ON_CPU, "--bf16", "false", "--model_name_or_path", base, "--dataset_name", preference_folder,
         "--max_steps", "2", "--learning_rate", "1e-2", "--lr_scheduler_type", "constant", "--output_dir", tmp_path / "run",
         "--disable_tqdm",
     )  # fmt: skip
@@ -199,9 +205,22 @@ def test_every_recipe_runs_on_a_tiny_model(recipe, preference_folder, tmp_path, 
     assert read_json(tmp_path / "run" / "provenance.json")["keys"]["load_in_4bit"] is True
 
 
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_every_recipe_tells_its_commands_and_has_a_folder_of_its_own(recipe):
+    text = (ROOT / recipe).read_text(encoding="utf-8")
+    said = yaml.safe_load(text)
+    others = [yaml.safe_load((ROOT / other).read_text(encoding="utf-8")) for other in RECIPES if other != recipe]
+    assert said["output_dir"] not in [other["output_dir"] for other in others]
+    assert f"--output_dir {said['dataset_name']}" in text or f"{said['dataset_name']}/train.jsonl" in text
+    for named in re.findall(r"recipes/[\w/]+\.(?:yaml|jinja)", text.replace("recipes/NAME.yaml", "")):
+        assert (ROOT / named).is_file(), named
+
+
 def test_help_teaches_without_heavy_imports():
     for path in [
+        "scripts/sft.py",
         "scripts/dpo.py",
+        "scripts/merge.py",
         "scripts/generate.py",
         "scripts/score.py",
         "scripts/prepare_gemma.py",

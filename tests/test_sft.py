@@ -3,6 +3,7 @@
 import json
 import math
 import shutil
+import signal
 
 import pytest
 import torch
@@ -10,12 +11,13 @@ from datasets import Dataset
 from peft import LoraConfig
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
-from trl import ModelConfig, SFTConfig
+from trl import ModelConfig, SFTConfig, SFTTrainer
 
-from preferans.errors import PreferansError
+from preferans.errors import PreferansError, TrainingDiverged
 from preferans.files import read_json, read_jsonl
 from preferans.hardware import Device
 from preferans.merging import merge_adapter
+from preferans.run_folder import last_checkpoint
 from preferans.scoring import bootstrap, imitation_scores
 from preferans.sft import ImitationTrainer, completions
 from preferans.training import load_model, load_tokenizer
@@ -240,14 +242,41 @@ def test_a_killed_imitation_goes_on_and_ends_the_same(tmp_path, preference_folde
     assert read_json(cut / "test_log_probs.json")["before"] == read_json(whole / "test_log_probs.json")["before"]
 
 
+def test_ctrl_c_saves_the_step_and_stops(tiny_llama, tmp_path, monkeypatch):
+    trainer, plain, calls = make_trainer(tiny_llama, tmp_path / "run", max_steps=50), SFTTrainer.compute_loss, []
+
+    def interrupted(self, *args, **kwargs):
+        calls.append(1)
+        if len(calls) == 3:
+            signal.raise_signal(signal.SIGINT)
+        return plain(self, *args, **kwargs)
+
+    monkeypatch.setattr(SFTTrainer, "compute_loss", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.train_from(None)
+    assert last_checkpoint(tmp_path / "run") == str(tmp_path / "run" / "checkpoint-3")
+
+
+def test_a_loss_that_is_no_number_stops_the_run(tiny_llama, tmp_path, monkeypatch):
+    trainer, plain = make_trainer(tiny_llama, tmp_path / "run"), SFTTrainer.compute_loss
+    monkeypatch.setattr(
+        SFTTrainer, "compute_loss", lambda self, *args, **kwargs: plain(self, *args, **kwargs) * math.nan
+    )
+    with pytest.raises(TrainingDiverged, match="loss is nan in step 1"):
+        trainer.train_from(None)
+
+
 def test_an_answer_that_is_chosen_twice_is_learned_once(tmp_path, call_script, capsys, preference_folder):
     lines = (preference_folder / "train.jsonl").read_text(encoding="utf-8").splitlines()
     again = json.dumps(
         json.loads(lines[0]) | {"id": "again", "rejected": [{"role": "assistant", "content": "Иначе."}]}
     )
     (preference_folder / "train.jsonl").write_text("\n".join([*lines, again]), encoding="utf-8")
-    call_script(*gpt2_sft(make_gpt2(tmp_path / "base"), preference_folder, tmp_path / "run", "--max_steps", "1"))
+    more = ["--max_steps", "1", "--eval_strategy", "steps", "--eval_steps", "1"]
+    call_script(*gpt2_sft(make_gpt2(tmp_path / "base"), preference_folder, tmp_path / "run", *more))
     assert "7 training pairs hold 6 different chosen answers" in " ".join(capsys.readouterr().out.split())
+    logged = read_json(tmp_path / "run" / "trainer_state.json")["log_history"]
+    assert any(0 < row.get("eval_loss", 0) < 10 for row in logged)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from trl import DPOTrainer, ModelConfig
 import preferans.training
 from preferans.errors import PreferansError, TrainingDiverged
 from preferans.files import write_json
+from preferans.recipe import CHOICES
 from preferans.run_folder import check_run_dir, last_checkpoint, only_process, provenance
 from preferans.training import (
     PreferenceTrainer,
@@ -105,6 +106,18 @@ def test_scoring_completions_only_gives_trls_loss_and_gradients(make_trainer, mo
     assert trainer.compute_loss(trainer.model, batch).item() == pytest.approx(ours, rel=1e-6)
     for name, gradient in gradients(trainer, batch).items():
         assert torch.allclose(gradient, our_gradients[name], rtol=1e-5, atol=1e-7), name
+
+
+@pytest.mark.parametrize("loss_type", CHOICES["loss_type"])
+def test_every_loss_takes_a_finite_step(loss_type, make_trainer):
+    smoothing = 0.1 if loss_type in ("exo_pair", "robust") else 0.0
+    trainer = make_trainer(max_steps=1, loss_type=loss_type, label_smoothing=smoothing, learning_rate=1e-3)
+    before = adapter_weights(trainer)
+    trainer.train()
+    moved = [name for name, weight in adapter_weights(trainer).items() if not torch.equal(weight, before[name])]
+    assert len(moved) == len(before) / 2  # A's gradient is zero while B is
+    assert all("lora_B" in name for name in moved)
+    assert math.isfinite(trainer.state.log_history[0]["loss"])
 
 
 def test_log_probs_are_those_of_the_plain_model(make_trainer, tiny_llama):
@@ -275,6 +288,16 @@ def test_the_plain_russian_template_asks_and_answers(tiny_llama):
     )
     answered = tokenizer.apply_chat_template([*talk, {"role": "assistant", "content": "Шесть."}], tokenize=False)
     assert answered == prompt + " Шесть.<|eot_id|>\n"
+
+
+def test_the_plain_spanish_template_is_the_russian_one_in_spanish(tiny_llama):
+    tokenizer = load_tokenizer(str(tiny_llama), "main", "recipes/chat_templates/plain_es.jinja")
+    talk = [{"role": "user", "content": "¿Cuánto es 2 + 2?"}, {"role": "assistant", "content": "Cuatro."}]
+    assert tokenizer.apply_chat_template(talk, tokenize=False) == (
+        "<|begin_of_text|>Pregunta: ¿Cuánto es 2 + 2?\nRespuesta: Cuatro.<|eot_id|>\n"
+    )
+    prompt = tokenizer.apply_chat_template(talk[:1], tokenize=False, add_generation_prompt=True)
+    assert prompt == "<|begin_of_text|>Pregunta: ¿Cuánto es 2 + 2?\nRespuesta:"
 
 
 def test_a_finished_checkpoint_is_loaded_and_not_trained_on(make_trainer):

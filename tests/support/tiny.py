@@ -92,6 +92,21 @@ def make_gemma3(folder: Path) -> Path:
     return _save(folder, Gemma3TextConfig, Gemma3ForCausalLM, shape, None)
 
 
+def make_qwen2(folder: Path) -> Path:
+    """A Qwen2 of two layers with random weights, as Qwen2.5 is shaped: biases in the attention, grouped heads, tied embeddings."""
+    from transformers import Qwen2Config, Qwen2ForCausalLM
+
+    shape = {
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "tie_word_embeddings": True,
+    }
+    return _save(folder, Qwen2Config, Qwen2ForCausalLM, shape, CHAT_TEMPLATE)
+
+
 def _save(folder: Path, config_class, model_class, shape: dict, chat_template: str | None) -> Path:
     import torch
 
