@@ -104,7 +104,7 @@ def train(kinds: tuple, said: dict, recipe: str | None) -> None:
         write_json(output_dir / "test_log_probs.json", tested)
         summary = "\n".join(f"- {name}: {score.in_words()}" for name, score in scores.items())
         meaning = (
-            "On the held-out test pairs, in nats per token (perplexity is its exponential):\n\n"
+            "On the held-out test pairs (losses in nats per token, the end token apart; perplexity is a loss's exponential):\n\n"
             f"{summary}\n\nA lower loss means that such answers have become likelier, the rejected ones among them; it does not mean "
             "that answers are true, or that the better of two is preferred."
         )

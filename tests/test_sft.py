@@ -120,24 +120,56 @@ def test_log_probs_are_those_of_the_plain_model(tiny_llama, tmp_path):
             expected = log_probs.gather(1, torch.tensor(whole[1:])[:, None])[len(prompt) - 1 :].sum().item()
             assert score[f"{side}_logp"] == pytest.approx(expected, rel=1e-5)
             assert score[f"{side}_tokens"] == len(whole) - len(prompt)
+            # the answer's last token ends it
+            end = log_probs[-1, tokenizer.eos_token_id].item()
+            assert whole[-1] == tokenizer.eos_token_id
+            assert score[f"{side}_end_logp"] == pytest.approx(end, rel=1e-5)
+            assert score[f"{side}_words_logp"] == pytest.approx(expected - end, rel=1e-5)
+            assert score[f"{side}_words_tokens"] == len(whole) - len(prompt) - 1
     trained = trainer.pair_log_probs(pairs, use_base=False, description="test")
     assert all(a["chosen_logp"] != b["chosen_logp"] for a, b in zip(scored, trained, strict=True))
 
 
-def test_losses_are_means_over_tokens_with_their_perplexity():
-    before = [
-        {"chosen_logp": -30.0, "chosen_tokens": 10, "rejected_logp": -40.0, "rejected_tokens": 10},
-        {"chosen_logp": -60.0, "chosen_tokens": 30, "rejected_logp": -10.0, "rejected_tokens": 10},
-    ]
-    after = [before[0] | {"chosen_logp": -20.0}, before[1] | {"chosen_logp": -30.0}]
-    scores = {name: score.value for name, score in imitation_scores(before, after).items()}
-    assert scores["test_chosen_loss_before"] == pytest.approx(90 / 40)
-    assert scores["test_chosen_loss_after"] == pytest.approx(50 / 40)
-    assert scores["test_chosen_loss_change"] == pytest.approx(-40 / 40)
-    assert scores["test_rejected_loss_change"] == 0
-    assert scores["test_chosen_perplexity_after"] == pytest.approx(math.exp(50 / 40))
-    assert scores["test_normalised_accuracy_before"] == 0.5
-    assert not any("reward" in name for name in scores)
+def side(name: str, words: float, count: int, end: float | None) -> dict:
+    return {
+        f"{name}_logp": words + (end or 0),
+        f"{name}_tokens": count + (end is not None),
+        f"{name}_words_logp": words,
+        f"{name}_words_tokens": count,
+        f"{name}_end_logp": end,
+    }
+
+
+def test_losses_are_means_over_words_and_the_end_is_told_apart():
+    rejected = side("rejected", -40.0, 10, -1.0)
+    before = [side("chosen", -30.0, 10, math.log(0.25)) | rejected, side("chosen", -60.0, 30, None) | rejected]
+    after = [side("chosen", -20.0, 10, math.log(0.75)) | rejected, side("chosen", -30.0, 30, None) | rejected]
+    scores = imitation_scores(before, after, ["a", "b"])
+    values = {name: score.value for name, score in scores.items()}
+    assert values["test_chosen_loss_before"] == pytest.approx(90 / 40)
+    assert values["test_chosen_loss_after"] == pytest.approx(50 / 40)
+    assert values["test_chosen_loss_change"] == pytest.approx(-40 / 40)
+    assert values["test_rejected_loss_change"] == 0
+    assert values["test_chosen_perplexity_after"] == pytest.approx(math.exp(50 / 40))
+    assert values["test_end_probability_before"] == pytest.approx(0.25)
+    assert values["test_end_probability_after"] == pytest.approx(0.75)
+    assert scores["test_end_probability_after"].cases == 1  # the other answer was cut before its end
+    assert values["test_normalised_accuracy_before"] == 1.0
+    assert not any("reward" in name for name in values)
+
+
+def test_what_a_template_sets_after_the_end_is_no_word(tiny_llama, tmp_path):
+    trainer = make_trainer(tiny_llama, tmp_path / "run")
+    trainer.processing_class.chat_template = (ROOT / TEMPLATE).read_text(encoding="utf-8")
+    scored = trainer.completion_log_probs(completions(rows(2)), use_base=True, description="test")
+    for row, score in zip(rows(2), scored, strict=True):
+        words = trainer.processing_class(" " + row["chosen"][0]["content"], add_special_tokens=False)["input_ids"]
+        assert score["words_tokens"] == len(words)
+        assert score["tokens"] == len(words) + 2  # the end, and the line's
+    trainer.args.max_length = 30  # the prompt fits, the answer's end does not
+    cut = trainer.completion_log_probs(completions(rows(2)), use_base=True, description="test")
+    assert [score["end_logp"] for score in cut] == [None, None]
+    assert all(score["words_tokens"] == score["tokens"] > 0 for score in cut)
 
 
 def test_a_weighted_interval_draws_whole_groups():
@@ -169,6 +201,8 @@ def test_from_imitation_to_dpo(tmp_path, preference_folder, call_script, capsys)
     call_script(*command)
     results, origin = read_json(run / "all_results.json"), read_json(run / "provenance.json")
     assert results["test_chosen_loss_after"] < results["test_chosen_loss_before"] - 1
+    assert results["test_end_probability_before"] < 0.1
+    assert results["test_end_probability_after"] > 0.9
     assert origin["measured"]["world_size"] == 1
     assert origin["dataset"]["train_pairs"] == 6
     card = (run / "README.md").read_text(encoding="utf-8")
@@ -181,8 +215,12 @@ def test_from_imitation_to_dpo(tmp_path, preference_folder, call_script, capsys)
     # what it wrote is scored as a run of DPO is, and answers
     call_script("scripts/score.py", run, "--output_dir", tmp_path / "report")
     scores = read_json(tmp_path / "report" / "scores.json")["pairs"]
-    gained = results["test_chosen_loss_before"] - results["test_chosen_loss_after"]
-    assert scores["test_chosen_reward"]["value"] == pytest.approx(gained, rel=0.2)  # over pairs, not over tokens
+    tested = read_json(run / "test_log_probs.json")
+    gained = [
+        (now["chosen_logp"] - was["chosen_logp"]) / was["chosen_tokens"]
+        for was, now in zip(tested["before"], tested["after"], strict=True)
+    ]
+    assert scores["test_chosen_reward"]["value"] == pytest.approx(sum(gained) / len(gained))
     answers = tmp_path / "answers.jsonl"
     call_script(
         "scripts/generate.py", "--adapter", run, "--dataset_name", preference_folder, "--max_new_tokens", "60",

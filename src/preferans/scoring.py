@@ -142,9 +142,12 @@ def imitation_scores(
     """
     Scores of a model that learned to imitate the chosen answers, on held-out preference pairs.
 
+    Words and ends are told apart: a base model finds an end token all but impossible, so that learning it alone lowers the mean
+    loss of an answer by much and says nothing of its words.
+
     Args:
         before (`list[dict]`):
-            Log-probabilities under the base model, see [`normalised_accuracy`].
+            Log-probabilities under the base model, see [`~sft.ImitationTrainer.pair_log_probs`].
         after (`list[dict]`):
             The same pairs under the trained model.
         groups (`Sequence[str]`, *optional*):
@@ -152,23 +155,30 @@ def imitation_scores(
 
     Returns:
         `dict[str, Score]`: `test_chosen_loss_before`, `…_after` and `…_change` (paired difference, negative when the answers became
-        likelier), and the same for `test_rejected_loss`, in nats per token over all tokens; `test_chosen_perplexity_before` and
-        `…_after`; `test_normalised_accuracy_before`, `…_after` and `…_gain` as in [`pair_scores`].
+        likelier), and the same for `test_rejected_loss`, in nats per token over all tokens before the end;
+        `test_chosen_perplexity_before` and `…_after`; `test_end_probability_before` and `…_after`, which the model gives the end token
+        where a chosen answer ends; `test_normalised_accuracy_before`, `…_after` and `…_gain` as in [`pair_scores`].
     """
+    trees = [str(number) for number in range(len(before))] if groups is None else list(groups)
     scores = {}
     for side in ("chosen", "rejected"):
-        tokens = [pair[f"{side}_tokens"] for pair in before]
-        was, now = ([-pair[f"{side}_logp"] / pair[f"{side}_tokens"] for pair in pairs] for pairs in (before, after))
-        for name, values in (
-            ("before", was),
-            ("after", now),
-            ("change", [b - a for a, b in zip(was, now, strict=True)]),
-        ):
-            scores[f"test_{side}_loss_{name}"] = bootstrap(values, groups, weights=tokens)
-    for name in ("before", "after"):
+        pairs = [(b, a, tree) for b, a, tree in zip(before, after, trees, strict=True) if b[f"{side}_words_tokens"]]
+        tokens = [b[f"{side}_words_tokens"] for b, _, _ in pairs]
+        was, now = (
+            [-pair[when][f"{side}_words_logp"] / count for pair, count in zip(pairs, tokens, strict=True)]
+            for when in (0, 1)
+        )
+        change = [b - a for a, b in zip(was, now, strict=True)]
+        for name, values in (("before", was), ("after", now), ("change", change)):
+            scores[f"test_{side}_loss_{name}"] = bootstrap(values, [tree for *_, tree in pairs], weights=tokens)
+    for name, pairs in (("before", before), ("after", after)):
         loss = scores[f"test_chosen_loss_{name}"]
         scores[f"test_chosen_perplexity_{name}"] = Score(
             *(math.exp(value) for value in (loss.value, loss.low, loss.high)), loss.cases
+        )
+        ends = [(pair["chosen_end_logp"], tree) for pair, tree in zip(pairs, trees, strict=True)]
+        scores[f"test_end_probability_{name}"] = _bootstrap_known(
+            [(None if logp is None else math.exp(logp), tree) for logp, tree in ends]
         )
     accuracy = pair_scores(before, after, beta=1.0, groups=groups)
     return scores | {name: accuracy[name] for name in accuracy if "normalised_accuracy" in name}

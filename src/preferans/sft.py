@@ -50,9 +50,9 @@ class ImitationTrainer(GuardedTrainer, SFTTrainer):
         score_completions_only()
         super().__init__(*args, **kwargs)
 
-    def completion_log_probs(self, dataset: Dataset, use_base: bool, description: str) -> list[tuple[float, int]]:
+    def completion_log_probs(self, dataset: Dataset, use_base: bool, description: str) -> list[dict[str, float]]:
         """
-        Log-probability of every completion.
+        Log-probability of every completion, of its words and of its end.
 
         Args:
             dataset ([`~datasets.Dataset`]):
@@ -63,8 +63,9 @@ class ImitationTrainer(GuardedTrainer, SFTTrainer):
                 What the progress bar says.
 
         Returns:
-            `list[tuple[float, int]]`: in the order of `dataset`, the sum over the tokens of a completion in nats, and the number
-            of these tokens.
+            `list[dict[str, float]]`: in the order of `dataset`, `logp`, the sum over the tokens of a completion in nats, and
+            `tokens`, their number; `words_logp` and `words_tokens`, the same without the end token and what a template sets after it;
+            `end_logp`, that of the end token alone, `None` where `max_length` cut it away.
         """
         prepared = self._prepare_dataset(dataset, self.processing_class, self.args, False, None, "test")
         if len(prepared) != len(dataset):
@@ -89,8 +90,7 @@ class ImitationTrainer(GuardedTrainer, SFTTrainer):
                     batch = self._prepare_inputs(batch)
                     with self.accelerator.autocast():
                         outputs = model(**batch, use_cache=False, fused_lm_head=True)
-                    sums, tokens = outputs.log_probs.sum(dim=1), outputs.label_mask.sum(dim=1)
-                    scored += zip(sums.tolist(), tokens.tolist(), strict=True)
+                    scored += _parts(outputs.log_probs, batch["labels"][:, 1:], self.processing_class.eos_token_id)
         finally:
             if use_base:
                 model.enable_adapter_layers()
@@ -108,18 +108,34 @@ class ImitationTrainer(GuardedTrainer, SFTTrainer):
                 See [`completion_log_probs`].
 
         Returns:
-            `list[dict[str, float]]`: `chosen_logp`, `rejected_logp`, `chosen_tokens` and `rejected_tokens` of each pair.
+            `list[dict[str, float]]`: for each pair the values of [`completion_log_probs`], with `chosen_` and `rejected_` before their
+            names.
         """
-        sides = {
-            side: self.completion_log_probs(completions(rows, side), use_base, f"{description}, {side}")
+        chosen, rejected = (
+            self.completion_log_probs(completions(rows, side), use_base, f"{description}, {side}")
             for side in ("chosen", "rejected")
-        }
+        )
         return [
-            {
-                "chosen_logp": chosen[0],
-                "rejected_logp": rejected[0],
-                "chosen_tokens": chosen[1],
-                "rejected_tokens": rejected[1],
-            }
-            for chosen, rejected in zip(sides["chosen"], sides["rejected"], strict=True)
+            {f"chosen_{key}": value for key, value in good.items()}
+            | {f"rejected_{key}": value for key, value in bad.items()}
+            for good, bad in zip(chosen, rejected, strict=True)
         ]
+
+
+def _parts(log_probs: torch.Tensor, labels: torch.Tensor, end: int) -> list[dict[str, float]]:
+    """The values of [`ImitationTrainer.completion_log_probs`] for a batch; both tensors have one row a completion."""
+    learned = labels != -100
+    ends = labels == end
+    words = learned & (ends.cumsum(dim=1) == 0)
+    rows = []
+    for values, is_learned, is_word, is_end in zip(log_probs, learned, words, ends, strict=True):
+        rows.append(
+            {
+                "logp": values[is_learned].sum().item(),
+                "tokens": int(is_learned.sum()),
+                "words_logp": values[is_word].sum().item(),
+                "words_tokens": int(is_word.sum()),
+                "end_logp": values[is_end][0].item() if is_end.any() else None,
+            }
+        )
+    return rows
