@@ -1,33 +1,73 @@
 """
 Put a run's adapter into the weights of its base model, and write the two as one model.
 
-    python scripts/merge.py --adapter runs/rugpt3medium_sft_ru --output_dir cache/rugpt3medium_sft_ru
+    python scripts/merge.py runs/rugpt3medium_sft_ru --output_dir cache/rugpt3medium_sft_ru
 
 Two programs want this: scripts/dpo.py, which starts from one model (after scripts/sft.py: --model_name_or_path
-cache/rugpt3medium_sft_ru), and any program that does not know adapters. The base model is loaded on the CPU in the run's dtype,
-never in 4 bits, which needs about 2 bytes of the machine's memory for each weight with dtype float16 and 4 with float32. A
-card is not used.
+cache/rugpt3medium_sft_ru), and any program that does not know adapters. RUN is the folder of a finished run. The result speaks
+with the run's chat template and has the run's dtype. The base model is loaded on the CPU, never in 4 bits; a card is not used. It
+takes 4 bytes of the machine's memory for each weight, or 2 with dtype float16 where there are not that many.
+
+Where the base model came from scripts/trim_vocab.py, or from scripts/prepare_gemma.py, the result has its trimmed vocabulary, fast to
+go on training with. To give it to others, take the full one:
+
+    python scripts/merge.py runs/llama1b_ru --full_vocabulary --output_dir models/llama1b_ru
+    python scripts/merge.py runs/gemma270m_ru --base cache/gemma-3-270m --output_dir models/gemma270m_ru
+    python scripts/merge.py runs/llama1b_ru --adapter_only --output_dir adapters/llama1b_ru
+
+Then both models are run with the adapter on the same texts, and another result on the tokens they share is an error. With
+--adapter_only the adapter itself is written, as it is, for anybody who has the full model.
 """
 
 import argparse
+from pathlib import Path
 
 from preferans.errors import run
+from preferans.files import read_jsonl
+from preferans.merging import merge
+
+SAMPLE = Path(__file__).parents[1] / "samples" / "oasst1_ru_sample.jsonl"
 
 
-def main() -> None:
+def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    parser.add_argument("--adapter", required=True, help="folder of a finished run")
-    parser.add_argument("--output_dir", required=True, help="folder of the model to write")
-    args = parser.parse_args()
+    parser.add_argument("run", metavar="RUN", help="folder of a finished run")
+    parser.add_argument("--output_dir", required=True, help="folder to write")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument(
+        "--base",
+        metavar="MODEL",
+        help="folder or Hub id of the full model, or the new folder of a base model that was moved (default: the model trained on)",
+    )
+    which.add_argument(
+        "--full_vocabulary",
+        action="store_true",
+        help="take the model whose vocabulary was trimmed, by the name it had then",
+    )
+    parser.add_argument(
+        "--adapter_only",
+        action="store_true",
+        help="write the adapter for the full model instead of a merged model",
+    )
+    return parser.parse_args()
 
-    from preferans.merging import merge_adapter
 
-    if merge_adapter(args.adapter, args.output_dir):
-        print(f"The merged model is in {args.output_dir}.")
-    else:
-        print(f"The merged model is already in {args.output_dir} (checksums verified).")
+def main() -> None:
+    args = parse_arguments()
+    texts = [row["text"] for row in read_jsonl(SAMPLE) if row["lang"] == "ru"]
+    result = merge(args.run, args.output_dir, args.base, args.full_vocabulary, args.adapter_only, texts)
+    what = "adapter" if args.adapter_only else "merged model"
+    if result is None:
+        print(f"The {what} is already in {args.output_dir} (checksums verified).")
+        return
+    if "logit_difference" in result:
+        print(
+            f"Trained with {result['tokens_after']:,} of {result['tokens_before']:,} tokens. With all of them the logits of these differ by "
+            f"at most {result['logit_difference']:.1e}."
+        )
+    print(f"The {what} is in {args.output_dir}; its base model is {result['base']}.")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ MODEL is a folder or a model on the Hub with a BPE tokenizer, such as Llama 3, G
 raw bytes, every token in the letters of the language, punctuation, digits, frequent Latin, and whatever the texts of a corpus need.
 Texts of the language and of the corpus are split into the same tokens as before; anything else can still be read and written, in
 more tokens. The folder is a model like any other: name it as model_name_or_path in a recipe. An adapter trained on it fits the full
-model as well, see scripts/merge_adapter.py.
+model as well, see scripts/merge.py.
 
 Before the folder appears, texts are split by both tokenizers and a few are run through both models; a difference is an error and
 nothing is written. It takes memory for the full model in fp32, or as stored where that is too much.

@@ -1,27 +1,57 @@
-"""An adapter trained with a trimmed vocabulary goes back to the full model and stays what it was."""
+"""An adapter in the weights of its base says what the two said; with a trimmed vocabulary there, it goes back to the full model as well."""
 
+import re
 import shutil
+import subprocess
+import sys
 
 import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from preferans.errors import PreferansError
 from preferans.files import read_json, write_json
-from preferans.merging import choose_base, write_merged
-from preferans.vocabulary import trim_vocabulary
+from preferans.generation import load_adapter
+from preferans.merging import merge
+from preferans.run_folder import provenance, write_run_card
+from preferans.vocabulary import trim_vocabulary, trimmed_from
 
 from .support import mixed
-from .support.tiny import CHAT_TEMPLATE, sample_texts
+from .support.tiny import CHAT_TEMPLATE, ROOT, sample_texts
 
 TEXT = "Почему рис всегда слипается, что я делаю не так?"
+DTYPES = {"gemma": "float32", "llama": "float16", "gpt2": "float32"}
+ROUNDING = {"float32": 1e-4, "float16": 5e-3}  # of the sums, seen in the logits
 
 
-@pytest.fixture(scope="module", params=["gemma", "llama", "gpt2"])
+def make_run(base, folder, dtype: str = "float32", targets="all-linear"):
+    """An adapter after three steps of training, saved as a finished run saves it."""
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(base).float(), AutoTokenizer.from_pretrained(base)
+    torch.manual_seed(0)
+    model = get_peft_model(model, LoraConfig(r=4, target_modules=targets, task_type="CAUSAL_LM"))
+    optimizer = torch.optim.Adam((p for p in model.parameters() if p.requires_grad), lr=0.02)
+    ids = torch.tensor([tokenizer(TEXT)["input_ids"]])
+    for _ in range(3):
+        model(ids, labels=ids).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    model.save_pretrained(folder)
+    tokenizer.chat_template = CHAT_TEMPLATE
+    tokenizer.save_pretrained(folder)
+    data = {"name": "pairs", "fingerprint": "0" * 16, "train_pairs": 1, "test_pairs": 1}
+    origin = provenance("recipe.yaml", {"model_name_or_path": str(base), "dtype": dtype}, data, seed=0)
+    write_json(folder / "provenance.json", origin)
+    write_json(folder / "all_results.json", {})
+    return folder
+
+
+@pytest.fixture(scope="module", params=list(DTYPES))
 def full(request, tmp_path_factory):
-    return getattr(mixed, f"make_{request.param}")(tmp_path_factory.mktemp("full") / request.param)
+    folder = getattr(mixed, f"make_{request.param}")(tmp_path_factory.mktemp("full") / request.param)
+    (folder / "NOTICE").write_text("Terms of the base model.", encoding="utf-8")
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -32,22 +62,16 @@ def cut(full, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def adapter(cut, tmp_path_factory):
-    """An adapter of the trimmed model after three steps of training, saved beside its tokenizer as a run does."""
-    folder = tmp_path_factory.mktemp("run") / cut.name
-    model, tokenizer = AutoModelForCausalLM.from_pretrained(cut).float(), AutoTokenizer.from_pretrained(cut)
-    torch.manual_seed(0)
-    model = get_peft_model(model, LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM"))
-    optimizer = torch.optim.Adam((p for p in model.parameters() if p.requires_grad), lr=0.02)
-    ids = torch.tensor([tokenizer(TEXT)["input_ids"]])
-    for _ in range(3):
-        model(ids, labels=ids).loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-    model.save_pretrained(folder)
-    tokenizer.chat_template = CHAT_TEMPLATE
-    tokenizer.save_pretrained(folder)
-    return folder
+def trained(full, cut, tmp_path_factory):
+    return make_run(cut, tmp_path_factory.mktemp("run") / cut.name, DTYPES[full.name])
+
+
+@pytest.fixture
+def llama_run(tiny_llama, tmp_path):
+    """A run on a base model of its own, and that base model."""
+    base = shutil.copytree(tiny_llama, tmp_path / "base")
+    (base / "NOTICE").write_text("Terms of the base model.", encoding="utf-8")
+    return base, make_run(base, tmp_path / "run")
 
 
 def logits(model, ids: list[int]) -> torch.Tensor:
@@ -55,87 +79,179 @@ def logits(model, ids: list[int]) -> torch.Tensor:
         return model.eval()(torch.tensor([ids])).logits[0]
 
 
-def trained_logits(cut, adapter) -> tuple[torch.Tensor, list[int], list[int]]:
+def trained_logits(cut, trained) -> tuple[torch.Tensor, list[int], list[int]]:
     """What the trimmed model says with its adapter, and the old number of its kept tokens and of those of the text."""
     kept = read_json(cut / "kept_token_ids.json")
     ids = AutoTokenizer.from_pretrained(cut)(TEXT)["input_ids"]
     base = AutoModelForCausalLM.from_pretrained(cut, dtype=torch.float32)
-    plain, expected = logits(base, ids), logits(PeftModel.from_pretrained(base, adapter), ids)
+    plain, expected = logits(base, ids), logits(PeftModel.from_pretrained(base, trained), ids)
     assert not torch.allclose(plain, expected, atol=1e-2)  # it has learned something
     return expected, kept, [kept[i] for i in ids]
 
 
-def test_peft_puts_it_onto_the_full_model(full, cut, adapter):
-    weights = load_file(adapter / "adapter_model.safetensors")
+def test_peft_puts_it_onto_the_full_model(full, cut, trained):
+    weights = load_file(trained / "adapter_model.safetensors")
     assert not [name for name in weights if "embed" in name or "wte" in name or "lm_head" in name]
-    expected, kept, ids = trained_logits(cut, adapter)
-    model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(full, dtype=torch.float32), adapter)
+    expected, kept, ids = trained_logits(cut, trained)
+    model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(full, dtype=torch.float32), trained)
     assert torch.allclose(logits(model, ids)[:, kept], expected, atol=1e-5)
     assert torch.allclose(logits(model.merge_and_unload(), ids)[:, kept], expected, atol=1e-4)
 
 
-def test_the_merged_model_is_the_full_one_with_what_was_learned(full, cut, adapter, tmp_path, call_script, capsys):
-    call_script("scripts/merge_adapter.py", adapter, "--output_dir", tmp_path / "merged")
+def test_a_trimmed_model_stays_trimmed_and_says_so(full, cut, trained, tmp_path):
+    assert merge(trained, tmp_path / "merged") == {"base": str(cut), "trained_on": str(cut)}
+    expected, kept, _ = trained_logits(cut, trained)
+    merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged", dtype="auto")
+    assert merged.config.vocab_size == len(kept)
+    assert str(merged.dtype) == f"torch.{DTYPES[full.name]}"
+    ids = AutoTokenizer.from_pretrained(tmp_path / "merged")(TEXT)["input_ids"]
+    assert torch.allclose(logits(merged.float(), ids), expected, atol=ROUNDING[DTYPES[full.name]])
+    assert read_json(tmp_path / "merged" / "kept_token_ids.json") == kept
+    assert trimmed_from(tmp_path / "merged") == trimmed_from(cut) | {"merged_with": [trained.as_posix()]}
+    card = (tmp_path / "merged" / "README.md").read_text(encoding="utf-8")
+    assert f"trimmed from that of `{full}`, {len(kept):,} of" in card
+
+
+def test_the_merged_model_is_the_full_one_with_what_was_learned(full, cut, trained, tmp_path, call_script, capsys):
+    call_script("scripts/merge.py", trained, "--full_vocabulary", "--output_dir", tmp_path / "merged")
     told = capsys.readouterr().out
-    expected, kept, ids = trained_logits(cut, adapter)
+    expected, kept, ids = trained_logits(cut, trained)
     assert f"Trained with {len(kept):,} of" in told
     merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged", dtype="auto")
     source = AutoModelForCausalLM.from_pretrained(full, dtype="auto")
-    assert merged.dtype == source.dtype
-    assert torch.equal(merged.get_input_embeddings().weight, source.get_input_embeddings().weight)
-    tolerance = 1e-4 if source.dtype == torch.float32 else 2e-2  # the sums are rounded to the precision of the base
-    assert torch.allclose(logits(merged.float(), ids)[:, kept], expected, atol=tolerance)
+    assert str(merged.dtype) == f"torch.{DTYPES[full.name]}"
+    assert torch.equal(merged.get_input_embeddings().weight, source.get_input_embeddings().weight.to(merged.dtype))
+    assert torch.allclose(logits(merged.float(), ids)[:, kept], expected, atol=ROUNDING[DTYPES[full.name]])
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "merged")
     assert tokenizer(TEXT)["input_ids"] == ids
     assert tokenizer.chat_template == CHAT_TEMPLATE
+    assert trimmed_from(tmp_path / "merged") is None
+    assert (tmp_path / "merged" / "NOTICE").read_text(encoding="utf-8") == "Terms of the base model."
     card = (tmp_path / "merged" / "README.md").read_text(encoding="utf-8")
     assert f"trained with {len(kept):,} of the" in card and f"base_model: {full}" in card
+    call_script("scripts/merge.py", trained, "--base", full, "--output_dir", tmp_path / "other")
+    other = load_file(tmp_path / "other" / "model.safetensors")
+    assert all(
+        torch.equal(other[key], value) for key, value in load_file(tmp_path / "merged" / "model.safetensors").items()
+    )
+    call_script("scripts/merge.py", trained, "--full_vocabulary", "--output_dir", tmp_path / "merged")
+    assert "The merged model is already in" in capsys.readouterr().out
+    with pytest.raises(PreferansError, match="there is something else already"):
+        merge(trained, tmp_path / "merged")  # the trimmed one
 
 
-def test_the_adapter_alone_names_the_full_model(full, cut, adapter, tmp_path):
-    result = write_merged(adapter, choose_base(adapter), tmp_path, sample_texts()[:4], adapter_only=True)
+def test_the_adapter_alone_names_the_full_model(full, trained, tmp_path):
+    result = merge(trained, tmp_path / "adapter", adapter_only=True, texts=sample_texts()[:4])
     assert result["logit_difference"] < 1e-5
-    config = read_json(tmp_path / "adapter_config.json")
-    assert config["base_model_name_or_path"] == str(full) == choose_base(tmp_path)
-    before, after = load_file(adapter / "adapter_model.safetensors"), load_file(tmp_path / "adapter_model.safetensors")
+    config = read_json(tmp_path / "adapter" / "adapter_config.json")
+    assert config["base_model_name_or_path"] == str(full)
+    before, after = (load_file(folder / "adapter_model.safetensors") for folder in (trained, tmp_path / "adapter"))
     assert before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)
+    assert trimmed_from(tmp_path / "adapter") is None
 
 
-def test_it_can_be_merged_where_it_was_trained(cut, adapter, tmp_path):
-    result = write_merged(adapter, choose_base(adapter, str(cut)), tmp_path, [])
-    assert "logit_difference" not in result
-    expected, kept, _ = trained_logits(cut, adapter)
-    merged = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32)
-    ids = AutoTokenizer.from_pretrained(tmp_path)(TEXT)["input_ids"]
-    assert torch.allclose(logits(merged, ids), expected, atol=2e-2)
-    assert merged.config.vocab_size == len(kept)
+def test_two_adapters_go_back_one_after_the_other(full, trained, tmp_path):
+    """Imitation and DPO on the trimmed model, and both in the full one."""
+    small, large = tmp_path / "small", tmp_path / "large"
+    merge(trained, small)
+    second = make_run(small, tmp_path / "second", DTYPES[full.name])
+    write_run_card(second, read_json(second / "provenance.json"), "")
+    card = " ".join((second / "README.md").read_text(encoding="utf-8").split())
+    assert f"covers this adapter. The adapter was trained with a vocabulary trimmed from that of `{full}`" in card
+    assert f"fits the full model once it has that of `{trained.as_posix()}` as well" in card
+    texts = sample_texts()[:4]
+    with pytest.raises(PreferansError, match=re.escape(f"merge.py {trained.as_posix()} --full_vocabulary")):
+        merge(second, tmp_path / "out", full_vocabulary=True, texts=texts)
+    with pytest.raises(PreferansError, match="should be the model it was cut from"):
+        merge(second, tmp_path / "out", base=str(full), texts=texts)
+    assert not (tmp_path / "out").exists()
+    merge(trained, large, full_vocabulary=True, texts=texts)
+    merge(second, tmp_path / "out", base=str(large), texts=texts)
+    expected, kept, ids = trained_logits(small, second)
+    merged = AutoModelForCausalLM.from_pretrained(tmp_path / "out", dtype="auto")
+    assert torch.allclose(logits(merged.float(), ids)[:, kept], expected, atol=ROUNDING[DTYPES[full.name]])
 
 
-def test_another_model_is_refused(full, adapter, tmp_path, call_script):
+def test_another_model_is_refused(full, trained, tmp_path, call_script):
     other = shutil.copytree(full, tmp_path / "other")
     model = AutoModelForCausalLM.from_pretrained(other, dtype="auto")
     model.get_input_embeddings().weight.data.mul_(1.05)
     model.save_pretrained(other)
-    command = ["scripts/merge_adapter.py", adapter, "--output_dir", tmp_path / "out", "--base"]
     with pytest.raises(PreferansError, match="should be the model it was cut from"):
-        call_script(*command, other)
+        call_script("scripts/merge.py", trained, "--output_dir", tmp_path / "out", "--base", other)
     assert not (tmp_path / "out").exists()
 
 
-def test_mistakes(tmp_path, call_script, tiny_llama):
-    def refused(run, *options):
+def test_it_answers_as_the_two_did_and_is_written_once(llama_run, tmp_path):
+    base, run = llama_run
+    merged = tmp_path / "merged"
+    assert merge(run, merged)
+    assert (merged / "NOTICE").read_text(encoding="utf-8") == "Terms of the base model."
+    whole = AutoModelForCausalLM.from_pretrained(merged)
+    both = load_adapter(AutoModelForCausalLM.from_pretrained(base), run)
+    tokens = list(range(10, 40))
+    assert torch.allclose(logits(whole, tokens), logits(both, tokens), atol=1e-4)
+    with both.disable_adapter():
+        assert not torch.allclose(logits(whole, tokens), logits(both, tokens), atol=1e-2)
+    assert merge(run, merged) is None
+    (merged / "model.safetensors").write_bytes(b"")  # a damaged model is made anew
+    assert merge(run, merged)
+    assert merge(run, merged) is None
+
+
+def test_a_base_that_was_moved_is_found_by_its_weights(llama_run, tmp_path):
+    base, run = llama_run
+    moved = base.rename(tmp_path / "moved")
+    with pytest.raises(PreferansError, match="or is gone"):
+        merge(run, tmp_path / "merged")
+    assert merge(run, tmp_path / "merged", base=str(moved))["base"] == str(moved)
+
+
+def test_what_cannot_be_merged_is_refused(llama_run, tmp_path):
+    base, run = llama_run
+
+    def refused(folder="out", **options) -> str:
         with pytest.raises(PreferansError) as caught:
-            call_script("scripts/merge_adapter.py", run, "--output_dir", tmp_path / "out", *options)
+            merge(run, tmp_path / folder, **options)
         assert not (tmp_path / "out").exists()
         return str(caught.value)
 
-    assert "there is no adapter_config.json in it" in refused(tmp_path)
-    run = tmp_path / "run"
-    model = AutoModelForCausalLM.from_pretrained(tiny_llama)
-    get_peft_model(model, LoraConfig(target_modules=["q_proj", "embed_tokens"])).save_pretrained(run)
-    assert "the adapter changes the embedding or the head" in refused(run)
-    assert "cannot be checked that both have the same layers" in refused(run, "--base", "nobody/nothing")
-    write_json(
-        run / "adapter_config.json", read_json(run / "adapter_config.json") | {"base_model_name_or_path": "gone"}
-    )
-    assert "nor a model that can be had from the Hub" in refused(run)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "file").touch()
+    assert "there is something else already" in refused("full")
+    assert "there is something else already" in refused("full/file")
+    assert "cannot be checked that both have the same layers" in refused(base="nobody/nothing")
+    assert "is not here as a folder with a trimmed vocabulary" in refused(full_vocabulary=True)
+    assert "--adapter_only: the adapter was trained on" in refused(adapter_only=True)
+
+    merge(run, tmp_path / "merged")
+    weights = load_file(run / "adapter_model.safetensors")
+    weights[next(name for name in weights if "lora_B" in name)].fill_(1e6)
+    save_file(weights, run / "adapter_model.safetensors", metadata={"format": "pt"})
+    assert "there is something else already" in refused("merged")  # another adapter than then
+    origin = read_json(run / "provenance.json")
+    write_json(run / "provenance.json", origin | {"keys": origin["keys"] | {"dtype": "float16"}})
+    assert "too large for float16" in refused()
+    weights = load_file(base / "model.safetensors")
+    save_file({name: weight * 2 for name, weight in weights.items()}, base / "model.safetensors", {"format": "pt"})
+    assert "other weights now than when the adapter was trained" in refused()
+
+
+def test_rows_of_a_vocabulary_are_not_carried_over(tmp_path):
+    full, cut = mixed.make_gemma(tmp_path / "full"), tmp_path / "cut"
+    trim_vocabulary(full, cut, latin_cutoff=500)
+    run = make_run(cut, tmp_path / "run", targets=["q_proj", "embed_tokens"])
+    with pytest.raises(PreferansError, match="embedding or the head .*, whose rows belong to one vocabulary"):
+        merge(run, tmp_path / "out", full_vocabulary=True, texts=[TEXT])
+    with pytest.raises(PreferansError, match="which are one table, so that both would change"):
+        merge(run, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_wrong_folder_is_refused_at_once(tmp_path):
+    command = [sys.executable, "-X", "importtime", "scripts/merge.py", tmp_path, "--output_dir", tmp_path / "out"]
+    done = subprocess.run([*map(str, command)], cwd=ROOT, capture_output=True, text=True, encoding="utf-8")
+    assert done.returncode == 2
+    assert "there is no all_results.json in it, so it is not a finished run" in " ".join(done.stderr.split())
+    assert not re.search(r"\| +(torch|transformers|peft)$", done.stderr, re.MULTILINE)
+    assert not (tmp_path / "out").exists()

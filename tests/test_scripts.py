@@ -225,8 +225,8 @@ def test_help_teaches_without_heavy_imports():
         "scripts/score.py",
         "scripts/prepare_gemma.py",
         "scripts/check_data.py",
+        "scripts/doctor.py",
         "scripts/trim_vocab.py",
-        "scripts/merge_adapter.py",
         *(path.relative_to(ROOT) for path in sorted((ROOT / "data_builders").glob("*.py"))),
     ]:
         done = script(sys.executable, "-X", "importtime", path, "--help")

@@ -9,14 +9,12 @@ import pytest
 import torch
 from datasets import Dataset
 from peft import LoraConfig
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import ModelConfig, SFTConfig, SFTTrainer
 
 from preferans.errors import PreferansError, TrainingDiverged
 from preferans.files import read_json, read_jsonl
-from preferans.hardware import Device
-from preferans.merging import merge_adapter
 from preferans.run_folder import last_checkpoint
 from preferans.scoring import bootstrap, imitation_scores
 from preferans.sft import ImitationTrainer, completions
@@ -24,8 +22,8 @@ from preferans.training import load_model, load_tokenizer
 
 from .support.rows import preference
 from .support.tiny import ROOT, make_gpt2, make_llama
+from .support.trainers import CPU, build_trainer, randomize
 
-CPU = Device("cpu", "CPU", (0, 0), 0)
 TEMPLATE = "recipes/chat_templates/plain_ru.jinja"
 ON_CPU = ["--use_cpu", "true", "--fp16", "false", "--dtype", "float32", "--optim", "adamw_torch", "--disable_tqdm"]
 
@@ -34,35 +32,10 @@ def rows(number: int = 8) -> Dataset:
     return Dataset.from_list([preference(index) for index in range(number)])
 
 
-def make_trainer(folder, output_dir, load_in_4bit=True, **changes) -> ImitationTrainer:
-    settings = {
-        "output_dir": str(output_dir),
-        "use_cpu": True,
-        "bf16": False,
-        "max_steps": 4,
-        "per_device_train_batch_size": 2,
-        "per_device_eval_batch_size": 3,
-        "gradient_checkpointing": False,
-        "save_strategy": "no",
-        "report_to": "none",
-        "disable_tqdm": True,
-        "seed": 1,
-    }
-    model_args = ModelConfig(str(folder), load_in_4bit=load_in_4bit, use_bnb_nested_quant=True, dtype="float32")
-    return ImitationTrainer(
-        model=load_model(model_args, CPU),
-        args=SFTConfig(**(settings | changes)),
-        train_dataset=completions(rows()),
-        processing_class=load_tokenizer(str(folder), "main", None),
-        peft_config=LoraConfig(r=4, lora_alpha=8, target_modules="all-linear", task_type="CAUSAL_LM"),
+def make_trainer(folder, output_dir, **changes) -> ImitationTrainer:
+    return build_trainer(
+        folder, output_dir, ImitationTrainer, config_class=SFTConfig, rows=completions(rows()), **changes
     )
-
-
-def randomize(trainer) -> None:
-    torch.manual_seed(3)
-    for name, parameter in trainer.model.named_parameters():
-        if "lora_B" in name:  # zero at the start
-            parameter.data = torch.randn_like(parameter) * 0.1
 
 
 def test_the_answer_and_its_end_are_learned_and_nothing_else(tiny_llama, tmp_path):
@@ -228,7 +201,7 @@ def test_from_imitation_to_dpo(tmp_path, preference_folder, call_script, capsys)
     )  # fmt: skip
     assert {row["finish_reason"] for row in read_jsonl(answers)} == {"stop"}  # the end was learned
 
-    call_script("scripts/merge.py", "--adapter", run, "--output_dir", merged)
+    call_script("scripts/merge.py", run, "--output_dir", merged)
     tokenizer, whole = AutoTokenizer.from_pretrained(merged), AutoModelForCausalLM.from_pretrained(merged)
     assert tokenizer.chat_template == (ROOT / TEMPLATE).read_text(encoding="utf-8").rstrip("\n")
     assert whole.config.eos_token_id == whole.generation_config.eos_token_id == tokenizer.eos_token_id
@@ -239,7 +212,7 @@ def test_from_imitation_to_dpo(tmp_path, preference_folder, call_script, capsys)
     expected = plain + (factors[0] @ factors[1]).T * 2  # lora_alpha / lora_r, and Conv1D holds its weights lying
     assert torch.allclose(whole.transformer.h[0].attn.c_attn.weight, expected, atol=1e-6)
     capsys.readouterr()
-    call_script("scripts/merge.py", "--adapter", run, "--output_dir", merged)
+    call_script("scripts/merge.py", run, "--output_dir", merged)
     assert "already in" in capsys.readouterr().out
 
     dpo = tmp_path / "dpo"
@@ -334,64 +307,3 @@ def test_mistakes_are_refused(words, expected, tmp_path, preference_folder, call
         call_script(*gpt2_sft(base, preference_folder, tmp_path / "run", *words))
     assert expected in str(caught.value)
     assert not (tmp_path / "run" / "provenance.json").exists()
-
-
-@pytest.fixture
-def finished_run(tiny_llama, preference_folder, tmp_path, call_script):
-    """A run of two steps on a base model of its own, and that base model."""
-    base, run = tmp_path / "base", tmp_path / "run"
-    shutil.copytree(tiny_llama, base)
-    (base / "NOTICE").write_text("Terms of the base model.", encoding="utf-8")
-    call_script(
-        "scripts/dpo.py", "recipes/llama1b_ru.yaml", *ON_CPU, "--model_name_or_path", base, "--dataset_name", preference_folder,
-        "--max_steps", "2", "--learning_rate", "1e-2", "--output_dir", run,
-    )  # fmt: skip
-    return base, run
-
-
-def test_a_merged_dpo_adapter_answers_as_the_two_did(finished_run, tmp_path):
-    from preferans.generation import load_adapter
-
-    base, run = finished_run
-    assert merge_adapter(run, tmp_path / "merged") is True
-    assert (tmp_path / "merged" / "NOTICE").read_text(encoding="utf-8") == "Terms of the base model."
-    merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged")
-    both = load_adapter(AutoModelForCausalLM.from_pretrained(base), run)
-    tokens = torch.tensor([list(range(10, 40))])
-    with torch.no_grad():
-        assert torch.allclose(merged(tokens).logits, both(tokens).logits, atol=1e-4)
-        with both.disable_adapter():
-            assert not torch.allclose(merged(tokens).logits, both(tokens).logits, atol=1e-2)
-
-
-def test_what_cannot_be_merged_is_refused(finished_run, tmp_path):
-    base, run = finished_run
-    merged = tmp_path / "merged"
-    (tmp_path / "full").mkdir()
-    (tmp_path / "full" / "file").touch()
-    with pytest.raises(PreferansError, match="holds something else"):
-        merge_adapter(run, tmp_path / "full")
-    with pytest.raises(PreferansError, match="not a finished run"):
-        merge_adapter(base, merged)
-
-    assert merge_adapter(run, merged)
-    (merged / "model.safetensors").write_bytes(b"")  # a damaged model is made anew
-    assert merge_adapter(run, merged)
-    assert not merge_adapter(run, merged)
-
-    weights = load_file(run / "adapter_model.safetensors")
-    weights[next(name for name in weights if "lora_B" in name)].fill_(1e6)
-    save_file(weights, run / "adapter_model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(PreferansError, match="holds something else"):
-        merge_adapter(run, merged)  # another adapter than then
-    origin = read_json(run / "provenance.json")
-    (run / "provenance.json").write_text(
-        json.dumps(origin | {"keys": origin["keys"] | {"dtype": "float16"}}), encoding="utf-8"
-    )
-    with pytest.raises(PreferansError, match="too large for float16"):
-        merge_adapter(run, tmp_path / "other")
-    weights = load_file(base / "model.safetensors")
-    save_file({name: weight * 2 for name, weight in weights.items()}, base / "model.safetensors", {"format": "pt"})
-    with pytest.raises(PreferansError, match="other weights now than when the adapter was trained"):
-        merge_adapter(run, tmp_path / "other")
-    assert not (tmp_path / "other").exists()

@@ -191,17 +191,20 @@ def write_run_card(output_dir: str | Path, run: dict[str, Any], summary: str, me
         method (`str`, *optional*, defaults to `"dpo"`):
             How it was trained, as the Hub tags it.
     """
+    from .vocabulary import trimming_in_words
+
+    base = run["model"]["name"]
     write_text(
         Path(output_dir) / "README.md",
         f"""---
-base_model: {run["model"]["name"]}
+base_model: {base}
 library_name: peft
 pipeline_tag: text-generation
 tags: [{method}, lora, preferans]
 ---
 # A LoRA adapter trained with Preferans
 
-Base model: `{run["model"]["name"]}`, whose licence also covers this adapter. Dataset: `{run["dataset"]["name"]}`, fingerprint
+Base model: `{base}`, whose licence also covers this adapter.{trimming_in_words(base)} Dataset: `{run["dataset"]["name"]}`, fingerprint
 `{run["dataset"]["fingerprint"]}`. Recipe: `{run["recipe"]}`; every key, version and checksum is in `provenance.json`.
 
 {summary}

@@ -72,7 +72,7 @@ def _texts_in(value: Any) -> list[str]:
     return [text for part in value for text in _texts_in(part)] if isinstance(value, list) else []
 
 
-def load_source(name: str) -> "PreTrainedTokenizerBase":
+def load_source(name: str, revision: str | None = None) -> "PreTrainedTokenizerBase":
     """
     Load the tokenizer of a model whose vocabulary is to be cut or was.
 
@@ -87,7 +87,9 @@ def load_source(name: str) -> "PreTrainedTokenizerBase":
     if not path.is_dir() and (len(path.parts) > 2 or path.is_absolute() or name.startswith(".")):
         raise PreferansError(f"{name}: there is no such folder. Correct the path.")
     try:
-        config, tokenizer = AutoConfig.from_pretrained(name), AutoTokenizer.from_pretrained(name)
+        config, tokenizer = (
+            kind.from_pretrained(name, revision=revision or "main") for kind in (AutoConfig, AutoTokenizer)
+        )
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise PreferansError(
             f"{name}: neither a folder with a model nor a model that can be had from the Hub ({' '.join(str(error).split()):.200}). Check the "
@@ -100,7 +102,7 @@ def load_source(name: str) -> "PreTrainedTokenizerBase":
     return tokenizer
 
 
-def load_model(name: str | Path) -> "PreTrainedModel":
+def load_model(name: str | Path, revision: str | None = None) -> "PreTrainedModel":
     """
     Load a causal language model on the CPU in the precision it is stored in.
 
@@ -111,7 +113,7 @@ def load_model(name: str | Path) -> "PreTrainedModel":
     from transformers import AutoModelForCausalLM
 
     try:
-        return AutoModelForCausalLM.from_pretrained(name, dtype="auto").eval()
+        return AutoModelForCausalLM.from_pretrained(name, revision=revision or "main", dtype="auto").eval()
     except (OSError, ValueError, SafetensorError) as error:
         raise PreferansError(f"{name}: the model cannot be loaded ({' '.join(str(error).split()):.300}).") from None
 
@@ -199,7 +201,7 @@ def trim_vocabulary(
     model.save_pretrained(target)
     tokenizer.save_pretrained(target)
     write_json(target / KEPT_NAME, old_ids)
-    tables = 1 if _is_tied(model) else 2
+    tables = 1 if is_tied(model) else 2
     width = model.get_input_embeddings().weight.shape[1]
     record = {
         "source": name or source,
@@ -232,7 +234,7 @@ def select_rows(model: "PreTrainedModel", rows: "torch.Tensor", name: str) -> No
     """
     embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
     before = embedding.weight.shape[0]
-    tied = _is_tied(model)
+    tied = is_tied(model)
     tables = {
         "embedding": embedding.weight.data[rows].clone(),
         "head": None if tied else head.weight.data[rows].clone(),
@@ -258,7 +260,7 @@ def select_rows(model: "PreTrainedModel", rows: "torch.Tensor", name: str) -> No
     model.tie_weights()
 
 
-def _is_tied(model: "PreTrainedModel") -> bool:
+def is_tied(model: "PreTrainedModel") -> bool:
     return model.get_input_embeddings().weight.data_ptr() == model.get_output_embeddings().weight.data_ptr()
 
 
@@ -439,12 +441,19 @@ def trimmed_from(folder: str | Path) -> dict[str, Any] | None:
     return read_json(path) if path.is_file() else None
 
 
+def trimmed_in_words(record: dict[str, Any]) -> str:
+    """What the record of [`trimmed_from`] says, in words."""
+    return (
+        f"trimmed from that of `{record['source']}`, {record['tokens_after']:,} of {record['tokens_before']:,} tokens"
+    )
+
+
 def trimming_in_words(model: str | Path) -> str:
-    """A sentence for the card of an adapter, with a space before it; empty for a base with its own full vocabulary."""
+    """Sentences for the card of an adapter, with a space before them; empty for a base with its own full vocabulary."""
     record = trimmed_from(model)
     if record is None:
         return ""
-    return (
-        f" The adapter was trained with a vocabulary trimmed from that of `{record['source']}`, {record['tokens_after']:,} of "
-        f"{record['tokens_before']:,} tokens, and fits the full model as well: scripts/merge_adapter.py."
-    )
+    full = "the full model"
+    if "merged_with" in record:
+        full += f" once it has that of {' and '.join(f'`{run}`' for run in record['merged_with'])} as well"
+    return f" The adapter was trained with a vocabulary {trimmed_in_words(record)}, and fits {full}: scripts/merge.py."

@@ -25,10 +25,13 @@ def build_trainer(
     ours=None,
     lora_r=4,
     lora_dropout=0.0,
+    config_class=DPOConfig,
     rows=None,
     **changes,
 ):
-    """A trainer of eight pairs, as `dpo.py` makes it; `changes` are keys of DPOConfig, `ours` are of `trainer_class`."""
+    """
+    A trainer of eight pairs or of `rows`, as `dpo.py` makes it; `changes` are keys of `config_class`, `ours` are of `trainer_class`.
+    """
     settings = {
         "output_dir": str(run),
         "use_cpu": True,
@@ -49,7 +52,7 @@ def build_trainer(
     model_args = ModelConfig(str(model), load_in_4bit=load_in_4bit, use_bnb_nested_quant=True, dtype="float32")
     return trainer_class(
         model=load_model(model_args, CPU),
-        args=DPOConfig(**(settings | changes)),
+        args=config_class(**(settings | changes)),
         train_dataset=rows or Dataset.from_list([preference(number) for number in range(8)]),
         processing_class=tokenizer,
         peft_config=LoraConfig(
@@ -59,10 +62,15 @@ def build_trainer(
     )
 
 
-def first_batch(trainer) -> dict[str, torch.Tensor]:
-    """The first batch of an epoch, after moving the adapter away from its start."""
+def randomize(trainer) -> None:
+    """Move the adapter away from its start, which would hide a missing gradient."""
     torch.manual_seed(3)
     for name, parameter in trainer.model.named_parameters():
-        if "lora_B" in name:  # zero at the start, which would hide a missing gradient
+        if "lora_B" in name:  # zero at the start
             parameter.data = torch.randn_like(parameter) * 0.1
+
+
+def first_batch(trainer) -> dict[str, torch.Tensor]:
+    """The first batch of an epoch, after moving the adapter away from its start."""
+    randomize(trainer)
     return trainer._prepare_inputs(next(iter(trainer.get_train_dataloader())))
