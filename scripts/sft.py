@@ -8,11 +8,11 @@ It is the step before scripts/dpo.py for a base model that has never seen a chat
 ends. The dataset is the one that DPO takes; only the answers are learned, not the questions. Then put the adapter into the
 weights, and start DPO from there:
 
-    python scripts/merge.py --adapter runs/rugpt3medium_sft_ru --output_dir cache/rugpt3medium_sft_ru
+    python scripts/merge.py runs/rugpt3medium_sft_ru --output_dir cache/rugpt3medium_sft_ru
     ... scripts/dpo.py recipes/rugpt3medium_ru.yaml --model_name_or_path cache/rugpt3medium_sft_ru --output_dir runs/rugpt3medium_dpo_ru
 
-A recipe's keys are those of TRL's SFTConfig, ModelConfig and ScriptArguments; --help_keys lists every one with its type,
-default and meaning. The command line overrides the recipe:
+A recipe's keys are those of TRL's SFTConfig, ModelConfig and ScriptArguments, and hardware_profile; --help_keys lists every one
+with its type, default and meaning. The command line overrides the recipe:
 
     ... scripts/sft.py recipes/rugpt3medium_sft_ru.yaml --max_length 512 --learning_rate 1e-4 --output_dir runs/try
 
@@ -33,8 +33,9 @@ def main() -> None:
     from trl import ModelConfig, ScriptArguments, SFTConfig
 
     from preferans.recipe import list_keys, read_recipe
+    from preferans.training import HardwareArguments
 
-    kinds = (ScriptArguments, ModelConfig, SFTConfig)
+    kinds = (HardwareArguments, ScriptArguments, ModelConfig, SFTConfig)
     if "--help_keys" in sys.argv:
         print(list_keys(kinds))
         return

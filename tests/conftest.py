@@ -15,6 +15,7 @@ os.environ["HF_DATASETS_CACHE"] = CACHE.name
 import pytest
 
 from preferans.files import write_jsonl
+from preferans.hardware import restore_kernels
 
 from .support.rows import preference
 from .support.tiny import ROOT, make_llama
@@ -58,7 +59,8 @@ def call_script(monkeypatch):
         monkeypatch.setattr(sys, "argv", [path, *map(str, arguments)])
         return module.main()
 
-    return call
+    yield call
+    restore_kernels()  # training scripts decide them for the whole process
 
 
 @pytest.fixture

@@ -177,6 +177,7 @@ def test_from_imitation_to_dpo(tmp_path, preference_folder, call_script, capsys)
     assert results["test_end_probability_before"] < 0.1
     assert results["test_end_probability_after"] > 0.9
     assert origin["measured"]["world_size"] == 1
+    assert origin["measured"]["kernels"].startswith("the head in tiles of")
     assert origin["dataset"]["train_pairs"] == 6
     card = (run / "README.md").read_text(encoding="utf-8")
     assert "tags: [sft, lora, preferans]" in card

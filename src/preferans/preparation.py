@@ -5,7 +5,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .errors import PreferansError
-from .hardware import Device, decide_precision, find_device, peak_memory
+from .hardware import (
+    Device,
+    apply_kernels,
+    apply_profile,
+    decide_kernels,
+    decide_precision,
+    find_device,
+    peak_memory,
+)
 from .preferences import fingerprint, load_checked_splits
 from .recipe import fill
 from .run_folder import check_run_dir, provenance
@@ -29,6 +37,7 @@ class Prepared:
         training_args ([`~transformers.TrainingArguments`]): Keys of the trainer.
         device ([`~preferans.hardware.Device`]): Where the run computes.
         precision (`str`): In which precision, and why.
+        kernels (`str`): With which kernels, and why.
         train_rows ([`~datasets.Dataset`]), test_rows ([`~datasets.Dataset`]): Preference rows, without prompts that are too long.
         tokenizer ([`~transformers.PreTrainedTokenizerBase`]): Ready to train with.
         origin (`dict`): See [`~run_folder.provenance`].
@@ -40,6 +49,7 @@ class Prepared:
     training_args: "TrainingArguments"
     device: Device
     precision: str
+    kernels: str
     train_rows: "Dataset"
     test_rows: "Dataset"
     tokenizer: "PreTrainedTokenizerBase"
@@ -53,12 +63,12 @@ class Prepared:
 
 def prepare(kinds: tuple[type, ...], said: dict[str, Any], recipe: str | None) -> Prepared | None:
     """
-    Check all that can be checked before a model is loaded.
+    Check all that can be checked before a model is loaded, and hold this process to the card's profile and kernels.
 
     Args:
         kinds (`tuple[type, ...]`):
-            Dataclasses whose fields are the recipe's keys, with [`~trl.ScriptArguments`], [`~trl.ModelConfig`] and a kind of
-            [`~transformers.TrainingArguments`] among them.
+            Dataclasses whose fields are the recipe's keys, with [`~training.HardwareArguments`], [`~trl.ScriptArguments`],
+            [`~trl.ModelConfig`] and a kind of [`~transformers.TrainingArguments`] among them.
         said (`dict`):
             Keys that the recipe or the command line sets, see [`~recipe.read_recipe`].
         recipe (`str`, *optional*):
@@ -73,16 +83,26 @@ def prepare(kinds: tuple[type, ...], said: dict[str, Any], recipe: str | None) -
     from transformers import TrainingArguments
     from trl import ModelConfig, ScriptArguments
 
-    from .training import check_model_exists, drop_long_prompts, load_tokenizer
+    from .training import check_model_exists, drop_long_prompts, load_config, load_tokenizer
 
     place = recipe or "Command line"
     for key in ("model_name_or_path", "dataset_name", "output_dir"):
         if not said.get(key):
             raise PreferansError(f"{place}: the key '{key}' is missing.")
-    device = find_device(said.get("use_cpu", False))
+    check_model_exists(said["model_name_or_path"])
+    device = find_device(said.get("use_cpu", False), said.get("hardware_profile"))
+    if device.kind == "cpu" and said.get("activation_offloading"):
+        raise PreferansError(
+            f"{place}: activation_offloading: true moves activations from the card to the machine's memory, and this run computes on the "
+            "CPU, where there is nothing to offload to. Add --activation_offloading false to try it here."
+        )
+    config = load_config(said["model_name_or_path"], said.get("model_revision", "main"))
+    dtype = said.get("dtype", "float32")
     fp16, bf16, precision = decide_precision(
-        device, said.get("fp16", False), said.get("bf16"), said.get("dtype", "float32")
+        device, said.get("fp16", False), said.get("bf16"), dtype, config.model_type
     )
+    half = fp16 or bf16 or dtype in ("float16", "bfloat16")
+    kernels = decide_kernels(device, config.get_text_config().vocab_size, half=half)
     filled = fill(kinds, said | {"fp16": fp16, "bf16": bf16, "use_cpu": device.kind == "cpu"}, recipe)
     script_args, model_args, training_args = (
         next(arguments for arguments in filled if isinstance(arguments, kind))
@@ -90,9 +110,10 @@ def prepare(kinds: tuple[type, ...], said: dict[str, Any], recipe: str | None) -
     )
     if not model_args.use_peft:
         raise PreferansError(f"{place}: use_peft must be true; Preferans trains LoRA adapters.")
-    print(f"Precision: {precision}; adapters in fp32.")
+    print(f"Precision: {precision}; adapters in fp32.\nKernels: {kernels.reason}.")
+    apply_profile(device)
+    apply_kernels(kernels)
 
-    check_model_exists(model_args.model_name_or_path)
     train_rows, test_rows = load_checked_splits(
         script_args.dataset_name,
         script_args.dataset_config,
@@ -123,7 +144,17 @@ def prepare(kinds: tuple[type, ...], said: dict[str, Any], recipe: str | None) -
         for rows, split in ((train_rows, "training"), (test_rows, "test"))
     )
     return Prepared(
-        filled, model_args, training_args, device, precision, train_rows, test_rows, tokenizer, origin, place
+        filled,
+        model_args,
+        training_args,
+        device,
+        precision,
+        kernels.reason,
+        train_rows,
+        test_rows,
+        tokenizer,
+        origin,
+        place,
     )
 
 
@@ -146,6 +177,7 @@ def measured(
     return {
         "device": prepared.device.name,
         "precision": prepared.precision,
+        "kernels": prepared.kernels,
         "world_size": trainer.accelerator.num_processes,
         "epochs": trainer.state.epoch,
         "resumed_from": checkpoint,

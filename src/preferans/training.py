@@ -23,6 +23,7 @@ from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
+    PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     TrainerCallback,
@@ -32,14 +33,30 @@ from trl.models.utils import disable_gradient_checkpointing
 
 from .errors import PreferansError
 from .guards import GuardedTrainer
-from .hardware import Device, peak_memory
+from .hardware import PROFILES, Device, peak_memory
 from .separate_passes import SeparatePassesTrainer
 
 
 @dataclasses.dataclass
-class PreferansArguments:
+class HardwareArguments:
     """
-    Keys of a recipe that TRL's DPO script does not know.
+    Keys of a recipe that no script of TRL's knows.
+
+    Args:
+        hardware_profile (`str`, *optional*):
+            Card of [`~preferans.hardware.PROFILES`] that a bigger one shall behave like.
+    """
+
+    hardware_profile: str | None = dataclasses.field(
+        default=None,
+        metadata={"help": f"Card that a bigger one shall behave like, to try a recipe for it: {', '.join(PROFILES)}."},
+    )
+
+
+@dataclasses.dataclass
+class PreferansArguments(HardwareArguments):
+    """
+    Keys of a recipe that TRL's DPO script does not know; its SFTConfig has `chat_template_path` already.
 
     Args:
         chat_template_path (`str`, *optional*):
@@ -53,6 +70,8 @@ class PreferansArguments:
             Whether the longest pairs are tried before the first step. Left out, they are on a card.
         ignore_plan (`bool`, *optional*, defaults to `False`):
             Whether to start a run that the memory plan says will not fit.
+
+    Another one is that of [`HardwareArguments`].
     """
 
     chat_template_path: str | None = dataclasses.field(
@@ -97,6 +116,19 @@ def check_model_exists(name: str | None) -> None:
     elif len(path.parts) != 2 or name.startswith((".", "/", "~", "cache/")):
         cure = " Make it with: python scripts/prepare_gemma.py" if "gemma-3-270m" in name else ""
         raise PreferansError(f"model_name_or_path {name}: there is no such folder.{cure}")
+
+
+def load_config(name: str, revision: str) -> PretrainedConfig:
+    """
+    Read a model's configuration.
+
+    Raises:
+        [`PreferansError`]: when there is none, as for [`load_model`].
+    """
+    try:
+        return AutoConfig.from_pretrained(name, revision=revision)
+    except (OSError, ValueError) as error:
+        raise PreferansError(_not_loaded(name, error)) from None
 
 
 def load_tokenizer(
@@ -207,8 +239,8 @@ def load_model(model_args: ModelConfig, device: Device) -> PreTrainedModel:
         [`PreferansError`]: when it cannot be loaded, or was to be loaded in 4 bits and some linear layer is not.
     """
     quantization = get_quantization_config(model_args)
+    load_config(model_args.model_name_or_path, model_args.model_revision)
     try:
-        AutoConfig.from_pretrained(model_args.model_name_or_path, revision=model_args.model_revision)
         model = AutoModelForCausalLM.from_pretrained(
             model_args.model_name_or_path,
             revision=model_args.model_revision,
