@@ -13,6 +13,7 @@ from typing import Any
 
 from .errors import PreferansError
 from .files import read_json, sha256_of, write_json, write_text
+from .vocabulary import trimming_in_words
 
 PACKAGES = ("torch", "trl", "transformers", "peft", "bitsandbytes", "accelerate", "datasets", "preferans")
 # rng_state.pth, or rng_state_0.pth and so on with several processes
@@ -191,8 +192,6 @@ def write_run_card(output_dir: str | Path, run: dict[str, Any], summary: str, me
         method (`str`, *optional*, defaults to `"dpo"`):
             How it was trained, as the Hub tags it.
     """
-    from .vocabulary import trimming_in_words
-
     base = run["model"]["name"]
     write_text(
         Path(output_dir) / "README.md",
