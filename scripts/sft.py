@@ -50,6 +50,7 @@ def train(kinds: tuple, said: dict, recipe: str | None) -> None:
     from preferans.files import read_json, write_json
     from preferans.preferences import column_or_numbers
     from preferans.preparation import measured, prepare
+    from preferans.processes import count
     from preferans.run_folder import last_checkpoint, only_process, write_run_card
     from preferans.scoring import imitation_scores
     from preferans.sft import ImitationTrainer, completions, distinct
@@ -58,6 +59,10 @@ def train(kinds: tuple, said: dict, recipe: str | None) -> None:
     prepared = prepare(kinds, said, recipe)
     if prepared is None:
         return
+    if count() > 1:
+        raise PreferansError(
+            "scripts/sft.py trains in one process; launch it with accelerate_configs/gtx1650.yaml or cpu.yaml."
+        )
     args, output_dir, test_rows = prepared.training_args, prepared.output_dir, prepared.test_rows
     args.chat_template_path = None  # the tokenizer has it already
     train_rows = distinct(completions(prepared.train_rows))

@@ -36,9 +36,9 @@ def test_what_is_decided_is_said_and_done(kinds, said, capsys):
     assert prepared.device.kind == "cpu" and prepared.tokenizer.padding_side == "left"
     told = capsys.readouterr().out
     assert f"Precision: {prepared.precision}; adapters in fp32." in told
-    assert f"Kernels: {prepared.kernels}." in told
+    assert f"Kernels: {prepared.kernels.reason}." in told
     words = len(prepared.tokenizer)
-    assert f"tiles of {words:,} words by PyTorch" in prepared.kernels
+    assert f"tiles of {words:,} words by PyTorch" in prepared.kernels.reason
     assert words == trl.trainer.utils._CHUNKED_LOGPROB_CHUNK_SIZE
 
 

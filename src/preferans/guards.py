@@ -1,17 +1,27 @@
-"""What keeps a training run sound: adapters in fp32, a stop at the first number that is none, and nothing lost at Ctrl-C."""
+"""
+What keeps a training run sound: adapters in fp32, a stop at the first number that is none, and nothing lost at Ctrl-C.
 
+With several processes every decision is taken by all of them together.
+"""
+
+import dataclasses
 import signal
 import sys
+import time
 from pathlib import Path
 
 import torch
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from transformers import Trainer, TrainerCallback, TrainerState
 
 from .errors import TrainingDiverged
+from .processes import check_sharded, from_main, highest, is_main, local_part
 from .run_folder import is_complete
 
 # The scaler starts at 65,536 and halves at each skipped step: after this many it has gone below any useful scale.
 MAX_SKIPPED_STEPS = 25
+# The terminal sends Ctrl-C to every process, and the launcher passes it on once more.
+SECONDS_OF_ONE_INTERRUPT = 5.0
 
 
 class GuardedTrainer(Trainer):
@@ -27,21 +37,56 @@ class GuardedTrainer(Trainer):
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
-        for parameter in self.model.parameters():
-            if parameter.requires_grad:
-                parameter.data = parameter.data.float()
+        for module in self.model.modules():
+            for name, parameter in module.named_parameters(recurse=False):
+                if parameter.requires_grad and parameter.is_meta:
+                    # A process that receives the weights: accelerate tells the optimizer's parameters apart by their address.
+                    setattr(
+                        module,
+                        name,
+                        torch.nn.Parameter(torch.zeros_like(parameter, dtype=torch.float32, device="cpu")),
+                    )
+                elif parameter.requires_grad:
+                    parameter.data = parameter.data.float()
+        if self.args.ddp_find_unused_parameters is None:
+            # Every adapter takes part in every step, so that looking for others would only cost time.
+            self.args.ddp_find_unused_parameters = False
+        if self.is_fsdp_enabled and self.accelerator.mixed_precision != "no":
+            self._keep_log_probs_in_fp32()
+        self.add_callback(_ShardGuard())
         self.add_callback(_NumberGuard(self))
         self.add_callback(_StopOnInterrupt())
+
+    def _keep_log_probs_in_fp32(self) -> None:
+        """
+        Keep FSDP from casting what the model returns, and the gradients it sums up, to 16 bits.
+
+        accelerate sets both. A log-probability of -150 in bf16 is a whole number, and DPO learns from differences of less.
+        """
+        plugin = self.accelerator.state.fsdp_plugin
+        plugin.mixed_precision_policy = dataclasses.replace(
+            plugin.mixed_precision_policy, output_dtype=None, reduce_dtype=torch.float32
+        )
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        if not self.is_fsdp_enabled:
+            return super().save_model(output_dir, _internal_call)
+        # `Trainer` would collect the whole base model in the main process, only to save the adapter.
+        options = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_params=True)
+        self._save(output_dir, state_dict=get_model_state_dict(self.model, options=options))
 
     def training_step(self, model, inputs, *args, **kwargs) -> torch.Tensor:
         loss = super().training_step(model, inputs, *args, **kwargs)
         value = loss.item()
-        if value != value or abs(value) == float("inf"):
+        finite = value == value and abs(value) != float("inf")
+        worst = highest(2.0 if not finite else 1.0 if value == 0.0 else 0.0)
+        if worst == 2.0:
             raise TrainingDiverged(
-                f"The loss is {value} in step {self.state.global_step + 1}. {self._last_good_state()} The usual causes: weights "
-                "or activations that overflow in fp16 (Gemma does; use dtype: float32), or a learning rate far too high."
+                f"The loss is {value if not finite else 'not a number in another process'} in step {self.state.global_step + 1}. "
+                f"{self._last_good_state()} The usual causes: weights or activations that overflow in fp16 (Gemma does; use dtype: "
+                "float32), or a learning rate far too high."
             )
-        if value == 0.0:
+        if worst == 1.0:
             raise TrainingDiverged(
                 f"The loss is exactly 0 in step {self.state.global_step + 1}, so nothing is learned. {self._last_good_state()} The "
                 "usual causes: fp16 weights whose log-probabilities overflowed, a beta or learning rate far too high, or answers "
@@ -66,7 +111,10 @@ class GuardedTrainer(Trainer):
             if state.global_step >= state.max_steps:
                 print(f"Training was finished in {checkpoint}.")
                 self.state = state
-                self._load_from_checkpoint(checkpoint)
+                if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+                    self._prepare_for_training(state.max_steps, None, checkpoint)
+                else:
+                    self._load_from_checkpoint(checkpoint)
                 return {}
             print(f"Going on from {checkpoint}.")
         return self.train(resume_from_checkpoint=checkpoint).metrics
@@ -76,12 +124,19 @@ class GuardedTrainer(Trainer):
         if self.state.global_step == 0:
             return "No step was completed, so there is nothing to keep."
         folder = Path(self.args.output_dir, f"checkpoint-{self.state.global_step}")
-        if not is_complete(folder):
+        if not from_main(lambda: is_complete(folder, self.args.world_size)):
             self._save_checkpoint(self.model, trial=None)
         return f"The state before it is kept in {folder}."
 
     def create_model_card(self, *args, **kwargs) -> None:
         """TRL's card names a licence called "license" and a model called None; the scripts write the run's own card."""
+
+
+class _ShardGuard(TrainerCallback):
+    """Stops a run whose model is not shared out where FSDP was asked for."""
+
+    def on_train_begin(self, args, state, control, model=None, **kwargs):
+        check_sharded(model)
 
 
 class _NumberGuard(TrainerCallback):
@@ -92,8 +147,8 @@ class _NumberGuard(TrainerCallback):
         self.skipped_steps = 0
 
     def on_pre_optimizer_step(self, args, state, control, model=None, **kwargs):
-        gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
-        if all(torch.isfinite(gradient).all() for gradient in gradients):
+        gradients = [local_part(parameter.grad) for parameter in model.parameters() if parameter.grad is not None]
+        if not highest(not all(torch.isfinite(gradient).all() for gradient in gradients)):
             self.skipped_steps = 0
             return
         # With fp16 the scaler meets such gradients by skipping the step and halving its scale; only many in a row are a fault.
@@ -109,37 +164,49 @@ class _NumberGuard(TrainerCallback):
         )
 
     def on_step_end(self, args, state, control, model=None, **kwargs):
-        for name, parameter in model.named_parameters():
-            if parameter.requires_grad and not torch.isfinite(parameter).all():
-                # This state must not be saved: the checkpoint before it is the last good one.
-                raise TrainingDiverged(
-                    f"The weights of {name} are no longer numbers after step {state.global_step}. Earlier checkpoints in "
-                    f"{args.output_dir} are untouched. The usual cause: an optimizer whose epsilon vanishes in half precision, or a "
-                    "learning rate far too high."
-                )
+        bad = [
+            name
+            for name, parameter in model.named_parameters()
+            if parameter.requires_grad and not torch.isfinite(local_part(parameter)).all()
+        ]
+        if highest(bool(bad)):
+            # This state must not be saved: the checkpoint before it is the last good one.
+            raise TrainingDiverged(
+                f"The weights of {bad[0] if bad else 'the adapter'} are no longer numbers after step {state.global_step}. Earlier "
+                f"checkpoints in {args.output_dir} are untouched. The usual cause: an optimizer whose epsilon vanishes in half "
+                "precision, or a learning rate far too high."
+            )
 
 
 class _StopOnInterrupt(TrainerCallback):
     """At Ctrl-C, finishes the step, saves a checkpoint and stops; a second Ctrl-C stops at once."""
 
     def __init__(self):
-        self.asked = False
+        self.asked_at = None
+        self.stopping = False
         self.previous = None
+        self.several = False
 
     def on_train_begin(self, args, state, control, **kwargs):
+        self.several = args.world_size > 1
         self.previous = signal.signal(signal.SIGINT, self._ask)
 
     def _ask(self, number, frame):
-        self.asked = True
-        signal.signal(signal.SIGINT, self.previous)
-        print("\nStopping after this step; once more Ctrl-C stops at once.", file=sys.stderr)
+        now = time.monotonic()
+        if self.asked_at is None:
+            self.asked_at = now
+            if is_main():
+                print("\nStopping after this step; once more Ctrl-C stops at once.", file=sys.stderr)
+        elif not self.several or now - self.asked_at > SECONDS_OF_ONE_INTERRUPT:
+            raise KeyboardInterrupt
 
     def on_step_end(self, args, state, control, **kwargs):
-        if self.asked:
+        self.stopping = bool(highest(self.asked_at is not None))
+        if self.stopping:
             control.should_save = True
             control.should_training_stop = True
 
     def on_train_end(self, args, state, control, **kwargs):
         signal.signal(signal.SIGINT, self.previous)
-        if self.asked:
+        if self.stopping:
             raise KeyboardInterrupt

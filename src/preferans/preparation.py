@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from .errors import PreferansError
 from .hardware import (
+    Decisions,
     Device,
     apply_kernels,
     apply_profile,
@@ -15,6 +16,7 @@ from .hardware import (
     peak_memory,
 )
 from .preferences import fingerprint, load_checked_splits
+from .processes import check_processes, from_main
 from .recipe import fill
 from .run_folder import check_run_dir, provenance
 
@@ -37,7 +39,7 @@ class Prepared:
         training_args ([`~transformers.TrainingArguments`]): Keys of the trainer.
         device ([`~preferans.hardware.Device`]): Where the run computes.
         precision (`str`): In which precision, and why.
-        kernels (`str`): With which kernels, and why.
+        kernels ([`~preferans.hardware.Decisions`]): With which kernels, and why.
         train_rows ([`~datasets.Dataset`]), test_rows ([`~datasets.Dataset`]): Preference rows, without prompts that are too long.
         tokenizer ([`~transformers.PreTrainedTokenizerBase`]): Ready to train with.
         origin (`dict`): See [`~run_folder.provenance`].
@@ -49,7 +51,7 @@ class Prepared:
     training_args: "TrainingArguments"
     device: Device
     precision: str
-    kernels: str
+    kernels: Decisions
     train_rows: "Dataset"
     test_rows: "Dataset"
     tokenizer: "PreTrainedTokenizerBase"
@@ -59,6 +61,10 @@ class Prepared:
     @property
     def output_dir(self) -> Path:
         return Path(self.training_args.output_dir)
+
+    @property
+    def ignores_plan(self) -> bool:
+        return bool(self.origin["keys"].get("ignore_plan"))
 
 
 def prepare(kinds: tuple[type, ...], said: dict[str, Any], recipe: str | None) -> Prepared | None:
@@ -110,6 +116,12 @@ def prepare(kinds: tuple[type, ...], said: dict[str, Any], recipe: str | None) -
     )
     if not model_args.use_peft:
         raise PreferansError(f"{place}: use_peft must be true; Preferans trains LoRA adapters.")
+    check_processes(
+        said.get("num_processes"),
+        model_args.load_in_4bit,
+        getattr(training_args, "precompute_ref_log_probs", False),
+        find_card=device.kind == "cuda",
+    )
     print(f"Precision: {precision}; adapters in fp32.\nKernels: {kernels.reason}.")
     apply_profile(device)
     apply_kernels(kernels)
@@ -127,9 +139,9 @@ def prepare(kinds: tuple[type, ...], said: dict[str, Any], recipe: str | None) -
         "train_pairs": len(train_rows),
         "test_pairs": len(test_rows),
     }
-    origin = provenance(recipe, said, described, training_args.seed)
-    check_run_dir(training_args.output_dir, origin)
-    if Path(training_args.output_dir, "all_results.json").exists():
+    origin = from_main(lambda: provenance(recipe, said, described, training_args.seed))
+    from_main(lambda: check_run_dir(training_args.output_dir, origin))
+    if from_main(Path(training_args.output_dir, "all_results.json").exists):
         print(f"This run is finished: {training_args.output_dir}. Nothing to do.")
         return None
 
@@ -149,7 +161,7 @@ def prepare(kinds: tuple[type, ...], said: dict[str, Any], recipe: str | None) -
         training_args,
         device,
         precision,
-        kernels.reason,
+        kernels,
         train_rows,
         test_rows,
         tokenizer,
@@ -177,7 +189,7 @@ def measured(
     return {
         "device": prepared.device.name,
         "precision": prepared.precision,
-        "kernels": prepared.kernels,
+        "kernels": prepared.kernels.reason,
         "world_size": trainer.accelerator.num_processes,
         "epochs": trainer.state.epoch,
         "resumed_from": checkpoint,

@@ -13,22 +13,32 @@ from typing import Any
 
 from .errors import PreferansError
 from .files import read_json, sha256_of, write_json, write_text
+from .processes import count, from_main, is_main
 from .vocabulary import trimming_in_words
 
 PACKAGES = ("torch", "trl", "transformers", "peft", "bitsandbytes", "accelerate", "datasets", "preferans")
-# rng_state.pth, or rng_state_0.pth and so on with several processes
+# The optimizer lies in optimizer.bin with FSDP; DeepSpeed keeps it in a folder of its own, which `latest` names.
 CHECKPOINT_FILES = (
-    "adapter_model.safetensors",
-    "optimizer.pt",
-    "scheduler.pt",
-    "rng_state*.pth",
-    "trainer_state.json",
+    ("adapter_model.safetensors",),
+    ("optimizer.pt", "optimizer.bin", "latest"),
+    ("scheduler.pt",),
+    ("trainer_state.json",),
 )
 
 
-def is_complete(checkpoint: Path) -> bool:
-    """Whether a checkpoint folder was written to its end, so that training can go on from it."""
-    if not all(any(checkpoint.glob(name)) for name in CHECKPOINT_FILES):
+def is_complete(checkpoint: Path, num_processes: int = 1) -> bool:
+    """
+    Whether a checkpoint folder was written to its end, so that training can go on from it.
+
+    Args:
+        checkpoint (`Path`):
+            The folder.
+        num_processes (`int`, *optional*, defaults to `1`):
+            Processes of the run, each of which writes its random state.
+    """
+    states = ["rng_state.pth"] if num_processes == 1 else [f"rng_state_{rank}.pth" for rank in range(num_processes)]
+    wanted = (*CHECKPOINT_FILES, *((state,) for state in states))
+    if not all(any((checkpoint / name).exists() for name in names) for names in wanted):
         return False
     try:
         read_json(checkpoint / "trainer_state.json")  # written last
@@ -37,20 +47,22 @@ def is_complete(checkpoint: Path) -> bool:
     return True
 
 
-def last_checkpoint(output_dir: str | Path) -> str | None:
+def last_checkpoint(output_dir: str | Path, num_processes: int = 1) -> str | None:
     """
     Newest complete checkpoint of a run. Folders that a kill left half-written are passed over.
 
     Args:
         output_dir (`str` or `Path`):
             Folder of the run.
+        num_processes (`int`, *optional*, defaults to `1`):
+            Processes of the run.
 
     Returns:
         `str` or `None`: path of the checkpoint.
     """
     folders = [folder for folder in Path(output_dir).glob("checkpoint-*") if folder.name.split("-")[1].isdigit()]
     for folder in sorted(folders, key=lambda folder: int(folder.name.split("-")[1]), reverse=True):
-        if is_complete(folder):
+        if is_complete(folder, num_processes):
             return str(folder)
     return None
 
@@ -61,7 +73,8 @@ LOCK_NAME = "process.json"
 @contextmanager
 def only_process(output_dir: str | Path) -> Iterator[None]:
     """
-    Keep a second process out of a run's folder: after Ctrl-C the launcher is gone before the training process has saved.
+    Keep a second run out of a run's folder: after Ctrl-C the launcher is gone before the training process has saved. Of several
+    processes of one run, the main one holds the lock. It tells of a run on this machine only.
 
     Args:
         output_dir (`str` or `Path`):
@@ -70,9 +83,18 @@ def only_process(output_dir: str | Path) -> Iterator[None]:
     Raises:
         [`PreferansError`]: when another living process works in the folder.
     """
+    lock = Path(output_dir) / LOCK_NAME
+    from_main(lambda: _take(lock))
+    try:
+        yield
+    finally:
+        if is_main():
+            lock.unlink(missing_ok=True)
+
+
+def _take(lock: Path) -> None:
     import psutil
 
-    lock = Path(output_dir) / LOCK_NAME
     if lock.exists():
         holder = read_json(lock)
         try:
@@ -81,14 +103,10 @@ def only_process(output_dir: str | Path) -> Iterator[None]:
             alive = False
         if alive:
             raise PreferansError(
-                f"output_dir {output_dir}: process {holder['pid']} is still at work in it. Wait until it has saved its checkpoint, "
+                f"output_dir {lock.parent}: process {holder['pid']} is still at work in it. Wait until it has saved its checkpoint, "
                 "or end it."
             )
     write_json(lock, {"pid": os.getpid(), "created": psutil.Process().create_time()})
-    try:
-        yield
-    finally:
-        lock.unlink(missing_ok=True)
 
 
 def provenance(recipe: str | None, said: dict[str, Any], dataset: dict[str, Any], seed: int) -> dict[str, Any]:
@@ -122,6 +140,7 @@ def provenance(recipe: str | None, said: dict[str, Any], dataset: dict[str, Any]
         },
         "chat_template_sha256": sha256_of(template) if template and Path(template).is_file() else None,
         "seed": seed,
+        "num_processes": count(),
         "git_commit": _git_commit(),
         "python": platform.python_version(),
         "platform": platform.platform(),
@@ -156,12 +175,16 @@ def check_run_dir(output_dir: str | Path, run: dict[str, Any]) -> None:
             raise PreferansError(f"output_dir {output_dir}: the folder is not empty and holds no run. Name a new one.")
         return
     old = read_json(path)
-    keys = sorted(set(old["keys"]) | set(run["keys"]))
+    # Compared below as what it was, whether or not a key said it: batches and random states hang on it.
+    keys = sorted((set(old["keys"]) | set(run["keys"])) - {"num_processes"})
     differences = [
         f"{key}: {old['keys'].get(key)!r} there, {run['keys'].get(key)!r} here"
         for key in keys
         if old["keys"].get(key) != run["keys"].get(key)
     ]
+    there, here = old.get("num_processes", 1), run["num_processes"]
+    if there != here:
+        differences.append(f"num_processes: {there} there, {here} here")
     differences += [
         f"{what}: another content than then"
         for what, same in (

@@ -10,10 +10,13 @@ import dataclasses
 import hashlib
 import sys
 from collections.abc import Callable
+from itertools import cycle, islice
 from pathlib import Path
 
 import torch
 import trl.trainer.utils
+from accelerate import init_empty_weights
+from accelerate.utils import gather_object
 from datasets import Dataset
 from datasets.fingerprint import Hasher
 from safetensors import SafetensorError
@@ -34,6 +37,7 @@ from trl.models.utils import disable_gradient_checkpointing
 from .errors import PreferansError
 from .guards import GuardedTrainer
 from .hardware import PROFILES, Device, peak_memory
+from .processes import count, is_main, is_sharded, receives_weights
 from .separate_passes import SeparatePassesTrainer
 
 
@@ -45,11 +49,19 @@ class HardwareArguments:
     Args:
         hardware_profile (`str`, *optional*):
             Card of [`~preferans.hardware.PROFILES`] that a bigger one shall behave like.
+        num_processes (`int`, *optional*):
+            Number of processes that the run must have, on all machines together. A launch that gets another number stops.
     """
 
     hardware_profile: str | None = dataclasses.field(
         default=None,
         metadata={"help": f"Card that a bigger one shall behave like, to try a recipe for it: {', '.join(PROFILES)}."},
+    )
+    num_processes: int | None = dataclasses.field(
+        default=None,
+        metadata={
+            "help": "Number of processes that the run must have, on all machines together; a launch that gets another stops."
+        },
     )
 
 
@@ -239,15 +251,25 @@ def load_model(model_args: ModelConfig, device: Device) -> PreTrainedModel:
         [`PreferansError`]: when it cannot be loaded, or was to be loaded in 4 bits and some linear layer is not.
     """
     quantization = get_quantization_config(model_args)
-    load_config(model_args.model_name_or_path, model_args.model_revision)
+    dtype = model_args.dtype if model_args.dtype in ("auto", None) else getattr(torch, model_args.dtype)
+    config = load_config(model_args.model_name_or_path, model_args.model_revision)
     try:
+        if receives_weights():
+            # The main process reads them, and hands each process its part when training begins.
+            with init_empty_weights(include_buffers=False):
+                model = AutoModelForCausalLM.from_config(
+                    config, dtype=dtype, attn_implementation=model_args.attn_implementation
+                )
+            model.tie_weights()
+            return model
         model = AutoModelForCausalLM.from_pretrained(
             model_args.model_name_or_path,
             revision=model_args.model_revision,
-            dtype=model_args.dtype if model_args.dtype in ("auto", None) else getattr(torch, model_args.dtype),
+            dtype=dtype,
             attn_implementation=model_args.attn_implementation,
             quantization_config=quantization,
-            device_map={"": 0 if device.kind == "cuda" else "cpu"},
+            # A sharded model is placed by the trainer, part by part; else each process has its own card.
+            device_map=None if is_sharded() else {"": torch.cuda.current_device() if device.kind == "cuda" else "cpu"},
         )
     except torch.OutOfMemoryError:
         raise PreferansError(
@@ -443,6 +465,9 @@ class PreferenceTrainer(GuardedTrainer, SeparatePassesTrainer):
         prepared = prepared.select_columns(["prompt_ids", "chosen_ids", "rejected_ids"])
         # Long pairs first: less padding, and a memory error comes at once.
         order = sorted(range(len(prepared)), key=lambda i: -sum(len(ids) for ids in prepared[i].values()))
+        # Every process takes as many pairs, some of them twice, because a sharded model computes in all processes at once.
+        rounds = -(-len(order) // count())
+        order = list(islice(cycle(order), rounds * count()))[self.args.process_index :: count()]
         loader = DataLoader(
             prepared, batch_size=self.args.per_device_eval_batch_size, sampler=order, collate_fn=self.data_collator
         )
@@ -451,7 +476,7 @@ class PreferenceTrainer(GuardedTrainer, SeparatePassesTrainer):
         model.eval()
         scored = []
         with torch.no_grad(), disable_gradient_checkpointing(model, self.args.gradient_checkpointing_kwargs):
-            for batch in tqdm(loader, desc=description, disable=self.args.disable_tqdm):
+            for batch in tqdm(loader, desc=description, disable=self.args.disable_tqdm or not is_main()):
                 batch = self._prepare_inputs(batch)
                 inputs = {key: value for key, value in batch.items() if key != "completion_mask"} | {
                     "use_cache": False
@@ -470,7 +495,8 @@ class PreferenceTrainer(GuardedTrainer, SeparatePassesTrainer):
                     names = ("chosen_logp", "rejected_logp", "chosen_tokens", "rejected_tokens")
                     scored.append(dict(zip(names, (value.item() for value in values), strict=True)))
         model.train(was_training)
-        return [row for _, row in sorted(zip(order, scored, strict=True), key=lambda item: item[0])]
+        of_all = dict(gather_object(list(zip(order, scored, strict=True))))
+        return [of_all[i] for i in range(len(dataset))]
 
 
 def _digest(weight: torch.Tensor) -> str:
