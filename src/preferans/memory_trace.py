@@ -8,6 +8,7 @@ kernels that write in place, the memory-efficient attention and its scratch, the
 
 import contextlib
 import copy
+import gc
 import types
 from collections import Counter, defaultdict
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ import torch
 import torch.nn.functional as F
 import trl.kernels.chunked_logprob as chunked
 import trl.trainer.utils
+from bitsandbytes.functional import quantize_4bit
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._pytree import tree_map_only
@@ -161,6 +163,8 @@ def walk(config: PretrainedConfig, settings: StepSettings) -> dict[str, Counter[
     Returns:
         `dict[str, Counter]`: by phase, the bytes of each category at its worst moment.
     """
+    # bitsandbytes keeps its table for the process: made below, it would have no content, and a real model would get it.
+    quantize_4bit(torch.ones(64, 64), compress_statistics=True)
     counter = LiveBytes(CUDA_BLOCK if settings.emulate_cuda else 1, _cuda_scratch() if settings.emulate_cuda else None)
     with contextlib.ExitStack() as stack:
         for patch in _patches(settings, counter):
@@ -173,6 +177,7 @@ def walk(config: PretrainedConfig, settings: StepSettings) -> dict[str, Counter[
         for tensor in state:
             counter.assign(tensor, OPTIMIZER)
         trainer = _stand_in(model, settings, counter)
+        gc.collect()  # what building the model left in circles
         _train(trainer, settings, counter)
         _evaluate(trainer, settings, counter)
     return counter.peaks
@@ -237,7 +242,7 @@ def build_model(config: PretrainedConfig, settings: StepSettings, counter: LiveB
 
 
 def _quantize(model: nn.Module, settings: StepSettings, dtype: torch.dtype, counter: LiveBytes) -> None:
-    import bitsandbytes as bnb
+    from bitsandbytes.nn import Linear4bit
     from transformers.pytorch_utils import Conv1D
 
     head = model.get_output_embeddings()
@@ -246,13 +251,13 @@ def _quantize(model: nn.Module, settings: StepSettings, dtype: torch.dtype, coun
             if not isinstance(layer, nn.Linear | Conv1D) or layer is head:
                 continue
             weight = layer.weight.t() if isinstance(layer, Conv1D) else layer.weight
-            packed, state = bnb.functional.quantize_4bit(
+            packed, state = quantize_4bit(
                 weight.data.contiguous(),
                 compress_statistics=settings.use_bnb_nested_quant,
                 quant_type=settings.bnb_4bit_quant_type,
             )
             # Params4bit refuses tensors without content; a plain parameter with a quant_state runs the same forward pass.
-            linear = bnb.nn.Linear4bit.__new__(bnb.nn.Linear4bit)
+            linear = Linear4bit.__new__(Linear4bit)
             nn.Module.__init__(linear)
             linear.weight = nn.Parameter(packed, requires_grad=False)
             linear.weight.quant_state = linear.quant_state = state
