@@ -79,7 +79,7 @@ def test_what_the_recipe_says_is_kept(said, monkeypatch):
 
 
 def test_a_hopeless_run_is_refused_and_can_be_insisted_on(said, monkeypatch, capsys):
-    give_room(monkeypatch, 1 << 20)
+    give_room(monkeypatch, 1 << 17)
     with pytest.raises(PreferansError, match="take a smaller model.*--ignore_plan true"):
         fit(prepare(KINDS, said | {"separate_passes": True, "gradient_checkpointing": True}, None))
     _, plan = fit(prepare(KINDS, said | {"ignore_plan": True}, None))
