@@ -226,6 +226,7 @@ def test_help_teaches_without_heavy_imports():
         "scripts/prepare_gemma.py",
         "scripts/check_data.py",
         "scripts/doctor.py",
+        "scripts/plan.py",
         "scripts/trim_vocab.py",
         *(path.relative_to(ROOT) for path in sorted((ROOT / "data_builders").glob("*.py"))),
     ]:

@@ -186,6 +186,26 @@ def test_a_gradient_that_is_no_number_stops_the_run(make_trainer):
     assert all(torch.isfinite(weight).all() for weight in adapter_weights(trainer).values())
 
 
+def test_steps_that_the_scaler_skips_are_counted_and_shown(make_trainer, monkeypatch, capsys):
+    trainer = make_trainer(max_steps=3)
+    weight = next(parameter for name, parameter in trainer.model.named_parameters() if "lora_B" in name)
+    weight.register_hook(
+        lambda gradient: gradient * math.inf if trainer.state.global_step < 2 else gradient
+    )  # as fp16 overflows
+    scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
+    real = trainer.create_optimizer
+
+    def create_optimizer(*args):
+        trainer.accelerator.scaler = scaler
+        return real(*args)
+
+    monkeypatch.setattr(trainer, "create_optimizer", create_optimizer)
+    trainer.train()
+    assert trainer.skipped_steps == 2 and scaler.get_scale() == 1.0
+    assert [entry["skipped_steps"] for entry in trainer.state.log_history[:3]] == [1, 2, 2]
+    assert "Step 2 is skipped (2 so far)" in capsys.readouterr().out
+
+
 def test_weights_that_are_no_numbers_never_reach_a_checkpoint(make_trainer):
     """The notebook's failure: AdamW's epsilon of 1e-8 is 0 in fp16, and 0/0 is the update of a zero gradient."""
     trainer = make_trainer(save_strategy="steps", save_steps=1)

@@ -33,10 +33,14 @@ class GuardedTrainer(Trainer):
     before the optimizer exists.
 
     Takes the arguments of the trainer it is mixed into.
+
+    Attributes:
+        skipped_steps (`int`): Steps whose gradient overflowed fp16 and which changed nothing, in this session.
     """
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
+        self.skipped_steps = 0
         for module in self.model.modules():
             for name, parameter in module.named_parameters(recurse=False):
                 if parameter.requires_grad and parameter.is_meta:
@@ -67,6 +71,11 @@ class GuardedTrainer(Trainer):
         plugin.mixed_precision_policy = dataclasses.replace(
             plugin.mixed_precision_policy, output_dtype=None, reduce_dtype=torch.float32
         )
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        if self.accelerator.scaler is not None:
+            logs["skipped_steps"] = self.skipped_steps
+        super().log(logs, start_time)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         if not self.is_fsdp_enabled:
@@ -144,18 +153,20 @@ class _NumberGuard(TrainerCallback):
 
     def __init__(self, trainer: GuardedTrainer):
         self.trainer = trainer
-        self.skipped_steps = 0
+        self.skipped_in_a_row = 0
 
     def on_pre_optimizer_step(self, args, state, control, model=None, **kwargs):
         gradients = [local_part(parameter.grad) for parameter in model.parameters() if parameter.grad is not None]
         if not highest(not all(torch.isfinite(gradient).all() for gradient in gradients)):
-            self.skipped_steps = 0
+            self.skipped_in_a_row = 0
             return
         # With fp16 the scaler meets such gradients by skipping the step and halving its scale; only many in a row are a fault.
-        self.skipped_steps += 1
-        if self.trainer.accelerator.scaler is not None and self.skipped_steps < MAX_SKIPPED_STEPS:
+        self.skipped_in_a_row += 1
+        if self.trainer.accelerator.scaler is not None and self.skipped_in_a_row < MAX_SKIPPED_STEPS:
+            self.trainer.skipped_steps += 1
             print(
-                f"Step {state.global_step + 1} is skipped: a gradient overflowed fp16, and the scaler lowers its scale."
+                f"Step {state.global_step + 1} is skipped ({self.trainer.skipped_steps} so far): a gradient overflowed fp16, and the scaler "
+                "lowers its scale."
             )
             return
         raise TrainingDiverged(

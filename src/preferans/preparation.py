@@ -195,5 +195,6 @@ def measured(
         "resumed_from": checkpoint,
         "train_seconds": round(seconds, 1),
         "tokens_per_second": round(trainer._total_train_tokens / seconds, 1),
+        "skipped_steps": trainer.skipped_steps,
         "peak_memory_bytes": peak_memory(),
     }
