@@ -105,7 +105,7 @@ class LiveBytes(TorchDispatchMode):
         else:
             result = function(*args, **kwargs)
         for tensor in tree_leaves(result):
-            if isinstance(tensor, torch.Tensor):
+            if isinstance(tensor, torch.Tensor) and tensor.device.type != "meta":  # which stands for memory elsewhere
                 self._add(tensor.untyped_storage(), self.category)
         self._note(self.scratch[function](args) if function in self.scratch else 0)
         return result

@@ -343,7 +343,7 @@ def _stand_in(model: nn.Module, settings: StepSettings, counter: LiveBytes) -> _
     trainer.current_gradient_accumulation_steps = 1
     trainer.maybe_activation_offload_context = contextlib.nullcontext()
     if settings.activation_offloading:
-        trainer.maybe_activation_offload_context = _Offload()
+        trainer.maybe_activation_offload_context = _Offload(model)
     return trainer
 
 
@@ -415,14 +415,14 @@ def _evaluate(trainer: _StandIn, settings: StepSettings, counter: LiveBytes) -> 
 
 
 class _Offload(torch.autograd.graph.saved_tensors_hooks):
-    """Saved activations of 1,024 bytes and more lie in the machine's memory, as TRL's offloading puts them."""
+    """Saved activations of 1,024 bytes and more lie in the machine's memory, as TRL's offloading puts them; parameters stay."""
 
-    def __init__(self):
+    def __init__(self, model: nn.Module):
         super().__init__(self._pack, self._unpack)
+        self.stay = {parameter.untyped_storage()._cdata for parameter in model.parameters()}
 
-    @staticmethod
-    def _pack(tensor):
-        if isinstance(tensor, nn.Parameter) or tensor.nbytes < 1024 or not tensor.is_floating_point():
+    def _pack(self, tensor):
+        if tensor.untyped_storage()._cdata in self.stay or tensor.nbytes < 1024 or not tensor.is_floating_point():
             return tensor
         return tensor.to("meta")
 
