@@ -15,6 +15,7 @@ that have shapes and no content. The longest pair is taken to fill max_length. K
     --system NAME             whose desktop shares the card: Linux (none), Windows or WSL; without it, this machine's
     --lengths A,B,C           one line for each max_length
     --sweep                   lengths from 256 to 2048, each as the recipe says, with separate passes, and with more
+    --plot FILE               a picture of where the bytes go, in a file that ends in .svg or .png; one bar for each line
     --json                    for programs: verdict (fits, tight, does_not_fit), peak_bytes, reserve_bytes, usable_bytes, changes
 
 "tight" means that it fits if PyTorch's blocks leave few gaps. Exit status 1 when the recipe, or one of the lengths, does not fit.
@@ -41,6 +42,10 @@ def main() -> int | None:
         print(as_table(asked, plans))
     else:
         print(as_text(asked, plans[0][2]))
+    if asked.plot:
+        from preferans.memory_picture import draw
+
+        draw(asked.plot, asked, plans)
     return int(any(plan.verdict == "does_not_fit" for _, variant, plan in plans if not variant))
 
 

@@ -221,6 +221,7 @@ def test_help_teaches_without_heavy_imports():
         "scripts/sft.py",
         "scripts/dpo.py",
         "scripts/merge.py",
+        "scripts/plan.py",
         "scripts/generate.py",
         "scripts/score.py",
         "scripts/prepare_gemma.py",

@@ -15,6 +15,7 @@ from .vocabulary import trimmed_from
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
+PICTURES = (".svg", ".png")
 SWEEP_LENGTHS = (256, 512, 768, 1024, 1536, 2048)
 VARIANTS = {
     "separate passes": {"separate_passes": True, "precompute_ref_log_probs": True},
@@ -33,7 +34,7 @@ class Question:
         config ([`~transformers.PretrainedConfig`]): Shape of the model.
         device ([`~preferans.hardware.Device`]): Where the run shall compute.
         lengths (`list[int]`): Lengths to plan; empty for the recipe's own.
-        sweep (`bool`), json (`bool`): The options of these names.
+        sweep (`bool`), json (`bool`), plot (`str`, *optional*): The options of these names.
     """
 
     said: dict[str, Any]
@@ -43,6 +44,7 @@ class Question:
     lengths: list[int]
     sweep: bool
     json: bool
+    plot: str | None = None
 
     @property
     def trimmed(self) -> bool:
@@ -70,6 +72,7 @@ def read_plan_command(argv: list[str]) -> Question:
     parser.add_argument("--lengths", type=_lengths, default=[])
     parser.add_argument("--sweep", action="store_true")
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--plot", type=_picture)
     options, rest = parser.parse_known_args(argv)
     said, recipe = read_recipe((PreferansArguments, ScriptArguments, ModelConfig, DPOConfig), rest)
     name = said.get("model_name_or_path")
@@ -94,7 +97,8 @@ def read_plan_command(argv: list[str]) -> Question:
         device, said.get("fp16", False), said.get("bf16"), said.get("dtype", "float32"), config.model_type
     )
     lengths = options.lengths or (list(SWEEP_LENGTHS) if options.sweep else [])
-    return Question(said | {"fp16": fp16, "bf16": bf16}, recipe, config, device, lengths, options.sweep, options.json)
+    said |= {"fp16": fp16, "bf16": bf16}
+    return Question(said, recipe, config, device, lengths, options.sweep, options.json, options.plot)
 
 
 def _lengths(text: str) -> list[int]:
@@ -104,6 +108,12 @@ def _lengths(text: str) -> list[int]:
             f"--lengths {text}: write numbers of tokens from 8 on, with commas: --lengths 512,1024,2048."
         )
     return lengths
+
+
+def _picture(path: str) -> str:
+    if not path.lower().endswith(PICTURES):
+        raise PreferansError(f"--plot {path}: end the file's name in {' or '.join(PICTURES)}.")
+    return path
 
 
 def sweep(asked: Question) -> list[tuple[int | None, str, Plan]]:
@@ -162,6 +172,17 @@ def _heading(asked: Question) -> str:
     return f"{asked.said['model_name_or_path']}{f', {asked.recipe}' if asked.recipe else ''}\non {where}"
 
 
+def spare(plan: Plan) -> int:
+    """Bytes left when all reserves are taken off, gaps included; below zero when they are too few."""
+    return plan.usable - plan.trace.peak - plan.reserve["gaps between blocks"]
+
+
+def verdict_in_words(plan: Plan) -> str:
+    """Such as `"fits, 182 MiB to spare"`."""
+    left = spare(plan)
+    return f"{WORDS[plan.verdict]}, " + (f"{mib(left)} to spare" if left >= 0 else f"{mib(-left)} over")
+
+
 def as_text(asked: Question, plan: Plan) -> str:
     """One plan, to be read."""
     settings = plan.settings
@@ -185,10 +206,7 @@ def as_text(asked: Question, plan: Plan) -> str:
         f"  {'usable for tensors and gaps':<32}{mib(plan.usable):>12}",
         "",
     ]
-    left = plan.usable - plan.trace.peak - plan.reserve["gaps between blocks"]
-    lines.append(
-        f"Verdict: {WORDS[plan.verdict]}" + (f", {mib(left)} to spare." if left >= 0 else f", {mib(-left)} over.")
-    )
+    lines.append(f"Verdict: {verdict_in_words(plan)}.")
     if plan.verdict == "tight":
         lines.append("It runs if PyTorch's blocks leave few gaps; close what else uses the card.")
     if plan.changes:
@@ -216,7 +234,6 @@ def as_table(asked: Question, plans: list[tuple[int | None, str, Plan]]) -> str:
     lines = [_heading(asked), f"usable for tensors and gaps: {mib(plans[0][2].usable)}", ""]
     lines.append(f"{'max_length':>10}  {'peak':>10}  {'to spare':>10}  verdict")
     for length, variant, plan in plans:
-        left = plan.usable - plan.trace.peak - plan.reserve["gaps between blocks"]
         verdict = WORDS[plan.verdict] + (f"  ({variant})" if variant else "")
-        lines.append(f"{length:>10,}  {mib(plan.trace.peak):>10}  {mib(left):>10}  {verdict}")
+        lines.append(f"{length:>10,}  {mib(plan.trace.peak):>10}  {mib(spare(plan)):>10}  {verdict}")
     return "\n".join(lines)
