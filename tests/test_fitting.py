@@ -59,11 +59,13 @@ def test_the_fastest_that_fits_is_chosen(said, monkeypatch, capsys):
     rungs = peaks_of(said, monkeypatch)
     assert [(s.gradient_checkpointing, s.separate_passes) for s, _ in rungs] == [
         (False, False),
+        (False, True),
         (True, False),
         (True, True),
     ]
-    assert rungs[0][1] > rungs[1][1] > rungs[2][1]
-    for settings, peak in rungs:
+    for number, (settings, peak) in enumerate(rungs):
+        if peak >= min(earlier for _, earlier in [*rungs[:number], (None, peak + 1)]):
+            continue  # a faster one fits as well
         give_room(monkeypatch, int(peak * 1.1) + 1)
         switches, plan = fit(prepare(KINDS, said, None))
         assert plan.verdict == "fits"

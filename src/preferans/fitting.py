@@ -155,14 +155,17 @@ def _begun(prepared: Prepared) -> Switches | None:
 
 def _ladder(given: Switches, said: dict[str, Any]) -> list[Switches]:
     """What to try where the recipe leaves it open, fastest first."""
-    ladder = [given]
-    if said.get("gradient_checkpointing") is None:
-        ladder = [given._replace(gradient_checkpointing=False), given._replace(gradient_checkpointing=True)]
-    if said.get("head_tile") is None and ladder[-1].head_tile > SMALLEST_TILE:
-        ladder.append(ladder[-1]._replace(head_tile=max(ladder[-1].head_tile // 4, SMALLEST_TILE)))
-    can_separate = said.get("precompute_ref_log_probs") and count() == 1
-    if said.get("separate_passes") is None and can_separate:
-        ladder.append(ladder[-1]._replace(separate_passes=True))
+    checkpointing = [False, True] if said.get("gradient_checkpointing") is None else [given.gradient_checkpointing]
+    separate = [given.separate_passes]
+    if said.get("separate_passes") is None and said.get("precompute_ref_log_probs") and count() == 1:
+        separate = [False, True]
+    # Recomputing is a pass for both answers, separate passes are one for the first.
+    ladder = sorted(
+        (given._replace(gradient_checkpointing=c, separate_passes=s) for c in checkpointing for s in separate),
+        key=lambda switches: 2 * switches.gradient_checkpointing + switches.separate_passes,
+    )
+    if said.get("head_tile") is None and given.head_tile > SMALLEST_TILE:
+        ladder.append(ladder[-1]._replace(head_tile=max(given.head_tile // 4, SMALLEST_TILE)))
     return ladder
 
 
