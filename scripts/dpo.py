@@ -49,7 +49,7 @@ def main() -> None:
 
 
 def train(kinds: tuple, said: dict, recipe: str | None) -> None:
-    from preferans.fitting import fit, retreat
+    from preferans.fitting import SMALLER_RUN, fit, retreat
     from preferans.preparation import prepare
     from preferans.run_folder import only_process
 
@@ -59,27 +59,31 @@ def train(kinds: tuple, said: dict, recipe: str | None) -> None:
     switches, plan = fit(prepared)
     with only_process(prepared.output_dir):
         if not train_with(prepared, switches, plan):
-            train_with(prepared, retreat(prepared, switches), plan, last_try=True)
+            smaller = retreat(prepared, switches)
+            if not train_with(prepared, smaller, None):
+                raise PreferansError(
+                    f"{prepared.place}: out of memory again. The same command tries the next switch, from the last checkpoint. {SMALLER_RUN}"
+                )
 
 
-def train_with(prepared, switches, plan, last_try: bool = False) -> bool:
-    """Train and write the run's folder; `False` when the card ran out of memory and there is another try."""
+def train_with(prepared, switches, plan) -> bool:
+    """Train and write the run's folder; `False` when the card ran out of memory."""
     import gc
+    import signal
 
     import torch
 
+    interrupt = signal.getsignal(signal.SIGINT)
     try:
         train_and_write(prepared, switches, plan)
         return True
     except torch.OutOfMemoryError:
-        if last_try:
-            raise PreferansError(
-                f"{prepared.place}: out of memory again. Write a smaller max_length or lora_r; scripts/plan.py shows what each saves. "
-                "The checkpoints so far are kept."
-            ) from None
+        pass
+    signal.signal(signal.SIGINT, interrupt)
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
     return False
 
 
@@ -112,7 +116,7 @@ def train_and_write(prepared, switches, plan) -> None:
             processing_class=prepared.tokenizer,
             peft_config=get_peft_config(prepared.model_args),
             separate_passes=switches.separate_passes,
-            on_longest=tell_longest(prepared, plan) if longest_first else None,
+            on_longest=tell_longest(prepared, plan) if longest_first and not is_sharded() else None,
         )
     except ValueError as error:  # such as lora_target_modules that the model does not have
         raise PreferansError(f"{prepared.place}: {' '.join(str(error).split())}") from error

@@ -7,8 +7,9 @@ from trl import DPOConfig, ModelConfig, ScriptArguments
 import preferans.memory
 from preferans.errors import PreferansError
 from preferans.files import read_json
-from preferans.fitting import Switches, fit, longest_pair, retreat
+from preferans.fitting import fit, longest_pair, retreat
 from preferans.hardware import restore_kernels
+from preferans.memory import Switches
 from preferans.preparation import prepare
 from preferans.training import PreferansArguments, PreferenceTrainer, pair_lengths
 
@@ -47,11 +48,11 @@ def peaks_of(said, monkeypatch) -> list[tuple[Switches, int]]:
         found.append((settings, plan.trace.peak))
         return plan
 
-    monkeypatch.setattr("preferans.fitting.make_plan", spy)
+    monkeypatch.setattr(preferans.memory, "make_plan", spy)
     give_room(monkeypatch, 1)
     with pytest.raises(PreferansError):
         fit(prepare(KINDS, said, None))
-    monkeypatch.setattr("preferans.fitting.make_plan", real)
+    monkeypatch.setattr(preferans.memory, "make_plan", real)
     return found[:-1]
 
 
@@ -161,12 +162,21 @@ def test_out_of_memory_leads_to_one_loud_retreat_with_the_same_result(
     assert told.count("*** OUT OF MEMORY") == 1 and "Going on from" in told
     origin = read_json(tmp_path / "small" / "provenance.json")
     assert origin["switches"]["separate_passes"] is True
-    assert origin["measured"]["planned_peak_bytes"] > 0
+    assert origin["measured"]["planned_peak_bytes"] is None, "planned were other switches"
+    assert read_json(tmp_path / "plain" / "provenance.json")["measured"]["planned_peak_bytes"] > 0
     plain, small = (
         json.loads((tmp_path / name / "trainer_state.json").read_text())["log_history"] for name in ("plain", "small")
     )
     for ours, theirs in zip(small[:4], plain[:4], strict=True):
         assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-4)
+
+
+def test_a_begun_run_can_be_insisted_on(tiny_llama, preference_folder, tmp_path, call_script):
+    command = words(tiny_llama, preference_folder, tmp_path / "run", max_steps=1)
+    call_script("scripts/dpo.py", *command)
+    (tmp_path / "run" / "all_results.json").unlink()
+    call_script("scripts/dpo.py", *command, "--ignore_plan", "true", "--longest_first", "true")
+    assert (tmp_path / "run" / "all_results.json").exists()
 
 
 def test_a_second_lack_of_memory_ends_in_a_paragraph(
@@ -186,3 +196,5 @@ def test_a_run_goes_on_with_the_switches_it_began_with(said, monkeypatch):
     prepared.output_dir.mkdir()
     (prepared.output_dir / "provenance.json").write_text(json.dumps({"switches": begun._asdict()}))
     assert fit(prepared).switches == begun
+    give_room(monkeypatch, 1 << 17)
+    assert fit(prepared).switches == begun, "less free memory than then must not change or stop what has begun"

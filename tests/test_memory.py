@@ -119,6 +119,8 @@ def test_every_change_that_is_offered_changes_the_step():
     assert next(o.keys for o in options if "gradient_accumulation_steps" in o.keys) == {
         "per_device_train_batch_size": 1,
         "gradient_accumulation_steps": 8,
+        "per_device_eval_batch_size": 1,
+        "precompute_ref_batch_size": 1,
     }
     for option in options:
         changed_config, changed = option.apply(config, settings)
@@ -178,10 +180,11 @@ def test_plan_answers_programs_and_people(call_script, capsys):
     assert call_script("scripts/plan.py", *asked, "--json") == 0
     found = json.loads(capsys.readouterr().out)
     assert found["verdict"] == "fits" and found["changes"] == []
-    assert call_script("scripts/plan.py", *asked, "--lengths", "256,4096") == 1
+    assert call_script("scripts/plan.py", *asked, "--lengths", "256,4096,9000") == 1
     lines = capsys.readouterr().out.splitlines()
-    assert lines[-2].split()[0] == "256" and lines[-2].endswith(" fits")
-    assert lines[-1].split()[0] == "4,096" and lines[-1].endswith("does not fit")
+    assert lines[-3].split()[0] == "256" and lines[-3].endswith(" fits")
+    assert lines[-2].split()[0] == "4,096" and lines[-2].endswith(" fits  (dpo.py then chooses separate passes)")
+    assert lines[-1].split()[0] == "9,000" and "does not fit" in lines[-1]
     assert call_script("scripts/plan.py", *asked) == 0
     told = capsys.readouterr().out
     assert "weights in 4 bits" in told and "Verdict: fits" in told

@@ -409,6 +409,44 @@ def test_batches_can_be_grouped_by_length(make_trainer):
     assert trainer.train().metrics["train_loss"] > 0
 
 
+def test_a_run_grouped_by_length_goes_on_with_the_pairs_it_had_left(make_trainer, tmp_path):
+    answers = [{"chosen": [{"role": "assistant", "content": "Да. " * (1 + number * 7 % 20)}]} for number in range(12)]
+    rows = Dataset.from_list([preference(number, **answer) for number, answer in enumerate(answers)])
+    settings = {
+        "rows": rows,
+        "train_sampling_strategy": "group_by_length",
+        "max_steps": 9,  # into the second epoch
+        "learning_rate": 1e-3,
+        "save_strategy": "steps",
+        "save_steps": 4,
+    }
+    plain = make_trainer(**settings)
+    plain.completion_log_probs(rows, True, "draws random numbers, as a first session does")
+    plain.train()
+    again = make_trainer(**settings)
+    again.train_from(str(tmp_path / "run" / "checkpoint-4"))
+    for name, weights in adapter_weights(plain).items():
+        assert torch.equal(weights, adapter_weights(again)[name]), name
+
+
+def test_ld_alpha_has_a_reference_of_its_own(make_trainer, tmp_path):
+    Dataset.from_list([preference(number) for number in range(8)]).save_to_disk(tmp_path / "rows")
+
+    def trainer(**changes):
+        rows = Dataset.load_from_disk(tmp_path / "rows")
+        return make_trainer(rows=rows, precompute_ref_log_probs=True, load_in_4bit=False, **changes)
+
+    plain, weighted = trainer(), trainer(ld_alpha=0.5)
+    assert plain.train_dataset["ref_chosen_logps"][:] != weighted.train_dataset["ref_chosen_logps"][:]
+    rows = plain.train_dataset
+    for ours, theirs in zip(
+        plain.completion_log_probs(rows, True, "plain"),
+        weighted.completion_log_probs(rows, True, "weighted"),
+        strict=True,
+    ):
+        assert ours == pytest.approx(theirs)
+
+
 def test_the_reference_is_computed_once_for_all_ranks_and_seeds(make_trainer, tmp_path, monkeypatch):
     rows = Dataset.from_list([preference(number) for number in range(8)])
     rows.save_to_disk(tmp_path / "rows")

@@ -76,6 +76,15 @@ def run(main: Callable[[], int | None]) -> None:
     except PermissionError as error:
         print(f"\nError: {error.filename}: this may not be read or written ({error.strerror}).", file=sys.stderr)
         status = 2
+    except RuntimeError as error:
+        if type(error).__name__ != "OutOfMemoryError":  # PyTorch's, which not every script imports
+            raise
+        print(
+            "\nError: the card ran out of memory. Close what else uses it, or write smaller batches or a smaller max_length; "
+            "python scripts/plan.py RECIPE says what fits.",
+            file=sys.stderr,
+        )
+        status = 2
     except BrokenPipeError:  # the reader, such as head, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 1

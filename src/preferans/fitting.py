@@ -1,12 +1,11 @@
 """What a DPO run does to fit its card: switches chosen by the memory plan, and one retreat when the card runs out all the same."""
 
-import dataclasses
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .errors import PreferansError
 from .files import read_json
 from .hardware import MIB, Device, apply_kernels
-from .memory import Plan, load_shape, make_plan, settings_of
+from .memory import SMALLEST_TILE, Plan, Switches, can_separate, fastest_that_fits, ladder, load_shape, settings_of
 from .memory_report import WORDS, mib
 from .preparation import Prepared
 from .processes import count, from_main, is_sharded
@@ -16,29 +15,11 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedTokenizerBase
 
-SMALLEST_TILE = 1024
 
-
-class Switches(NamedTuple):
-    """
-    What changes the memory of a step, and neither its loss nor its gradients.
-
-    Attributes:
-        gradient_checkpointing (`bool`), separate_passes (`bool`), activation_offloading (`bool`), head_tile (`int`):
-            The recipe's keys of these names.
-    """
-
-    gradient_checkpointing: bool
-    separate_passes: bool
-    activation_offloading: bool
-    head_tile: int
-
-    @property
-    def in_words(self) -> str:
-        """Such as `"separate passes, checkpointing, head in tiles of 4,096 words"`."""
-        words = ["separate passes" if self.separate_passes else "both answers in one pass"]
-        words += ["checkpointing"] * self.gradient_checkpointing + ["offloading"] * self.activation_offloading
-        return ", ".join([*words, f"head in tiles of {self.head_tile:,} words"])
+SMALLER_RUN = (
+    "Where it happened while pairs were scored, write a smaller per_device_eval_batch_size or precompute_ref_batch_size; in training, a "
+    "smaller max_length or lora_r, and a new output_dir. scripts/plan.py shows what each saves."
+)
 
 
 class Fit(NamedTuple):
@@ -87,6 +68,7 @@ def longest_pair(
         cut = max((max_length or prompt + max(answers)) - prompt, 1)
         return prompt, *sorted((max(min(answer, cut), 1) for answer in answers), reverse=True)
 
+    # More tokens first, then more of them in the answers, which are scored.
     return max(map(of, rows), key=lambda pair: (pair[0] + pair[1], pair[2]))
 
 
@@ -119,30 +101,35 @@ def fit(prepared: Prepared) -> Fit:
         return Fit(given, None)
     config = load_shape(prepared.model_args.model_name_or_path, prepared.model_args.model_revision)
     keys = said | {"fp16": args.fp16, "bf16": args.bf16}
-    longest = longest_pair(prepared.train_rows, prepared.tokenizer, args.max_length)
+    longest = max(
+        (
+            longest_pair(rows, prepared.tokenizer, args.max_length)
+            for rows in (prepared.train_rows, prepared.test_rows)
+        ),
+        key=lambda pair: pair[0] + pair[1],
+    )
     settings = settings_of(keys | given._asdict(), config, prepared.device, longest)
-    trimmed = trimmed_from(prepared.model_args.model_name_or_path) is not None
-
-    def planned(switches: Switches, with_changes: bool = False) -> Plan:
-        changed = dataclasses.replace(settings, **switches._asdict())
-        accumulation = args.gradient_accumulation_steps
-        return make_plan(config, changed, prepared.device, accumulation, trimmed, with_changes)
-
-    ladder = [begun] if begun else _ladder(given, said)
-    for switches in ladder:
-        plan = planned(switches)
-        if plan.verdict == "fits":
-            break
-    if plan.verdict == "does_not_fit" and not prepared.ignores_plan:
-        plan = planned(switches, with_changes=True)
+    switches, plan = fastest_that_fits(
+        config,
+        settings,
+        prepared.device,
+        [begun] if begun else ladder(given, said, count()),
+        accumulation=args.gradient_accumulation_steps,
+        trimmed=trimmed_from(prepared.model_args.model_name_or_path) is not None,
+        with_changes=not (begun or prepared.ignores_plan),
+        said=said,
+    )
+    if plan.verdict == "does_not_fit" and not (begun or prepared.ignores_plan):
         raise PreferansError(f"{prepared.place}: {_too_big(plan, prepared.device)}")
+    # Each process sees its own card's free memory, and all must do the same.
+    switches = from_main(lambda: switches)
     tokens = longest[0] + longest[1]
     print(
         f"Memory: {mib(plan.trace.peak)} of tensors for the longest pair ({tokens:,} tokens), {switches.in_words}; PyTorch may take "
         f"{mib(plan.usable)}: {WORDS[plan.verdict]}."
     )
-    if plan.verdict == "tight":
-        print("It runs if PyTorch's blocks leave few gaps: close what else uses the memory.")
+    if plan.verdict != "fits":
+        print("*** It may run out of memory: close what else uses it. ***")
     return Fit(switches, plan)
 
 
@@ -151,22 +138,6 @@ def _begun(prepared: Prepared) -> Switches | None:
     path = prepared.output_dir / "provenance.json"
     found = read_json(path).get("switches") if path.is_file() else None
     return Switches(**found) if found else None
-
-
-def _ladder(given: Switches, said: dict[str, Any]) -> list[Switches]:
-    """What to try where the recipe leaves it open, fastest first."""
-    checkpointing = [False, True] if said.get("gradient_checkpointing") is None else [given.gradient_checkpointing]
-    separate = [given.separate_passes]
-    if said.get("separate_passes") is None and said.get("precompute_ref_log_probs") and count() == 1:
-        separate = [False, True]
-    # Recomputing is a pass for both answers, separate passes are one for the first.
-    ladder = sorted(
-        (given._replace(gradient_checkpointing=c, separate_passes=s) for c in checkpointing for s in separate),
-        key=lambda switches: 2 * switches.gradient_checkpointing + switches.separate_passes,
-    )
-    if said.get("head_tile") is None and given.head_tile > SMALLEST_TILE:
-        ladder.append(ladder[-1]._replace(head_tile=max(given.head_tile // 4, SMALLEST_TILE)))
-    return ladder
 
 
 def _too_big(plan: Plan, device: Device) -> str:
@@ -208,19 +179,24 @@ def retreat(prepared: Prepared, switches: Switches) -> Switches:
     Raises:
         [`PreferansError`]: when all are used.
     """
+    if count() > 1:
+        raise PreferansError(
+            f"{prepared.place}: a card ran out of memory, and several processes cannot change how they compute while others wait. Write a "
+            "smaller per_device_train_batch_size, per_device_eval_batch_size or max_length in a run with a new output_dir, or launch with "
+            "accelerate_configs/fsdp2.yaml."
+        )
     smaller = None
     if not switches.gradient_checkpointing:
         smaller = switches._replace(gradient_checkpointing=True)
-    elif not switches.separate_passes and prepared.training_args.precompute_ref_log_probs and count() == 1:
+    elif not switches.separate_passes and can_separate(prepared.origin["keys"]):
         smaller = switches._replace(separate_passes=True)
     elif switches.head_tile > SMALLEST_TILE:
-        smaller = switches._replace(head_tile=max(switches.head_tile // 4, SMALLEST_TILE))
+        smaller = switches.with_smaller_tile()
     elif not switches.activation_offloading and prepared.device.kind == "cuda":
         smaller = switches._replace(activation_offloading=True)
     if smaller is None:
         raise PreferansError(
-            f"{prepared.place}: out of memory, and nothing is left that would take less at the same result. Write a smaller max_length or "
-            "lora_r; scripts/plan.py shows what each saves. The checkpoints so far are kept."
+            f"{prepared.place}: out of memory, and nothing is left that would take less at the same result. {SMALLER_RUN}"
         )
     print(
         f"\n*** OUT OF MEMORY with {switches.in_words}. ***\n*** Trying once more, from the last checkpoint, with {smaller.in_words}: slower, "

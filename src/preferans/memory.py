@@ -115,13 +115,16 @@ def settings_of(
             f"max_length {longest}: the model knows no position beyond {positions}. Write max_length: {positions}."
         )
     on_card = device.kind == "cuda"
-    half = bool(value("fp16") or value("bf16"))
+    dtype = value("dtype")
+    if dtype in ("auto", None):
+        dtype = str(getattr(config, "dtype", None) or "float32").removeprefix("torch.")
+    half = bool(value("fp16") or value("bf16") or dtype in ("float16", "bfloat16"))
     kernels = decide_kernels(device, config.vocab_size, half)
     targets = value("lora_target_modules")
     named = {
         key: value(key)
         for key in (
-            "load_in_4bit", "use_bnb_nested_quant", "bnb_4bit_quant_type", "dtype", "lora_r", "lora_alpha", "lora_dropout",
+            "load_in_4bit", "use_bnb_nested_quant", "bnb_4bit_quant_type", "lora_r", "lora_alpha", "lora_dropout",
             "use_dora", "disable_dropout", "gradient_checkpointing", "activation_offloading", "precompute_ref_log_probs",
             "attn_implementation",
         )
@@ -132,6 +135,8 @@ def settings_of(
     return StepSettings(
         *pair,
         pairs=value("per_device_train_batch_size"),
+        accumulates=value("gradient_accumulation_steps") > 1,
+        dtype=dtype,
         evaluated_pairs=max(evaluated),
         fp16=bool(value("fp16")),
         bf16=bool(value("bf16")),
@@ -154,6 +159,97 @@ def _as_list(value: Any) -> list:
 def _one_or_all(targets: list[str]) -> tuple[str, ...] | str:
     """As TRL reads them: a list of one word is the word, since `all-linear` is none of the layers' names."""
     return targets[0] if len(targets) == 1 else tuple(targets)
+
+
+class Switches(NamedTuple):
+    """
+    What changes the memory of a step, and neither its loss nor its gradients.
+
+    Attributes:
+        gradient_checkpointing (`bool`), separate_passes (`bool`), activation_offloading (`bool`), head_tile (`int`):
+            The recipe's keys of these names.
+    """
+
+    gradient_checkpointing: bool
+    separate_passes: bool
+    activation_offloading: bool
+    head_tile: int
+
+    @property
+    def in_words(self) -> str:
+        """Such as `"separate passes, checkpointing, head in tiles of 4,096 words"`."""
+        words = ["separate passes" if self.separate_passes else "both answers in one pass"]
+        words += ["checkpointing"] * self.gradient_checkpointing + ["offloading"] * self.activation_offloading
+        return ", ".join([*words, f"head in tiles of {self.head_tile:,} words"])
+
+    def with_smaller_tile(self) -> "Switches":
+        """A quarter of the tile, but not less than what still saves something."""
+        return self._replace(head_tile=max(self.head_tile // 4, SMALLEST_TILE))
+
+
+def can_separate(said: dict[str, Any]) -> bool:
+    """Whether separate passes may be switched on for these keys, see [`~preferans.separate_passes.SeparatePassesTrainer`]."""
+    dropout = said.get("disable_dropout") is False and said.get("lora_dropout") != 0.0
+    return bool(said.get("precompute_ref_log_probs")) and not dropout
+
+
+def ladder(given: Switches, said: dict[str, Any], processes: int = 1) -> list[Switches]:
+    """
+    What to try where a recipe leaves it open, fastest first.
+
+    Args:
+        given ([`Switches`]):
+            With TRL's defaults for what is left open.
+        said (`dict`):
+            Keys that the recipe or the command line sets.
+        processes (`int`, *optional*, defaults to 1):
+            Number of processes. Several cannot separate their passes.
+
+    Returns:
+        `list[Switches]`.
+    """
+    checkpointing = [False, True] if said.get("gradient_checkpointing") is None else [given.gradient_checkpointing]
+    separate = [given.separate_passes]
+    if said.get("separate_passes") is None and processes == 1 and can_separate(said):
+        separate = [False, True]
+    # Recomputing is a pass for both answers, separate passes are one for the first.
+    found = sorted(
+        (given._replace(gradient_checkpointing=c, separate_passes=s) for c in checkpointing for s in separate),
+        key=lambda switches: 2 * switches.gradient_checkpointing + switches.separate_passes,
+    )
+    if said.get("head_tile") is None and given.head_tile > SMALLEST_TILE:
+        found.append(found[-1].with_smaller_tile())
+    return found
+
+
+def fastest_that_fits(
+    config: "PretrainedConfig",
+    settings: "StepSettings",
+    device: Device,
+    tries: list[Switches],
+    **options: Any,
+) -> tuple[Switches, "Plan"]:
+    """
+    Plan with one set of switches after the other, until the run fits.
+
+    Args:
+        config, settings, device:
+            See [`make_plan`].
+        tries (`list[Switches]`):
+            See [`ladder`].
+        options:
+            Other arguments of [`make_plan`]. Changes are looked for only where nothing fits.
+
+    Returns:
+        `tuple[Switches, Plan]`: the first that fits, or the last.
+    """
+    with_changes = options.pop("with_changes", True)
+    for switches in tries:
+        changed = dataclasses.replace(settings, **switches._asdict())
+        plan = make_plan(config, changed, device, with_changes=False, **options)
+        if plan.verdict == "fits":
+            return switches, plan
+    return switches, make_plan(config, changed, device, with_changes=with_changes, **options) if with_changes else plan
 
 
 class Change(NamedTuple):
@@ -255,6 +351,7 @@ def make_plan(
     accumulation: int = 1,
     trimmed: bool = False,
     with_changes: bool = True,
+    said: dict[str, Any] | None = None,
     progress: Callable[[str], None] = lambda text: None,
 ) -> Plan:
     """
@@ -273,6 +370,8 @@ def make_plan(
             Whether the vocabulary was trimmed already.
         with_changes (`bool`, *optional*, defaults to `True`):
             Whether to look for changes where the run does not fit.
+        said (`dict`, *optional*):
+            The recipe's keys, among which some cannot be counted.
         progress (`Callable`, *optional*):
             Is told in words what is being counted.
 
@@ -286,7 +385,7 @@ def make_plan(
     usable, reserve = room(device)
     reserve = reserve | {"gaps between blocks": int(found.peak * MOST_GAPS)}
     verdict = judge(found.peak, usable)
-    unsure = doubts(config, settings)
+    unsure = doubts(config, settings, said)
     if verdict == "fits" or not with_changes:
         return Plan(verdict, found, reserve, usable, settings, [], None, unsure)
 
@@ -371,7 +470,10 @@ def possible_changes(
         add(keys, "evaluation in smaller batches", 1.0, True, {"evaluated_pairs": settings.pairs})
     if settings.pairs > 1:
         keys = {"per_device_train_batch_size": 1, "gradient_accumulation_steps": accumulation * settings.pairs}
-        add(keys, "smaller products, little on a small card", 1.0, True, {"pairs": 1, "evaluated_pairs": 1})
+        if settings.evaluated_pairs > 1:
+            keys |= {"per_device_eval_batch_size": 1, "precompute_ref_batch_size": 1}
+        fields = {"pairs": 1, "evaluated_pairs": 1, "accumulates": True}
+        add(keys, "smaller products, little on a small card", 1.0, True, fields)
     if settings.head_tile > SMALLEST_TILE:
         tile = max(settings.head_tile // 4, SMALLEST_TILE)
         add({"head_tile": tile}, "more and smaller products in the head", 1.0, True, {"head_tile": tile})
@@ -431,9 +533,13 @@ def _choose(config, settings, options, changes, usable, found) -> tuple[set[int]
     return set(taken.values()), best
 
 
-def doubts(config: "PretrainedConfig", settings: "StepSettings") -> list[str]:
+def doubts(config: "PretrainedConfig", settings: "StepSettings", said: dict[str, Any] | None = None) -> list[str]:
     """Why a prediction may be off."""
-    reasons = []
+    reasons = [
+        f"{key} is not counted"
+        for key in ("load_in_8bit", "lora_modules_to_save", "use_liger_kernel")
+        if (said or {}).get(key)
+    ]
     if settings.emulate_cuda:
         reasons.append("what CUDA's kernels take inside is reckoned, not measured on a card")
     if config.model_type not in COMPARED:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from .errors import PreferansError
 from .hardware import MIB, PROFILES, Device, decide_precision, find_device, profile_device
-from .memory import Plan, load_shape, make_plan, settings_of
+from .memory import Plan, Switches, fastest_that_fits, ladder, load_shape, settings_of
 from .recipe import read_recipe
 from .vocabulary import trimmed_from
 
@@ -130,13 +130,21 @@ def sweep(asked: Question) -> list[tuple[int | None, str, Plan]]:
     with tqdm(total=len(wanted), desc="Counting bytes", disable=asked.json or not sys.stderr.isatty()) as bar:
         for length, variant, said in wanted:
             settings = settings_of(said, asked.config, asked.device)
-            plan = make_plan(
+            given = Switches(
+                settings.gradient_checkpointing,
+                settings.separate_passes,
+                settings.activation_offloading,
+                settings.head_tile,
+            )
+            _, plan = fastest_that_fits(
                 asked.config,
                 settings,
                 asked.device,
-                said.get("gradient_accumulation_steps", 1),
-                asked.trimmed,
+                ladder(given, said),
+                accumulation=said.get("gradient_accumulation_steps", 1),
+                trimmed=asked.trimmed,
                 with_changes=not asked.lengths,
+                said=said,
                 progress=bar.set_postfix_str,
             )
             plans.append((length, variant, plan))
@@ -183,6 +191,16 @@ def verdict_in_words(plan: Plan) -> str:
     return f"{WORDS[plan.verdict]}, " + (f"{mib(left)} to spare" if left >= 0 else f"{mib(-left)} over")
 
 
+def chosen_by_plan(asked: Question, plan: Plan) -> str:
+    """What the recipe leaves open and `dpo.py` would switch, in words; empty where that is nothing."""
+    switched = []
+    if plan.settings.separate_passes and asked.said.get("separate_passes") is None:
+        switched.append("separate passes")
+    if not plan.settings.gradient_checkpointing and asked.said.get("gradient_checkpointing") is None:
+        switched.append("no checkpointing")
+    return f"dpo.py then chooses {' and '.join(switched)}" if switched else ""
+
+
 def as_text(asked: Question, plan: Plan) -> str:
     """One plan, to be read."""
     settings = plan.settings
@@ -193,6 +211,7 @@ def as_text(asked: Question, plan: Plan) -> str:
         + ("separate passes" if settings.separate_passes else "both answers in one pass")
         + (", checkpointing" if settings.gradient_checkpointing else "")
         + f", head in tiles of {settings.head_tile:,} words",
+        *([chosen_by_plan(asked, plan) + "."] if chosen_by_plan(asked, plan) else []),
         "",
     ]
     widest = max(plan.trace.by.values())
@@ -234,6 +253,7 @@ def as_table(asked: Question, plans: list[tuple[int | None, str, Plan]]) -> str:
     lines = [_heading(asked), f"usable for tensors and gaps: {mib(plans[0][2].usable)}", ""]
     lines.append(f"{'max_length':>10}  {'peak':>10}  {'to spare':>10}  verdict")
     for length, variant, plan in plans:
-        verdict = WORDS[plan.verdict] + (f"  ({variant})" if variant else "")
+        note = variant or chosen_by_plan(asked, plan)
+        verdict = WORDS[plan.verdict] + (f"  ({note})" if note else "")
         lines.append(f"{length:>10,}  {mib(plan.trace.peak):>10}  {mib(spare(plan)):>10}  {verdict}")
     return "\n".join(lines)

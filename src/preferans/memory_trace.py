@@ -43,6 +43,8 @@ class StepSettings:
             Lengths of the longest pair, as the model reads it.
         pairs (`int`), evaluated_pairs (`int`):
             Pairs in a training batch, and in a batch without gradients.
+        accumulates (`bool`):
+            Whether gradients of an earlier batch of the same step are there already.
         head_tile (`int`):
             Vocabulary entries in one tile of the LM head.
         fp16, bf16 (`bool`):
@@ -62,6 +64,7 @@ class StepSettings:
     rejected_tokens: int = 991
     pairs: int = 1
     evaluated_pairs: int = 1
+    accumulates: bool = False
     load_in_4bit: bool = True
     use_bnb_nested_quant: bool = True
     bnb_4bit_quant_type: str = "nf4"
@@ -76,7 +79,6 @@ class StepSettings:
     disable_dropout: bool = True
     optim: str = "adamw_torch"
     loss_type: tuple[str, ...] = ("sigmoid",)
-    loss_weights: tuple[float, ...] | None = None
     gradient_checkpointing: bool = True
     activation_offloading: bool = False
     separate_passes: bool = False
@@ -336,7 +338,7 @@ def _stand_in(model: nn.Module, settings: StepSettings, counter: LiveBytes) -> _
     trainer.precompute_ref_logps = settings.precompute_ref_log_probs
     trainer.f_divergence_type = "reverse_kl"
     trainer.loss_types = list(settings.loss_type)
-    trainer.loss_weights = list(settings.loss_weights or [1.0] * len(settings.loss_type))
+    trainer.loss_weights = [1.0] * len(settings.loss_type)
     trainer.beta, trainer.label_smoothing = 0.1, 0.1
     trainer._metrics = {"train": defaultdict(list), "eval": defaultdict(list)}
     trainer._total_train_tokens, trainer._tp_size = 0, 1
@@ -385,6 +387,10 @@ def _train(trainer: _StandIn, settings: StepSettings, counter: LiveBytes) -> Non
             counter.phase = f"pass {passes}, backward, lower half"
 
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if settings.accumulates:
+        for parameter in trained:
+            parameter.grad = torch.zeros_like(parameter)
+            counter.assign(parameter.grad, GRADIENTS)
     layer = (model.get_base_model().config.num_hidden_layers - 1) // 2
     middle = {p for name, p in model.named_parameters() if p.requires_grad and f".{layer}." in name}
     hooks = [parameter.register_post_accumulate_grad_hook(after_gradient) for parameter in trained]

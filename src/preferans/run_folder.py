@@ -175,8 +175,9 @@ def check_run_dir(output_dir: str | Path, run: dict[str, Any]) -> None:
             raise PreferansError(f"output_dir {output_dir}: the folder is not empty and holds no run. Name a new one.")
         return
     old = read_json(path)
-    # Compared below as what it was, whether or not a key said it: batches and random states hang on it.
-    keys = sorted((set(old["keys"]) | set(run["keys"])) - {"num_processes"})
+    # num_processes is compared below as what it was, whether or not a key said it: batches and random states hang on it. The other two
+    # change no result.
+    keys = sorted((set(old["keys"]) | set(run["keys"])) - {"num_processes", "ignore_plan", "longest_first"})
     differences = [
         f"{key}: {old['keys'].get(key)!r} there, {run['keys'].get(key)!r} here"
         for key in keys

@@ -6,6 +6,7 @@ DPO on a small card: TRL's trainer with adapters in fp32 and a guard against num
 needs besides.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import sys
@@ -31,13 +32,15 @@ from transformers import (
     PreTrainedTokenizerBase,
     TrainerCallback,
 )
+from transformers.trainer_pt_utils import LengthGroupedSampler
 from trl import ModelConfig, get_quantization_config
 from trl.models.utils import disable_gradient_checkpointing
+from trl.trainer.utils import use_adapter
 
 from .errors import PreferansError
 from .guards import GuardedTrainer
 from .hardware import PROFILES, Device, peak_memory
-from .processes import count, is_main, is_sharded, receives_weights
+from .processes import count, is_main, is_sharded, local_part, receives_weights
 from .separate_passes import SeparatePassesTrainer
 
 
@@ -394,7 +397,8 @@ class PreferenceTrainer(GuardedTrainer, SeparatePassesTrainer):
         # TRL names its cache after the dataset's history, which holds every key of the recipe, and after the whole model with
         # the adapter's random start. The reference depends on the tokens, the base model and the precision alone.
         tokens = [dataset[f"{part}_ids"][:] for part in ("prompt", "chosen", "rejected")]
-        settings = (self.args.max_length, self.args.truncation_mode, self.args.fp16, self.args.bf16)
+        args = self.args
+        settings = (args.max_length, args.truncation_mode, args.fp16, args.bf16, args.ld_alpha)
         base = sorted((name, weight) for name, weight in self.model.state_dict().items() if "lora_" not in name)
         self._precompute_model_hash = Hasher.hash([(name, _digest(weight)) for name, weight in base])
         content = Hasher.hash((tokens, settings))
@@ -407,6 +411,12 @@ class PreferenceTrainer(GuardedTrainer, SeparatePassesTrainer):
             lengths = [sum(tokens) for tokens in zip(*pair_lengths(dataset, args.max_length), strict=True)]
             dataset = dataset.add_column(args.length_column_name, lengths)
         return dataset
+
+    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> torch.utils.data.Sampler | None:
+        sampler = super()._get_train_sampler(train_dataset)
+        if isinstance(sampler, LengthGroupedSampler):
+            return _GroupedByLength(sampler, self.args.data_seed or self.args.seed)
+        return sampler
 
     def _set_signature_columns_if_needed(self) -> None:
         super()._set_signature_columns_if_needed()
@@ -425,7 +435,7 @@ class PreferenceTrainer(GuardedTrainer, SeparatePassesTrainer):
         pairs = [self.train_dataset[i] for i in longest]
         counted, self.current_gradient_accumulation_steps = self._total_train_tokens, 1
         on_card = self.args.device.type == "cuda"
-        state = torch.empty(self._optimizer_bytes(), dtype=torch.uint8, device=self.args.device)
+        state = torch.empty(self._bytes_to_come(), dtype=torch.uint8, device=self.args.device)
         if on_card:
             torch.cuda.reset_peak_memory_stats()
         with torch.random.fork_rng(devices=[self.args.device] if on_card else []):
@@ -437,9 +447,11 @@ class PreferenceTrainer(GuardedTrainer, SeparatePassesTrainer):
         self._total_train_tokens = counted
         return peak
 
-    def _optimizer_bytes(self) -> int:
-        trained = sum(parameter.numel() for parameter in self.model.parameters() if parameter.requires_grad)
-        return trained * (2 if "8bit" in str(self.args.optim) else 8)
+    def _bytes_to_come(self) -> int:
+        """What later steps hold besides: the optimizer's state, and gradients of earlier batches of the same step."""
+        trained = sum(local_part(p).numel() for p in self.model.parameters() if p.requires_grad)
+        moments = 0 if self.optimizer and self.optimizer.state else 2 if "8bit" in str(self.args.optim) else 8
+        return trained * (moments + 4 * (self.args.gradient_accumulation_steps > 1))
 
     def completion_log_probs(self, dataset: Dataset, use_reference: bool, description: str) -> list[dict[str, float]]:
         """
@@ -482,14 +494,12 @@ class PreferenceTrainer(GuardedTrainer, SeparatePassesTrainer):
                     "use_cache": False
                 }
                 mask = batch["completion_mask"]
-                if use_reference:
-                    chosen, rejected = self.compute_ref_log_probs(model, batch)
-                else:
-                    labels = batch["input_ids"].masked_fill(mask == 0, -100)
-                    with self.accelerator.autocast():
-                        chosen, rejected = (
-                            model(**inputs, labels=labels, fused_lm_head=True).log_probs.sum(dim=1).chunk(2)
-                        )
+                labels = batch["input_ids"].masked_fill(mask == 0, -100)
+                # Plain sums for both: TRL's compute_ref_log_probs would weigh the reference's by ld_alpha.
+                adapter = use_adapter(model, adapter_name=None) if use_reference else contextlib.nullcontext()
+                with adapter, self.accelerator.autocast():
+                    log_probs = model(**inputs, labels=labels, fused_lm_head=True).log_probs
+                chosen, rejected = log_probs.sum(dim=1).chunk(2)
                 chosen_tokens, rejected_tokens = mask[:, 1:].sum(dim=1).chunk(2)
                 for values in zip(chosen, rejected, chosen_tokens, rejected_tokens, strict=True):
                     names = ("chosen_logp", "rejected_logp", "chosen_tokens", "rejected_tokens")
@@ -512,3 +522,23 @@ class _LongestFirst(TrainerCallback):
 
     def on_train_begin(self, args, state, control, **kwargs):
         self.tell(self.trainer.try_longest())
+
+
+class _GroupedByLength(torch.utils.data.Sampler):
+    """
+    The same groups of lengths for the same seed and epoch. [`~transformers.trainer_pt_utils.LengthGroupedSampler`] draws from the
+    process's random numbers, of which a run that goes on has used others, and would skip and repeat pairs.
+    """
+
+    def __init__(self, sampler: LengthGroupedSampler, seed: int):
+        self.sampler, self.seed, self.epoch = sampler, seed, 0
+
+    def __len__(self) -> int:
+        return len(self.sampler)
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __iter__(self):
+        self.sampler.generator = torch.Generator().manual_seed(self.seed + self.epoch)
+        return iter(self.sampler)
