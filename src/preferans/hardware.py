@@ -24,11 +24,6 @@ DESKTOP_BYTES = {"Windows": 500 * MIB, "WSL": 500 * MIB}
 # TRL's own tile of the vocabulary, and the one that keeps PyTorch's tiles near Triton's in size.
 TRITON_TILE = 32768
 TORCH_TILE = 4096
-# Bytes that live at once for a token and a word of a tile: Triton works in place on the half-precision product; PyTorch
-# holds it and six float32 copies in the backward pass (trl.kernels.chunked_logprob, `_backward_tile`).
-TRITON_TILE_BYTES = 2
-TORCH_TILE_BYTES = 26
-SMALLEST_TILE = 512
 
 
 def system_name() -> str:
@@ -469,30 +464,10 @@ class Decisions(NamedTuple):
     reason: str
 
 
-def tile_bytes(tokens: int, tile: int, triton: bool) -> int:
-    """
-    Memory that scoring one tile takes at its peak, besides the head's own weights.
-
-    Args:
-        tokens (`int`):
-            Tokens scored together: those of the answers in a batch. TRL takes at most 4,096 at once.
-        tile (`int`):
-            Words of the vocabulary in a tile.
-        triton (`bool`):
-            Whether Triton folds it, in place.
-
-    Returns:
-        `int`: bytes.
-    """
-    return min(tokens, 4096) * tile * (TRITON_TILE_BYTES if triton else TORCH_TILE_BYTES)
-
-
 def decide_kernels(
     device: Device,
     vocab_size: int | None = None,
     half: bool = True,
-    tokens: int | None = None,
-    free: int | None = None,
 ) -> Decisions:
     """
     Choose what a training step is computed with.
@@ -504,10 +479,6 @@ def decide_kernels(
             Words of the model's vocabulary; a tile is never wider.
         half (`bool`, *optional*, defaults to `True`):
             Whether activations are fp16 or bf16. Flash kernels take no others.
-        tokens (`int`, *optional*):
-            Answer tokens that are scored together, at most.
-        free (`int`, *optional*):
-            Bytes that a tile may take. With `tokens`, the widest tile that fits is chosen.
 
     Returns:
         [`Decisions`]: ready for [`apply_kernels`].
@@ -515,10 +486,6 @@ def decide_kernels(
     on_card = device.kind == "cuda"
     triton = on_card and device.triton
     tile = TORCH_TILE if on_card and not triton else TRITON_TILE
-    if tokens is not None and free is not None:
-        tile = TRITON_TILE
-        while tile > SMALLEST_TILE and tile_bytes(tokens, tile, triton) > free:
-            tile //= 2
     tile = min(tile, vocab_size or tile)
     folded = "Triton" if triton else "PyTorch"
     if not on_card:
