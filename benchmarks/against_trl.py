@@ -97,7 +97,9 @@ def main() -> None:
     args = parse_arguments()
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
-        data = work / "pairs"
+        data = (
+            work / f"pairs_{work.name}"
+        )  # datasets would take another folder "pairs" for this one and load what it has cached
         build = [sys.executable, "data_builders/oasst1_ru.py", "--source", "samples/oasst1_ru_sample.jsonl"]
         build += ["--turns", "all", "--test_size", "0.05", "--format", "text", "--output_dir", str(data)]
         subprocess.run(build, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)

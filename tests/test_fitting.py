@@ -151,6 +151,27 @@ def run_out_of_memory(monkeypatch, step: int) -> None:
     monkeypatch.setattr(PreferenceTrainer, "training_step", training_step)
 
 
+@pytest.mark.parametrize("runs_out", [False, True])
+def test_chosen_switches_are_those_trained_with(
+    runs_out, tiny_llama, preference_folder, tmp_path, call_script, monkeypatch
+):
+    """transformers reads `activation_checkpointing`, TRL its older name: what is chosen after parsing must reach both."""
+    seen = []
+    real = PreferenceTrainer.training_step
+
+    def training_step(self, model, inputs, *args):
+        seen.append(self.model.is_gradient_checkpointing)
+        if runs_out and not seen[-1]:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return real(self, model, inputs, *args)
+
+    monkeypatch.setattr(PreferenceTrainer, "training_step", training_step)
+    command = words(tiny_llama, preference_folder, tmp_path / "run", max_steps=1)
+    left_open = command.index("--gradient_checkpointing")
+    call_script("scripts/dpo.py", *command[:left_open], *command[left_open + 2 :])
+    assert seen == ([False, True] if runs_out else [False])
+
+
 def test_out_of_memory_leads_to_one_loud_retreat_with_the_same_result(
     tiny_llama, preference_folder, tmp_path, call_script, monkeypatch, capsys
 ):

@@ -158,7 +158,9 @@ def _too_big(plan: Plan, device: Device) -> str:
 
 def apply(prepared: Prepared, switches: Switches) -> None:
     """Set the trainer's arguments and the kernels to the switches."""
+    # transformers reads one name and TRL the other; they were made equal when the arguments were parsed.
     prepared.training_args.gradient_checkpointing = switches.gradient_checkpointing
+    prepared.training_args.activation_checkpointing = switches.gradient_checkpointing
     prepared.training_args.activation_offloading = switches.activation_offloading
     apply_kernels(prepared.kernels._replace(tile=switches.head_tile))
 

@@ -34,6 +34,8 @@ CHOICES = {
 }  # fmt: skip
 # Keys of TRL's own script that this one would pass over in silence.
 REFUSED = {
+    "activation_checkpointing": "gradient_checkpointing, which means the same, is the name that the memory plan reads",
+    "activation_checkpointing_kwargs": "the memory plan knows checkpointing of whole layers only",
     "assistant_only_loss": "only the chosen answer is learned in any case",
     "completion_only_loss": "only the chosen answer is learned in any case",
     "dataset_kwargs": "the dataset is checked and prepared as a whole",
