@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from .errors import PreferansError, did_you_mean
 from .generation import NEXT_TURN
 from .language import loops
-from .phrases import asserted, found, is_phrase, numbers_in, wrong_numbers
+from .phrases import asserted, found, is_phrase, numbers_in, own_words, wrong_numbers
 from .recipe import read_yaml
 
 if TYPE_CHECKING:
@@ -125,8 +125,8 @@ class Persona:
         return asserted(self.taboo_words, text) - found(self.taboo_words, prompt)
 
     def find_contradictions(self, text: str) -> set[str]:
-        """Which of `contradictions` a text says."""
-        return wrong_numbers(self.contradictions, text, self._numbers)
+        """Which of `contradictions` a text says in its own words, outside quotation marks."""
+        return wrong_numbers(self.contradictions, own_words(text), self._numbers)
 
 
 def load_persona(path: str | Path) -> Persona:

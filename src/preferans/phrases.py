@@ -15,12 +15,18 @@ _NUMBER = r"(\d+(?:[.,]\d+)?)"
 # A word before a phrase, in the same part of a sentence, that says it is not so, or no longer.
 _DENIAL = re.compile(r"(?:не|ни|нет|без|вместо|кроме|раньше|прежде|перенес\w*|вычеркн\w*|убра\w*|пута\w*)")
 _DENIAL_WORDS = 3
+_QUOTED = re.compile(r"```.*?(?:```|$)|`[^`\n]*`|«[^»]*»|“[^”]*”|„[^“]*“|\"[^\"\n]*\"", re.DOTALL)
 _PART_END = re.compile(r"[.,:;!?…\n()]")
 
 
 def plain(text: str) -> str:
     """A text in lower case, «ё» as «е»."""
     return text.lower().replace("ё", "е")
+
+
+def own_words(text: str) -> str:
+    """A text as [`plain`] gives it, without what it quotes or shows as code: those words are somebody else's."""
+    return plain(_QUOTED.sub(" ", text)).replace("*", "").replace("_", " ")
 
 
 def is_phrase(phrase: str, numbers: bool = False) -> bool:
