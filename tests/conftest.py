@@ -17,6 +17,7 @@ import pytest
 from preferans.files import write_jsonl
 from preferans.hardware import restore_kernels
 
+from .support.loophub import TestHub
 from .support.rows import preference
 from .support.tiny import ROOT, make_llama
 
@@ -44,6 +45,15 @@ def preference_folder(tmp_path) -> Path:
     write_jsonl(folder / "train.jsonl", [preference(number) for number in range(6)])
     write_jsonl(folder / "test.jsonl", [preference(number) for number in range(6, 8)])
     return folder
+
+
+@pytest.fixture
+def hub(tmp_path_factory):
+    """A Hub on this machine; see `tests/support/loophub`."""
+    made = TestHub(tmp_path_factory.mktemp("hub"))
+    yield made.start()
+    made.close()
+    assert not made.problems(), "\n".join(made.problems())
 
 
 @pytest.fixture
