@@ -582,7 +582,8 @@ class TestClients:
     def test_repositories_by_the_real_client(self, hub):
         hub.seed("model", "meta/llama", {"config.json": b"{}"}, gated="auto")
         hub.seed("model", "bob/secret", {}, private=True)
-        done = hub.run("""
+        done = hub.run(
+            """
 import pytest
 from huggingface_hub import HfApi, ModelCard, auth_check, hf_hub_download
 from huggingface_hub.errors import *
@@ -619,6 +620,11 @@ assert [commit.title for commit in api.list_repo_commits("alice/x")] == ["Upload
 api.delete_tag("alice/x", tag="v1")
 api.delete_branch("alice/x", branch="try/one")
 
+reader = HfApi(token=__import__("os").environ["READER"])
+assert reader.create_repo("alice/x", exist_ok=True).repo_id == "alice/x"  # so the role must be asked for
+with pytest.raises(HfHubHTTPError, match="403"):
+    reader.upload_file(path_or_fileobj=b"no", path_in_repo="no.txt", repo_id="alice/x")
+
 api.move_repo("alice/x", "lab/y")
 assert open(hf_hub_download("alice/x", "a.txt"), "rb").read() == b"two"
 api.upload_file(path_or_fileobj=b"four", path_in_repo="b.txt", repo_id="alice/x")
@@ -633,7 +639,9 @@ api.create_repo("d", repo_type="dataset")
 assert [one.id for one in api.list_datasets(author="alice")] == ["alice/d"]
 api.delete_repo("d", repo_type="dataset")
 assert not api.repo_exists("alice/d", repo_type="dataset")
-        """)
+            """,
+            READER=hub.token("alice", "read"),
+        )
         assert done.stdout == ""
         assert hub.files("model", "lab/y")["b.txt"] == b"four"
 
@@ -641,9 +649,10 @@ assert not api.repo_exists("alice/d", repo_type="dataset")
         """What the client does of itself: waits as long as it is told, and commits twice where an answer is lost."""
         hub.seed("model", "alice/x", {})
         hub.fault("POST", "/preupload/", status=429, headers={"Retry-After": "0"})
-        hub.fault("POST", "/commit/", lost=True)
         hub.run("""
 import pathlib
+from loophub_client import fault
+fault("POST", "/commit/", lost=True)
 from huggingface_hub import HfApi
 folder = pathlib.Path(__import__("os").environ["HF_HOME"], "folder")
 folder.mkdir()

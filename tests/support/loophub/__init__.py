@@ -8,7 +8,12 @@ The fixture `hub` (in `conftest.py`) is a [`TestHub`] with the users alice and b
     hub.files("model", "alice/x")["README.md"]
     hub.asked("POST", "/commit/")
 
-It fails a test whose client asked for a route that the Hub does not know, and one whose faults did not happen as often as told.
+Code in `hub.run` can tell of faults too, so that one process meets several of them:
+
+    from loophub_client import fault
+    fault("PUT", "/lfs/", status=503, headers={"Retry-After": "0"})
+
+The fixture fails a test whose client asked for a route that the Hub does not know, and one whose faults did not happen as often as told.
 """
 
 from .clients import TestHub

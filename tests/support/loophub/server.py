@@ -1,6 +1,7 @@
 """The Hub behind a real socket: reads requests, lets faults happen, keeps a record of everything."""
 
 import contextlib
+import json
 import socket
 import struct
 import threading
@@ -12,6 +13,8 @@ from urllib.parse import parse_qs, urlsplit
 from .faults import Fault, next_fault
 from .hub import Hub
 from .routes import Request, Response, UnknownRoute, answer
+
+CONTROL = "/loophub/faults"  # no address of the Hub: faults told by the process of a client
 
 
 class LoopHub(Hub):
@@ -138,6 +141,9 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
     def respond(self) -> None:
+        if self.path == CONTROL:
+            self.hub.fault(**json.loads(self._read()))
+            return self._send(Response())
         request = Request(
             self.command,
             self.path,
@@ -165,14 +171,16 @@ class Handler(BaseHTTPRequestHandler):
             body = fault.body if fault.body is not None else {"error": f"This is a fault of status {fault.status}"}
             response = Response.of(body, fault.status)
             response.headers |= fault.headers
-            return self._send(request, response)
+            request.status = response.status
+            return self._send(response)
         response = self._answer(request)
         if fault and fault.lost and fault.status:
             response = Response.of({"error": "The answer was lost"}, fault.status)
             response.headers |= fault.headers
         elif fault and fault.lost:
             return self._break()
-        self._send(request, response, fault.cut if fault else None)
+        request.status = response.status
+        self._send(response, fault.cut if fault else None)
 
     do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = do_PATCH = do_OPTIONS = respond
 
@@ -201,10 +209,10 @@ class Handler(BaseHTTPRequestHandler):
                 break
         return body
 
-    def _send(self, request: Request, response: Response, cut: int | None = None) -> None:
-        request.status = response.status
+    def _send(self, response: Response, cut: int | None = None) -> None:
         self.send_response(response.status)
-        for name, value in ({"Content-Length": str(len(response.body))} | response.headers).items():
+        ours = {"Content-Length": str(len(response.body)), "X-Request-Id": f"loophub-{len(self.hub.requests)}"}
+        for name, value in (ours | response.headers).items():
             self.send_header(name, value)
         self.end_headers()
         if self.command != "HEAD":
