@@ -17,7 +17,6 @@ import pytest
 from preferans.files import write_jsonl
 from preferans.hardware import restore_kernels
 
-from .support.loophub import TestHub
 from .support.rows import preference
 from .support.tiny import ROOT, make_llama
 
@@ -50,6 +49,8 @@ def preference_folder(tmp_path) -> Path:
 @pytest.fixture
 def hub(tmp_path_factory):
     """A Hub on this machine; see `tests/support/loophub`."""
+    from .support.loophub import TestHub
+
     made = TestHub(tmp_path_factory.mktemp("hub"))
     yield made.start()
     made.close()

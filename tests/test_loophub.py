@@ -9,6 +9,7 @@ import struct
 import threading
 import time
 from math import inf
+from textwrap import dedent
 
 import hf_xet
 import pytest
@@ -143,6 +144,16 @@ class TestWhoMayWrite:
                 done |= {namespace} if hub.ask("POST", "/api/repos/create", body, token).status == 200 else set()
             assert done == expected, (user, role, scopes)
 
+    def test_a_contributor_writes_to_what_is_theirs(self, hub):
+        hub.add_organisation("press", alice="contributor", bob="admin")
+        for user in ("alice", "bob"):
+            body = {"name": user, "organization": "press", "type": "model", "private": True}
+            assert hub.ask("POST", "/api/repos/create", body, hub.token(user)).status == 200
+        told = [push(hub, f"press/{name}", hub.token("alice")).status for name in ("alice", "bob")]
+        assert told == [200, 403]
+        assert hub.ask("GET", "/api/models/press/bob", token=hub.token("alice")).status == 200
+        assert push(hub, "press/alice", hub.token("bob")).status == 200
+
     def test_whoami_tells_the_role(self, hub):
         told = hub.ask("GET", "/api/whoami-v2", token=hub.token("bob", "read")).json
         assert (told["name"], told["auth"]["accessToken"]["role"]) == ("bob", "read")
@@ -246,7 +257,7 @@ class TestStorage:
             HfApi().create_repo("alice/x")
             HfApi().create_commit("alice/x", [CommitOperationAdd(*file) for file in contents.items()], commit_message="Add")
         """
-        hub.run("import textwrap\n" + f"exec(textwrap.dedent({code!r}))")
+        hub.run(dedent(code))
         hub.close()
         assert not hub.problems()
         return hub
@@ -664,52 +675,89 @@ HfApi().upload_folder(folder_path=folder, repo_id="alice/x")
         assert len(hub.repositories["model", "alice/x"].history()) == 3
 
     @pytest.mark.parametrize("over_xet", [True, False], ids=["xet", "lfs"])
-    def test_round_trips(self, hub, tmp_path, tiny_llama, over_xet):
-        hub.run(ROUND_TRIP, xet=over_xet, TINY=str(tiny_llama), WORK=str(tmp_path))
-        stored = hub.files("model", "lab/adapter")
-        for path in ("adapter_model.safetensors", "adapter_config.json"):
-            assert stored[path] == (tmp_path / "adapter" / path).read_bytes()
-        large = [path for path in hub.files("dataset", "alice/pairs") if path.endswith(".parquet")]
-        assert len(large) == 4
-        assert bool(hub.asked("POST", "/v1/shards")) is over_xet and bool(hub.asked("GET", "/xorbs/")) is over_xet
-        assert bool(hub.asked("PUT", "/lfs/")) is not over_xet and bool(hub.asked("GET", "/cdn/")) is not over_xet
+    def test_the_environment_chooses_the_transport(self, hub, over_xet):
+        hub.seed("model", "alice/x", {})
+        code = """
+            from huggingface_hub import HfApi, hf_hub_download
+            HfApi().upload_file(path_or_fileobj=bytes(5000), path_in_repo="w.bin", repo_id="alice/x")
+            assert open(hf_hub_download("alice/x", "w.bin"), "rb").read() == bytes(5000)
+        """
+        hub.run(dedent(code), xet=over_xet)
+        assert hub.files("model", "alice/x") == {"w.bin": bytes(5000)}
+        assert_transport(hub, over_xet, not over_xet)
+
+    def test_round_trips(self, hub, tmp_path, tiny_llama):
+        """A dataset with two configurations and an adapter, over both transports, pulled into empty caches and equal."""
+        hub.run(ROUND_TRIP, TINY=str(tiny_llama), WORK=str(tmp_path))
+        for transport in ("xet", "lfs"):
+            stored = hub.files("model", f"lab/adapter-{transport}")
+            for path in ("adapter_model.safetensors", "adapter_config.json"):
+                assert stored[path] == (tmp_path / transport / "adapter" / path).read_bytes()
+            files = hub.repositories["dataset", f"alice/pairs-{transport}"].at().files
+            large = [file.sha256 for path, file in files.items() if path.endswith(".parquet")]
+            assert len(large) == 4
+            assert [name in hub.xet_names for name in large] == [transport == "xet"] * 4
+        assert_transport(hub, True, True)
         token = hub.token("alice").encode()
         assert not [place for place, content in hub.everything() if token in content]
 
 
+def assert_transport(hub, over_xet: bool, over_lfs: bool) -> None:
+    """Files went up and down over these ways and no others."""
+    assert bool(hub.asked("POST", "/v1/shards")) == bool(hub.asked("GET", "/xorbs/")) == over_xet
+    assert bool(hub.asked("PUT", "/lfs/")) == bool(hub.asked("GET", "/cdn/")) == over_lfs
+
+
+# One process for both: importing the libraries takes most of the time. What the environment variable says is what is set between.
 ROUND_TRIP = """
-import os, pathlib
+import os
+from pathlib import Path
+
 import torch
 from datasets import Dataset, DatasetDict, load_dataset
+from huggingface_hub import constants
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-work, tiny = pathlib.Path(os.environ["WORK"]), os.environ["TINY"]
-pushed = {
-    name: DatasetDict(
-        train=Dataset.from_dict({"prompt": [f"{name} {number}" for number in range(50)]}),
-        test=Dataset.from_dict({"prompt": [f"{name} последний"]}),
-    )
-    for name in ("conversations", "pairs")
-}
-for name, dataset in pushed.items():
-    dataset.push_to_hub("alice/pairs", config_name=name, private=True)
-for name, dataset in pushed.items():
-    pulled = load_dataset("alice/pairs", name, cache_dir=str(work / "datasets"))
-    assert {split: rows[:] for split, rows in pulled.items()} == {split: rows[:] for split, rows in dataset.items()}
+tiny = os.environ["TINY"]
+
+
+def round_trip_of_a_dataset(name, folder):
+    pushed = {
+        config: DatasetDict(
+            train=Dataset.from_dict({"prompt": [f"{name} {config} {number}" for number in range(50)]}),
+            test=Dataset.from_dict({"prompt": [f"{name} {config}, последний"]}),
+        )
+        for config in ("conversations", "pairs")
+    }
+    for config, dataset in pushed.items():
+        dataset.push_to_hub(name, config_name=config, private=True)
+    for config, dataset in pushed.items():
+        pulled = load_dataset(name, config, cache_dir=str(folder / "cache"))
+        assert {split: rows[:] for split, rows in pulled.items()} == {split: rows[:] for split, rows in dataset.items()}
+
+
+def round_trip_of_an_adapter(name, folder):
+    config = LoraConfig(r=4, target_modules="all-linear", init_lora_weights=False, task_type="CAUSAL_LM")
+    model = get_peft_model(AutoModelForCausalLM.from_pretrained(tiny), config)
+    tokenizer = AutoTokenizer.from_pretrained(tiny)
+    model.save_pretrained(folder / "adapter")
+    model.push_to_hub(name, private=True)
+    tokenizer.push_to_hub(name)
+    cache = str(folder / "models")
+    base = AutoModelForCausalLM.from_pretrained(tiny)
+    ids = tokenizer("Привет, мир!", return_tensors="pt")
+    with torch.no_grad():
+        plain = base.eval()(**ids).logits
+        pulled = PeftModel.from_pretrained(base, name, cache_dir=cache).eval()(**ids).logits
+        assert torch.equal(model.eval()(**ids).logits, pulled) and not torch.equal(plain, pulled)
+    assert AutoTokenizer.from_pretrained(name, cache_dir=cache)("Привет, мир!").input_ids == ids["input_ids"][0].tolist()
+
 
 torch.manual_seed(0)
-config = LoraConfig(r=4, target_modules="all-linear", init_lora_weights=False, task_type="CAUSAL_LM")
-model = get_peft_model(AutoModelForCausalLM.from_pretrained(tiny), config)
-tokenizer = AutoTokenizer.from_pretrained(tiny)
-model.save_pretrained(work / "adapter")
-model.push_to_hub("lab/adapter", private=True)
-tokenizer.push_to_hub("lab/adapter")
-base = AutoModelForCausalLM.from_pretrained(tiny)
-pulled = PeftModel.from_pretrained(base, "lab/adapter", cache_dir=str(work / "models"))
-ids = AutoTokenizer.from_pretrained("lab/adapter", cache_dir=str(work / "models"))("Привет, мир!", return_tensors="pt")
-assert torch.equal(ids["input_ids"], tokenizer("Привет, мир!", return_tensors="pt")["input_ids"])
-with torch.no_grad():
-    assert torch.equal(model.eval()(**ids).logits, pulled.eval()(**ids).logits)
-    assert not torch.equal(model.get_base_model().eval()(**ids).logits, AutoModelForCausalLM.from_pretrained(tiny).eval()(**ids).logits)
+for transport in ("xet", "lfs"):
+    constants.HF_HUB_DISABLE_XET = transport == "lfs"
+    folder = Path(os.environ["WORK"], transport)
+    round_trip_of_a_dataset(f"alice/pairs-{transport}", folder)
+    round_trip_of_an_adapter(f"lab/adapter-{transport}", folder)
 """

@@ -22,13 +22,16 @@ LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Za-z]+)*|multilingual|code")
 TASK = re.compile(r"[a-z][a-z0-9-]*[a-z0-9]")
 
 
+def read_metadata(text: str):
+    """What stands between the two lines of dashes at the head of a card; `None` if there is nothing."""
+    head = re.match(r"\ufeff?---[ \t]*\r?\n(.*?)^---[ \t]*$", text, re.DOTALL | re.MULTILINE)
+    return yaml.safe_load(head[1]) if head else None
+
+
 def check_card(text: str, kind: str) -> tuple[list[str], list[str]]:
     """Errors and warnings of a whole README.md, for a `model` or a `dataset`."""
-    head = re.match(r"\ufeff?---[ \t]*\r?\n(.*?)^---[ \t]*$", text, re.DOTALL | re.MULTILINE)
-    if head is None:
-        return [], ["empty or missing yaml metadata in repo card"]
     try:
-        metadata = yaml.safe_load(head[1])
+        metadata = read_metadata(text)
     except yaml.YAMLError as error:
         return [f"Invalid YAML: {error}"], []
     if metadata is None:

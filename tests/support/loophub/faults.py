@@ -62,14 +62,16 @@ class Fault:
         """Whether it happened as often as told; one without an end must have happened at least once."""
         return self.hits == self.times or (self.times == inf and self.hits > 0)
 
-    def matches(self, method: str, path: str) -> bool:
-        return bool(re.fullmatch(self.method, method) and re.search(self.path, path)) and self.hits < self.times
+
+def fits(method: str, path: str, request_method: str, request_path: str) -> bool:
+    """Whether a request is one of those that a method and an address name."""
+    return bool(re.fullmatch(method, request_method) and re.search(path, request_path))
 
 
 def next_fault(faults: list[Fault], method: str, path: str) -> Fault | None:
     """The first fault that is due for a request, counted as hit. Every match before it counts down its `skip`."""
     for fault in faults:
-        if fault.matches(method, path):
+        if fault.hits < fault.times and fits(fault.method, fault.path, method, path):
             if fault.skip > 0:
                 fault.skip -= 1
                 continue

@@ -370,6 +370,7 @@ class Hub:
         """
         if not operations or operations[0].get("key") != "header":
             raise HubError(400, "The first line of a commit must be its header")
+        branch = branch.removeprefix("refs/heads/")
         if branch not in repository.branches:
             raise HubError(404, f"Invalid rev id: {branch}", "RevisionNotFound")
         header, parent = operations[0]["value"], repository.branches[branch]
@@ -388,7 +389,7 @@ class Hub:
             content = value["content"]
             if self.upload_mode(path, len(content), b"") == "lfs" and content:
                 raise HubError(400, f"{path} must be uploaded as a large file")
-            if path == "README.md" and (problems := check_card(content.decode(), kind)[0]):
+            if path == "README.md" and (problems := check_card(content.decode(errors="replace"), kind)[0]):
                 raise HubError(400, "Invalid metadata in README.md: " + "; ".join(problems))
             files[path] = File.regular(content)
         elif key == "lfsFile":

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from urllib.parse import parse_qs, quote, unquote
 
-from .cards import check_card
+from .cards import check_card, read_metadata
 from .errors import HubError
 from .hub import KINDS, NOT_LOGGED_IN, Collection, Commit, File, Hub, Repository, object_id
 
@@ -19,7 +19,6 @@ PLACES = {
     "revision": "[^/]+",
     "name": "[^/]+",
     "hash": "[0-9a-f]{64}",
-    "part": "[0-9]+",
     "scope": "read|write",
     "path": ".+",
     "prefix": "(?:datasets/)?",
@@ -164,6 +163,8 @@ def _is_private(body: dict) -> bool:
 def create(hub: Hub, request: Request) -> Response:
     body, token = request.json, _token(hub, request)
     kind = body.get("type") or "model"
+    if kind not in KINDS.values():
+        raise UnknownRoute(f"creation of a {kind}")
     try:
         made = hub.create(kind, body.get("organization"), body["name"], _is_private(body), token)
     except HubError as error:
@@ -258,12 +259,10 @@ def _info(hub: Hub, repository: Repository, commit: Commit, blobs: bool = False)
 
 
 def _card_of(commit: Commit) -> dict:
-    from huggingface_hub import RepoCard
-
-    if "README.md" not in commit.files or not commit.files["README.md"].content:
-        return {}
-    metadata = RepoCard(commit.files["README.md"].content.decode(), ignore_metadata_errors=True).data.to_dict()
-    return json.loads(json.dumps(metadata, default=str))
+    """The metadata of its card, which was checked when it was committed; dates become texts, as JSON has none."""
+    card = commit.files.get("README.md")
+    metadata = read_metadata(card.content.decode()) if card and card.content else None
+    return json.loads(json.dumps(metadata or {}, default=str))
 
 
 def _sibling(path: str, file: File, blobs: bool) -> dict:

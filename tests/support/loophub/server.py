@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
-from .faults import Fault, next_fault
+from .faults import Fault, fits, next_fault
 from .hub import Hub
 from .routes import Request, Response, UnknownRoute, answer
 
@@ -104,7 +104,7 @@ class LoopHub(Hub):
 
     def asked(self, method: str = ".*", path: str = "") -> list[Request]:
         """The requests of a method and an address, as [`Fault`] matches them."""
-        return [request for request in self.requests if Fault(method, path).matches(request.method, request.path)]
+        return [request for request in self.requests if fits(method, path, request.method, request.path)]
 
     def problems(self) -> list[str]:
         """What a test must not pass over: unknown routes, breakdowns of the Hub, faults that did not happen as often as told."""
