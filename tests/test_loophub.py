@@ -234,6 +234,13 @@ class TestCommits:
         assert send(header, delete, folder).status == 200
         assert hub.files("model", "alice/x") == {}
 
+    def test_the_same_files_are_another_commit_elsewhere_and_later(self, hub):
+        made = [hub.seed("model", name, {"a.txt": b"1"}) for name in ("alice/x", "alice/y", "alice/x")]
+        for repository in made:
+            repository.add_commit("main", repository.at().files, "Again", "", "alice")
+        commits = [commit.id for repository in made for commit in repository.history()]
+        assert len(set(commits)) == 6
+
     def test_a_card_must_be_valid(self, hub):
         hub.seed("model", "alice/x", {})
         told = push(hub, "alice/x", hub.token("alice"), path="README.md", content=b"---\nlicense: license\n---\n")

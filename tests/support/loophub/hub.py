@@ -110,8 +110,10 @@ class Repository:
     def add_commit(self, branch: str, files: dict[str, File], title: str, message: str, author: str) -> Commit:
         parent = self.branches.get(branch)
         listing = sorted((path, file.oid) for path, file in files.items())
-        text = repr((parent, title, message, author, len(self.commits), listing))
-        commit = Commit(hashlib.sha1(text.encode()).hexdigest(), parent, title, message, author, now(), files)
+        # As in git, the time is part of the name; the number keeps commits of one moment apart.
+        date, number = now(), len(self.commits)
+        text = repr((self.kind, self.id, parent, title, message, author, date, number, listing))
+        commit = Commit(hashlib.sha1(text.encode()).hexdigest(), parent, title, message, author, date, files)
         self.commits[commit.id] = commit
         self.branches[branch] = commit.id
         return commit

@@ -148,6 +148,12 @@ def whoami(hub: Hub, request: Request) -> Response:
     return Response.of(hub.whoami(_token(hub, request)))
 
 
+@route("GET", "/api/agent-harnesses")
+def harnesses(hub: Hub, request: Request) -> Response:
+    """Which programs the client may tell apart in its headers and output: none."""
+    return Response.of({"standardEnvVars": [], "harnesses": {}})
+
+
 # Repositories
 
 
