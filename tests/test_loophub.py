@@ -537,6 +537,7 @@ class TestFaults:
                 push(hub, "alice/x", hub.token("alice"))
         assert hub.files("model", "alice/x") == {}
         assert push(hub, "alice/x", hub.token("alice")).status == 200
+        assert [request.fault for request in hub.asked("POST", "/commit/")] == ["reset 0", "reset 20", None]
 
     def test_a_lost_answer_leaves_the_work_done(self, hub):
         hub.seed("model", "alice/x", {})

@@ -13,7 +13,8 @@ Code in `hub.run` can tell of faults too, so that one process meets several of t
     from loophub_client import fault
     fault("PUT", "/lfs/", status=503, headers={"Retry-After": "0"})
 
-The fixture fails a test whose client asked for a route that the Hub does not know, and one whose faults did not happen as often as told.
+The fixture fails a test whose client asked for a route that the Hub does not know, and one whose faults did not happen as
+often as told.
 """
 
 from .clients import TestHub

@@ -54,7 +54,9 @@ class Fault:
             "delay": self.delay or None,
         }
         return " ".join(
-            key if value is True else f"{key} {value}" for key, value in parts.items() if value not in (None, False)
+            key if value is True else f"{key} {value}"
+            for key, value in parts.items()
+            if value is not None and value is not False
         )
 
     @property
