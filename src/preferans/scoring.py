@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
@@ -58,13 +58,37 @@ def bootstrap(
     data = np.asarray(list(values), dtype=float)
     if not len(data):
         return Score(math.nan, math.nan, math.nan, 0)
-    _, group = np.unique(np.arange(len(data)) if groups is None else np.asarray(list(groups)), return_inverse=True)
+    group, drawn = resampled(range(len(data)) if groups is None else groups, seed)
     weight = np.ones(len(data)) if weights is None else np.asarray(list(weights), dtype=float)
     sums, sizes = np.bincount(group, weights=weight * data), np.bincount(group, weights=weight)
-    drawn = np.random.default_rng(seed).integers(len(sums), size=(RESAMPLES, len(sums)))
     means = sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1)
-    low, high = np.quantile(means, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    return Score(float(np.average(data, weights=weight)), float(low), float(high), len(data))
+    return Score(float(np.average(data, weights=weight)), *interval(means), len(data))
+
+
+def resampled(groups: Iterable, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """
+    Which groups are drawn, with replacement, in each resample.
+
+    Args:
+        groups (`Iterable`):
+            The group of each case. The draw depends on the set of groups and not on the order of the cases.
+        seed (`int`, *optional*, defaults to `0`):
+            Seed of the resampling.
+
+    Returns:
+        `tuple[np.ndarray, np.ndarray]`: the number of each case's group, and the numbers of the groups drawn, of shape
+        `(RESAMPLES, number of groups)`.
+    """
+    groups = list(groups)
+    known = {name: number for number, name in enumerate(sorted(set(groups)))}
+    drawn = np.random.default_rng(seed).integers(len(known), size=(RESAMPLES, len(known)))
+    return np.array([known[name] for name in groups]), drawn
+
+
+def interval(values: np.ndarray) -> tuple[float, float]:
+    """Ends of the interval that holds the middle 95 % of resampled values."""
+    low, high = np.quantile(values, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return float(low), float(high)
 
 
 def _win(chosen: float, rejected: float) -> float:
