@@ -18,8 +18,13 @@ from preferans.files import write_jsonl
 from preferans.hardware import restore_kernels
 
 from .support.rows import preference
-from .support.tiny import ROOT, make_llama
+from .support.served import served
+from .support.tiny import ROOT, make_llama, make_parrot
 
+# What the served model says to everything: a judge's verdict, whatever was asked.
+PARROT_REPLY = (
+    '{"relevance": 4, "clarity": 4, "completeness": 2, "originality": 1, "style": 5, "reason": "Так.", "better": "А"}'
+)
 SHARED_DATA = ROOT.parent / "shared" / "data"
 
 
@@ -71,3 +76,11 @@ def make_trainer(tiny_llama, tmp_path):
         return build_trainer(tiny_llama, tmp_path / "run", *args, **changes)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def served_parrot(tmp_path_factory) -> tuple[str, str]:
+    """Address and name of a really served model that judges everything alike."""
+    model = make_parrot(tmp_path_factory.mktemp("served") / "parrot", PARROT_REPLY)
+    with served(model, tmp_path_factory.mktemp("hub_home")) as url:
+        yield url, str(model)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Hashable, Sequence
 
 import numpy as np
 
-from .scoring import CONFIDENCE, RESAMPLES, Score
+from .scoring import Score, interval, resampled
 
 LEVELS = ("nominal", "ordinal", "interval")
 
@@ -107,17 +107,10 @@ def with_interval(
     Returns:
         [`~scoring.Score`]: draws for which the figure is not defined are left out of the interval.
     """
-    members: dict[Hashable, list] = {}
-    for case, group in zip(cases, groups, strict=True):
-        members.setdefault(group, []).append(case)
-    blocks = list(members.values())
     value = statistic(list(cases))
     if math.isnan(value):
         return Score(math.nan, math.nan, math.nan, len(cases))
-    generator = np.random.default_rng(seed)
-    drawn = [
-        statistic([case for block in generator.integers(len(blocks), size=len(blocks)) for case in blocks[block]])
-        for _ in range(RESAMPLES)
-    ]
-    low, high = np.nanquantile(drawn, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    return Score(value, float(low), float(high), len(cases))
+    group, drawn = resampled(groups, seed)
+    blocks = [[cases[case] for case in np.flatnonzero(group == block)] for block in range(group.max() + 1)]
+    values = np.array([statistic([case for block in draw for case in blocks[block]]) for draw in drawn])
+    return Score(value, *interval(values[~np.isnan(values)]), len(cases))
