@@ -4,17 +4,11 @@ import pytest
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from preferans.adapters import load_adapter
+from preferans.answers import read_finished
 from preferans.errors import PreferansError
-from preferans.files import write_jsonl
-from preferans.generation import (
-    PROTOTYPE_SAMPLING,
-    batch_seed,
-    distinct_prompts,
-    generate_answers,
-    load_adapter,
-    read_finished,
-    stop_token_ids,
-)
+from preferans.generation import PROTOTYPE_SAMPLING, generate_answers, stop_token_ids
+from preferans.prompts import distinct_prompts
 
 from .support.rows import preference
 
@@ -54,7 +48,7 @@ def test_answers_come_in_the_order_of_the_prompts_and_without_them(model, tokeni
         assert row["prompt"] == asked_row["prompt"]
         assert "Вопрос Вопрос" not in row["answer"]
         assert "<|" not in row["answer"]
-        assert row["sampling"] == SAMPLING | {"seed": 1, "batch_size": 2}
+        assert row["sampling"] == SAMPLING | {"seed": 1}
         assert (row["finish_reason"] == "length") == (row["new_tokens"] == 12)
 
 
@@ -132,7 +126,6 @@ def test_a_broken_line_in_the_middle_is_no_kill(tmp_path):
 def test_several_pairs_of_one_prompt_are_asked_once():
     rows = [preference(1), preference(1) | {"id": "other"}, preference(2)]
     assert [row["id"] for row in distinct_prompts(rows)] == ["c1:r1", "c2:r2"]
-    assert batch_seed(1, rows) != batch_seed(2, rows)
 
 
 def test_every_end_of_turn_token_stops(model, tokenizer):
@@ -153,10 +146,3 @@ def test_an_adapter_of_another_base_is_refused(model, tmp_path):
         load_adapter(model, tmp_path / "adapter")
     with pytest.raises(PreferansError, match="no adapter_config.json"):
         load_adapter(model, tmp_path)
-
-
-def test_answers_without_a_mark_of_their_batch_are_kept(tmp_path):
-    """Such as those that another program has written."""
-    rows = [{"id": f"{i}", "prompt": prompts(1)[0]["prompt"], "answer": "да", "model": "x"} for i in range(2)]
-    write_jsonl(tmp_path / "a.jsonl", [*rows, rows[0] | {"id": "half", "batch": {"seed": 1, "size": 2}}])
-    assert list(read_finished(tmp_path / "a.jsonl", {"model": "x"})) == ["0", "1"]
