@@ -1,5 +1,5 @@
 """
-Answer prompts with a base model, or with one or several adapters on it.
+Answer prompts with a base model, with one or several adapters on it, or with a model that a server has loaded.
 
     python scripts/generate.py --model_name_or_path meta-llama/Llama-3.2-1B-Instruct --load_in_4bit --dtype float16 \\
         --dataset_name data/oasst1_ru --output answers/before.jsonl
@@ -7,11 +7,14 @@ Answer prompts with a base model, or with one or several adapters on it.
     python scripts/generate.py --adapter runs/llama1b_ru runs/llama1b_ipo --prompts questions.txt --output answers/
     python scripts/generate.py --adapter runs/llama1b_ru --persona personas/sienna.yaml --prompts questions.txt \\
         --sampling greedy --label sienna --output answers/sienna.jsonl
+    python scripts/generate.py --endpoint http://localhost:8000/v1 --model Qwen/Qwen3-14B --prompts questions.txt \\
+        --output answers/qwen.jsonl
 
 What is asked is a split of a dataset, or a file: .txt with one question a line, .jsonl or .parquet with `prompt` (a question or
 messages) and `id`. With --adapter, the base model, its precision and the chat template are those of the run; --dtype and
 --load_in_4bit are for a base model alone, and for an adapter that Preferans has not trained. Several adapters stand on one loaded
-base, and each answers into a file of its own in the folder --output.
+base, and each answers into a file of its own in the folder --output. With --endpoint, an OpenAI-compatible server (vLLM, llama.cpp,
+Ollama, transformers serve; docs/judge.md) answers, --workers prompts at a time, and the prompts leave this machine if it stands elsewhere.
 
 Answers are written batch by batch as JSON lines; a stopped command goes on where it was when it is given again. Every prompt has
 random numbers of its own: its answer hangs on --seed and its id, not on the batch it was in. NAME.stats.json beside the answers
@@ -21,6 +24,7 @@ tells the time they took.
 import argparse
 from pathlib import Path
 
+from preferans.endpoint import add_endpoint_arguments
 from preferans.errors import PreferansError, run
 from preferans.files import write_json
 from preferans.generation import (
@@ -49,6 +53,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--output", required=True, help="file of answers, ending in .jsonl; for several adapters a folder")
     add("--seed", type=int, default=42, help="(default: %(default)s)")
     add_sampling_arguments(parser, several=True)
+    add_endpoint_arguments(parser)
     return parser.parse_args()
 
 
@@ -71,13 +76,17 @@ def main() -> None:
 
     from preferans.persona import load_persona
     from preferans.prompts import distinct_prompts, read_prompts, split_rows
+    from preferans.served import served_model
 
     persona = load_persona(args.persona) if args.persona else None
     prompts = (
         read_prompts(args.prompts) if args.prompts else distinct_prompts(split_rows(args.dataset_name, args.split))
     )
     prompts = [{"id": row["id"], "prompt": row["prompt"]} for row in prompts[: args.max_prompts]]
-    systems = load_samplers(args, chat=not isinstance(prompts[0]["prompt"], str))
+    if args.endpoint:
+        systems = [served_model(args, *labels_of(args))]
+    else:
+        systems = load_samplers(args, chat=not isinstance(prompts[0]["prompt"], str))
     for system, output in zip(systems, outputs, strict=True):
         system.persona = persona
         answers = system.answer(prompts, output)

@@ -19,12 +19,8 @@ from preferans.hardware import restore_kernels
 
 from .support.rows import preference
 from .support.served import served
-from .support.tiny import ROOT, make_llama, make_parrot
+from .support.tiny import ROOT, make_llama
 
-# What the served model says to everything: a judge's verdict, whatever was asked.
-PARROT_REPLY = (
-    '{"relevance": 4, "clarity": 4, "completeness": 2, "originality": 1, "style": 5, "reason": "Так.", "better": "А"}'
-)
 SHARED_DATA = ROOT.parent / "shared" / "data"
 
 
@@ -79,8 +75,26 @@ def make_trainer(tiny_llama, tmp_path):
 
 
 @pytest.fixture(scope="session")
-def served_parrot(tmp_path_factory) -> tuple[str, str]:
-    """Address and name of a really served model that judges everything alike."""
-    model = make_parrot(tmp_path_factory.mktemp("served") / "parrot", PARROT_REPLY)
-    with served(model, tmp_path_factory.mktemp("hub_home")) as url:
-        yield url, str(model)
+def server(tmp_path_factory):
+    """Address of a real server that loads any model folder by its path."""
+    with served(tmp_path_factory.mktemp("server") / "home") as url:
+        yield url
+
+
+@pytest.fixture
+def hasty(monkeypatch):
+    """No key of the person's, and hardly a wait between tries where a server does not name a time."""
+    import openai
+
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    for name in ("INITIAL_RETRY_DELAY", "MAX_RETRY_DELAY"):
+        monkeypatch.setattr(openai._base_client, name, 0.001)
+
+
+@pytest.fixture
+def patient(hasty, monkeypatch):
+    """A real server closes the connection after an error, and a client that is too quick would still take it for open."""
+    import openai
+
+    for name in ("INITIAL_RETRY_DELAY", "MAX_RETRY_DELAY"):
+        monkeypatch.setattr(openai._base_client, name, 0.2)

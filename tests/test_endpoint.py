@@ -2,7 +2,6 @@
 
 import threading
 
-import openai
 import pytest
 
 from preferans.endpoint import Endpoint, GarbledReply, RequestRefused
@@ -10,17 +9,10 @@ from preferans.errors import PreferansError
 
 from .support.scripted_endpoint import ScriptedEndpoint, completion, cut, hang_up, raw, status
 
+pytestmark = pytest.mark.usefixtures("hasty")
 ASKED = [{"role": "user", "content": "Привет?"}]
 SCHEMA = {"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"], "additionalProperties": False}
 KEY = "sk-this-is-a-secret"
-
-
-@pytest.fixture(autouse=True)
-def hasty(monkeypatch):
-    """No key of the person's, and no waiting between tries where the server does not name a time."""
-    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    monkeypatch.setattr(openai._base_client, "INITIAL_RETRY_DELAY", 0.001)
-    monkeypatch.setattr(openai._base_client, "MAX_RETRY_DELAY", 0.001)
 
 
 def one_of(*actions):

@@ -6,6 +6,7 @@ servers disagree about, and what a person is told when one cannot be used.
 """
 
 import argparse
+import hashlib
 import ipaddress
 import json
 import os
@@ -391,6 +392,12 @@ class Endpoint:
             stopped.set()
         if failure is not None:
             raise failure
+
+
+def seed_of(*parts: Any) -> int:
+    """Seed made of a run's seed and of what is asked: the same in every run, and of 31 bits, which every server takes."""
+    digest = hashlib.sha256(json.dumps(parts, ensure_ascii=False).encode("utf-8", "surrogatepass")).digest()
+    return int.from_bytes(digest[:4], "big") >> 1
 
 
 def _is_loopback(host: str) -> bool:

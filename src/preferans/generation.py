@@ -85,8 +85,6 @@ def check_sampling_arguments(args: argparse.Namespace) -> None:
     Raises:
         [`PreferansError`]: when there is no such model or adapter, they do not belong together, or a number makes no sense.
     """
-    from .training import check_model_exists
-
     for name, value in SAMPLINGS[args.sampling].items():
         if getattr(args, name) is None:
             setattr(args, name, value)
@@ -105,6 +103,13 @@ def check_sampling_arguments(args: argparse.Namespace) -> None:
     if not 0 < args.top_p <= 1:
         raise PreferansError(f"--top_p {args.top_p}: it must be above 0 and at most 1, such as 0.9.")
     labels_of(args)
+    if getattr(args, "endpoint", None) or getattr(args, "model", None):
+        from .served import check_endpoint_arguments
+
+        check_endpoint_arguments(args)
+        return
+    from .training import check_model_exists
+
     model = _model_keys(args)["model_name_or_path"]
     check_model_exists(model)
     check_bases(_listed(args.adapter), model)
@@ -116,12 +121,12 @@ def _listed(value: str | list[str] | None) -> list[str]:
 
 def labels_of(args: argparse.Namespace) -> list[str]:
     """
-    Names of the systems that the options name: the base model alone, or one for each adapter.
+    Names of the systems that the options name: the base model or the served one alone, or one for each adapter.
 
     Raises:
         [`PreferansError`]: when names and adapters are not equally many, or two systems have the same name.
     """
-    folders = _listed(args.adapter) or [args.model_name_or_path or ""]
+    folders = _listed(args.adapter) or [args.model_name_or_path or getattr(args, "model", None) or ""]
     labels = _listed(args.label) or [Path(folder).name or Path(folder).resolve().name for folder in folders]
     if len(labels) != len(folders):
         raise PreferansError(f"--label {' '.join(labels)}: {len(folders)} names are needed, one for each --adapter.")

@@ -21,7 +21,7 @@ import jinja2
 from tqdm import tqdm
 
 from .agreement import cohen_kappa, krippendorff_alpha, with_interval
-from .endpoint import Endpoint, GarbledReply, Reply, RequestRefused
+from .endpoint import Endpoint, GarbledReply, Reply, RequestRefused, seed_of
 from .errors import PreferansError
 from .files import write_jsonl
 from .ratings import CRITERIA, HIGHEST, LOWEST, TIE, latest, pairwise_votes
@@ -324,7 +324,7 @@ class Judge:
                     messages,
                     max_tokens=self.max_tokens,
                     temperature=RETRY_TEMPERATURE if attempt else 0.0,
-                    seed=_seed(self.seed, *question.key, *shown, attempt),
+                    seed=seed_of(self.seed, *question.key, *shown, attempt),
                     schema=schema,
                 )
             except GarbledReply:
@@ -339,11 +339,6 @@ class Judge:
                 continue
             return Said(value, reason, None, replies)
         return Said(None, None, problem, replies)
-
-
-def _seed(*parts: Any) -> int:
-    digest = hashlib.sha256(json.dumps(parts, ensure_ascii=False).encode("utf-8", "surrogatepass")).digest()
-    return int.from_bytes(digest[:4], "big") >> 1  # 31 bits, which every server takes
 
 
 def _digests(texts: Sequence[str]) -> list[str]:

@@ -1,22 +1,21 @@
-"""A really served model: `transformers serve` on the loopback, ended with the test whatever happens."""
+"""Really served models: `transformers serve` on the loopback, ended with the tests whatever happens."""
 
 import os
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 
 @contextmanager
-def served(model: Path, home: Path) -> Iterator[str]:
+def served(home: Path) -> Iterator[str]:
     """
-    Serve a model folder.
+    Serve any model folder by its path.
 
     Args:
-        model (`Path`):
-            Folder with the model; its name is what the server is asked for.
         home (`Path`):
             Empty folder that stands for the Hub's cache.
 
@@ -27,7 +26,7 @@ def served(model: Path, home: Path) -> Iterator[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = ["-m", "transformers.cli.transformers", "serve", str(model), "--host", "127.0.0.1", "--port", str(port)]
+    command = ["-m", "transformers.cli.transformers", "serve", "--host", "127.0.0.1", "--port", str(port)]
     process = subprocess.Popen(
         [sys.executable, *command, "--device", "cpu", "--dtype", "float32"],
         env=os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(home), "OMP_NUM_THREADS": "1"},
@@ -43,7 +42,8 @@ def served(model: Path, home: Path) -> Iterator[str]:
                 break
         else:
             raise RuntimeError("transformers serve ended: " + "".join(said))
+        threading.Thread(target=process.stdout.read, daemon=True).start()  # or a full pipe would stop it
         yield f"http://127.0.0.1:{port}/v1"
     finally:
         process.kill()
-        process.communicate()
+        process.wait()
