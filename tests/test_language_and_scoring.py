@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from preferans.language import cyrillic_share, foreign_words, is_russian, loops, words
-from preferans.report import running_mean
+from preferans.report_pictures import running_mean
 from preferans.scoring import answer_differences, answer_scores, bootstrap, normalised_accuracy, pair_scores, verdict
 
 
