@@ -3,6 +3,7 @@
 import json
 import math
 import random
+import re
 import statistics
 
 import pytest
@@ -11,10 +12,12 @@ from preferans.comparison import compare
 from preferans.errors import PreferansError
 from preferans.files import read_jsonl, write_json, write_jsonl
 from preferans.ratings import CRITERIA
+from preferans.run_folder import provenance
 from preferans.scoring import MEASURES, Measure, bootstrap, difference_of, measure, verdict
 from preferans.systems import line_up, read_systems
 
 from .support.rows import preference
+from .support.tiny import ROOT
 
 PHRASES = [
     "Сначала вскипятите воду.",
@@ -448,7 +451,8 @@ def make_run(folder, shift: float = 1.0):
     tested = {"before": before, "after": after, "beta": 0.1, "per_token": False, "groups": groups, "ids": groups}
     write_json(folder / "test_log_probs.json", tested)
     write_json(folder / "trainer_state.json", {"log_history": [{"step": 1, "loss": 0.7}, {"step": 2, "loss": 0.6}]})
-    write_json(folder / "provenance.json", {"keys": {"learning_rate": 1e-5}, "seed": 42})
+    dataset = {"name": "data/pairs", "fingerprint": "0" * 64, "train_pairs": 12, "test_pairs": 4}
+    write_json(folder / "provenance.json", provenance("recipes/x.yaml", {"learning_rate": 1e-5}, dataset, seed=42))
     write_json(folder / "all_results.json", {})
     return folder
 
@@ -582,3 +586,11 @@ def test_two_arena_models_on_120_prompts(score, tmp_path, shared_data):
         lengths = [len(row["answer"]) for row in rows if row["model"] == system["name"]]
         assert system["scores"]["length"]["value"] == pytest.approx(statistics.fmean(lengths))
         assert math.isfinite(system["scores"]["complete"]["low"])
+
+
+def test_the_page_on_scores_lists_the_measures():
+    page = (ROOT / "docs" / "scores.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^\| `(\w+)` \| (higher|lower|) *\| ", page, re.MULTILINE)
+    assert listed == [(name, known.better or "") for name, known in MEASURES.items()]
+    keys = re.findall(r"^\| `(\w+)` \| (?!higher|lower|\|| )", page.split("## scores.json")[1], re.MULTILINE)
+    assert keys == list(SCHEMA)
