@@ -216,7 +216,7 @@ SCHEMA = {
                 }
             ],
             "ranking": [{"system": str, "strength": NUMBER, "low": NUMBER, "high": NUMBER, "verdicts": int}],
-            "criteria": [{"system": str, "scores": {name: FIGURE for name in CRITERIA}}],
+            "criteria": [{"system": str, "unreadable": int, "scores": {name: FIGURE for name in CRITERIA}}],
         },
         type(None),
     ),
@@ -274,6 +274,7 @@ def test_scores_have_the_schema_that_is_promised(score, tmp_path, preference_fol
         for n, said in enumerate(["a", "b", "tie", None, "a", "a"])
     ]
     judged.append({"kind": "scores", "id": "q0", "system": "a", "scores": {"style": 4, "clarity": 2}})
+    judged.append({"kind": "scores", "id": "q1", "system": "a", "scores": None})
     found = score(
         write(tmp_path / "a.jsonl", rows[0]),
         "--baseline",
@@ -297,7 +298,9 @@ def test_scores_have_the_schema_that_is_promised(score, tmp_path, preference_fol
     assert [pair[key] for key in ("wins", "losses", "ties", "unreadable")] == [3, 1, 1, 1]
     assert pair["win_rate"]["value"] == pytest.approx(3.5 / 5)
     assert [row["system"] for row in found["verdicts"]["ranking"]] == ["a", "b"]
-    assert found["verdicts"]["criteria"][0]["scores"]["style"]["value"] == 4
+    (criteria,) = found["verdicts"]["criteria"]
+    assert (criteria["system"], criteria["unreadable"]) == ("a", 1)
+    assert criteria["scores"]["style"] == {"value": 4.0, "low": 4.0, "high": 4.0, "cases": 1}
     for row in found["answers"]:
         for answer in row["answers"]:
             for start, end, *_ in answer["intruders"]:

@@ -1,3 +1,4 @@
+import hashlib
 import random
 
 import pytest
@@ -66,8 +67,13 @@ def test_verdicts_of_a_judge(tmp_path):
         ],
         key=str,
     )
-    assert found.scores == [("base", "Вопрос 1?", scores)]
+    assert found.scores == [("base", "Вопрос 0?", None), ("base", "Вопрос 1?", scores)]
     assert found.sources == [{"source": (tmp_path / "judge.jsonl").as_posix(), "kind": "judge", "verdicts": 6}]
+
+
+def test_verdicts_on_the_very_answers_are_taken(tmp_path):
+    digests = [hashlib.sha256(text.encode()).hexdigest() for text in ("Да, да.", "Да.")]
+    assert len(read(tmp_path / "judge.jsonl", [pair(answers_sha256=digests)]).votes) == 1
 
 
 def test_ratings_of_people(tmp_path):
@@ -102,6 +108,7 @@ def test_the_order_of_the_lines_does_not_count(tmp_path):
         (pair(systems=["tuned", "bse"]), "on the system 'bse', which is none of those compared here (base, tuned)"),
         (pair(id="9"), "on the prompt '9', which none of the systems here answered"),
         ({"kind": "pair", "id": "0"}, "'systems' is missing"),
+        (pair(answers_sha256=["0" * 64, "1" * 64]), "on other answers of tuned and base to the prompt '0'"),
         ({"kind": "score"}, "'kind' must be 'pair' or 'scores', got 'score'"),
         ({"kind": "scores", "id": "0", "system": "base", "scores": {"style": 6}}, "whole numbers from 1 to 5"),
         ({"kind": "scores", "id": "0", "system": "base", "scores": {"stile": 5}}, "'scores' must hold"),

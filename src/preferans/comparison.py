@@ -184,7 +184,9 @@ def _difference(values: list, against: list, conversations: list[str], better: s
 
 def _intruders(row: dict) -> list[list]:
     found = confused(row)
-    return [[word.start, word.end, word.language, word.hard] for word in found.intruders] if found.in_russian else []
+    if not found.in_russian:
+        return []
+    return [[word.start, word.end, word.language or "unknown", word.hard] for word in found.intruders]
 
 
 def _judged(verdicts: Verdicts, names: list[str]) -> dict[str, Any]:
@@ -207,7 +209,7 @@ def _judged(verdicts: Verdicts, names: list[str]) -> dict[str, Any]:
                 )
     compared = [name for name in names if any(name in vote.systems for vote in verdicts.votes)]
     ranking = bradley_terry(verdicts.votes, compared)
-    scored = [name for name in names if any(name == system for system, _, _ in verdicts.scores)]
+    scored = {name: [(scores, about) for system, about, scores in verdicts.scores if system == name] for name in names}
     return {
         "sources": verdicts.sources,
         "pairs": pairs,
@@ -224,16 +226,15 @@ def _judged(verdicts: Verdicts, names: list[str]) -> dict[str, Any]:
         "criteria": [
             {
                 "system": name,
+                "unreadable": sum(scores is None for scores, _ in rows),
                 "scores": {
                     criterion: plain(
-                        mean_of(
-                            [scores.get(criterion) for system, _, scores in verdicts.scores if system == name],
-                            [about for system, about, _ in verdicts.scores if system == name],
-                        )
+                        mean_of([(scores or {}).get(criterion) for scores, _ in rows], [about for _, about in rows])
                     )
                     for criterion in CRITERIA
                 },
             }
-            for name in scored
+            for name, rows in scored.items()
+            if rows
         ],
     }

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .language import Confusion, confusion
+from .intrusions import Confusion, confusion
 from .text_measures import chrf, distinct, is_complete, keeps_format, repetition, rouge
 
 RESAMPLES = 2_000

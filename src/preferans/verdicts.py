@@ -1,5 +1,6 @@
 """What judges said of the answers, models' verdicts and people's ratings alike, as votes and scores."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,12 +19,13 @@ class Verdicts:
 
     Attributes:
         votes (`list[Vote]`): On two systems at a time.
-        scores (`list[tuple[str, str, dict]]`): System, conversation, and scores by criterion.
+        scores (`list[tuple[str, str, dict | None]]`): System, conversation, and scores by criterion; `None` where the judge's reply
+            could not be read.
         sources (`list[dict]`): `source`, `kind` (`"judge"` or `"people"`) and `verdicts` (how many) of each file.
     """
 
     votes: list[Vote] = field(default_factory=list)
-    scores: list[tuple[str, str, dict[str, int]]] = field(default_factory=list)
+    scores: list[tuple[str, str, dict[str, int] | None]] = field(default_factory=list)
     sources: list[dict] = field(default_factory=list)
 
 
@@ -94,17 +96,19 @@ def _take_judged(
     about = conversation(prompts[row["id"]])
     if row["kind"] == "scores":
         _check_known(row["system"], systems, place)
-        if row["scores"] is None:
-            return
-        if not isinstance(row["scores"], dict) or not all(
-            type(score) is int and LOWEST <= score <= HIGHEST and criterion in CRITERIA
-            for criterion, score in row["scores"].items()
+        _check_same_answers(row, [row["system"]], systems, place)
+        given = row["scores"]
+        if given is not None and not (
+            isinstance(given, dict)
+            and all(
+                type(value) is int and LOWEST <= value <= HIGHEST and key in CRITERIA for key, value in given.items()
+            )
         ):
             raise PreferansError(
                 f"{place}: 'scores' must hold whole numbers from {LOWEST} to {HIGHEST} for {', '.join(CRITERIA)}, got "
-                f"{row['scores']!r:.80}."
+                f"{given!r:.80}."
             )
-        found.scores.append((row["system"], about, row["scores"]))
+        found.scores.append((row["system"], about, given))
         return
     pair = row["systems"]
     if not isinstance(pair, list) or len(pair) != 2 or pair[0] == pair[1]:
@@ -117,7 +121,8 @@ def _take_judged(
             f"{place}: 'verdict' is {row['verdict']!r:.60}; it must be '{pair[0]}', '{pair[1]}', '{TIE}', or null for a reply that "
             "could not be read."
         )
-    lengths = tuple(len(systems[name].rows[row["id"]]["answer"]) for name in pair)
+    _check_same_answers(row, pair, systems, place)
+    lengths = tuple(len(systems[name].rows[row["id"]]["answer"].strip()) for name in pair)
     found.votes.append(Vote(about, tuple(pair), shares[row["verdict"]], lengths))
 
 
@@ -128,12 +133,25 @@ def _take_rated(path: str, systems: dict[str, System], found: Verdicts) -> None:
             _check_known(answer["model"], systems, f"{path}, judgement {number}")
     for judgement, first, second, share in pairwise_votes(judgements):
         if first["model"] != second["model"]:
-            pair, lengths = (first["model"], second["model"]), (len(first["text"]), len(second["text"]))
+            pair, lengths = (
+                (first["model"], second["model"]),
+                (len(first["text"].strip()), len(second["text"].strip())),
+            )
             found.votes.append(Vote(conversation(judgement["prompt"]), pair, share, lengths))
     for judgement in latest(judgements):
         models = {answer["id"]: answer["model"] for answer in judgement["answers"]}
         for answer, scores in (judgement["scores"] or {}).items():
             found.scores.append((models[answer], conversation(judgement["prompt"]), scores))
+
+
+def _check_same_answers(row: dict, names: Sequence[str], systems: dict[str, System], place: str) -> None:
+    texts = [systems[name].rows[row["id"]]["answer"].strip() for name in names]
+    digests = [hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest() for text in texts]
+    if row.get("answers_sha256", digests) != digests:
+        raise PreferansError(
+            f"{place}: it is on other answers of {' and '.join(names)} to the prompt {row['id']!r:.60} than those scored here; they have "
+            "been generated anew since. Judge them again, into a new file."
+        )
 
 
 def _check_known(name: object, systems: dict[str, System], place: str) -> None:
