@@ -41,7 +41,7 @@ def parse_arguments() -> argparse.Namespace:
     )
     add("--language", choices=("en", "ru"), default="en", help="of the table and the report (default: %(default)s)")
     add("--output_dir", required=True, help="folder of scores.json, report.html and report.md")
-    return parser.parse_args()  # fmt: skip
+    return parser.parse_args()
 
 
 def main() -> None:

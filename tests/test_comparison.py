@@ -7,6 +7,8 @@ import re
 import statistics
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from preferans.comparison import compare
 from preferans.errors import PreferansError
@@ -146,6 +148,14 @@ def test_measures_against_replies_of_people():
     other = measured("Совсем другое дело.", references=["Кошки сидели на окнах."])
     assert other["chrf"] < 30
     assert other["rougeL"] == 0
+
+
+@settings(max_examples=60, deadline=None)
+@given(answer=st.text(), prompt=st.text(), reply=st.text(min_size=1).filter(str.strip))
+def test_any_answer_can_be_measured(answer, prompt, reply):
+    for name, value in measured(answer, prompt, references=[reply]).items():
+        limit = {"share": 1, "points": 100, "characters": len(answer)}[MEASURES[name].unit]
+        assert value is None or 0 <= value <= limit + 1e-9, name
 
 
 # --- Differences ---
