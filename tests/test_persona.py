@@ -261,7 +261,7 @@ def test_mistakes_are_refused_before_a_model_is_loaded(call_script, tmp_path, ti
 def test_prompts_that_are_no_prompts_are_refused_by_row(call_script, tmp_path, tiny_llama):
     path = tmp_path / "rows.jsonl"
     path.write_text('{"prompt": "Кто ты?"}\n{"prompt": [{"role": "assistant", "content": "Я."}]}\n', encoding="utf-8")
-    with pytest.raises(PreferansError, match="row 2: 'prompt' must end with a message of the user"):
+    with pytest.raises(PreferansError, match="line 2: 'prompt' must end with a message of the user"):
         build(call_script, tmp_path, tiny_llama, path, "--persona", "personas/sienna.yaml")
 
 
@@ -275,7 +275,7 @@ def test_prompts_in_texts_of_a_template_are_refused(call_script, tmp_path, tiny_
 def test_two_prompts_of_one_id_are_refused(call_script, tmp_path, tiny_llama):
     path = tmp_path / "rows.jsonl"
     path.write_text('{"id": "x", "prompt": "Кто ты?"}\n{"id": "x", "prompt": "Где ты?"}\n', encoding="utf-8")
-    with pytest.raises(PreferansError, match="Row 2: another prompt has the id 'x' already"):
+    with pytest.raises(PreferansError, match="line 2: the prompt in line 1 has the id 'x' already"):
         build(call_script, tmp_path, tiny_llama, path, "--persona", "personas/sienna.yaml")
 
 

@@ -138,8 +138,12 @@ def _dictionary():
 
 @functools.lru_cache(maxsize=100_000)
 def _lemma(word: str) -> str:
-    # The dictionary knows «ё» and wants it: «всё» and «все» have lemmas of their own.
-    return _dictionary().parse(word)[0].normal_form.replace("ё", "е")
+    try:
+        # The dictionary knows «ё» and wants it: «всё» and «все» have lemmas of their own.
+        lemma = _dictionary().parse(word)[0].normal_form
+    except ValueError:  # at a character that Python has no name for, which is in no Russian word
+        lemma = word
+    return lemma.replace("ё", "е")
 
 
 @functools.cache
