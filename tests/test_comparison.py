@@ -203,6 +203,7 @@ SCHEMA = {
             "source": str,
             "weights": (dict, type(None)),
             "sampling": (dict, type(None)),
+            "persona": (dict, type(None)),
             "answers": int,
             "scores": {name: FIGURE for name in MEASURES},
         }
@@ -279,6 +280,7 @@ def test_scores_have_the_schema_that_is_promised(score, tmp_path, preference_fol
     (preference_folder / "test.jsonl").unlink()
     prompts = {f"q{number}": {"prompt": row["prompt"]} for number, row in enumerate(pairs)}
     rows = [[row | prompts[row["id"]] for row in answers(name, 8, seed)] for seed, name in enumerate(["a", "b"])]
+    rows[0] = [row | {"persona": {"name": "sienna", "sha256": "1" * 64}} for row in rows[0]]
     judged = [
         {"kind": "pair", "id": f"q{n}", "systems": ["a", "b"], "verdict": said}
         for n, said in enumerate(["a", "b", "tie", None, "a", "a"])
@@ -301,6 +303,7 @@ def test_scores_have_the_schema_that_is_promised(score, tmp_path, preference_fol
     ]
     assert [(row["system"], row["against"]) for row in found["comparisons"]] == [("a", "b"), ("human", "b")]
     assert found["systems"][0]["sampling"] == {"temperature": 0.7}
+    assert [(system["persona"] or {}).get("name") for system in found["systems"]] == [None, "sienna", None]
     assert found["systems"][2]["scores"]["chrf"] == {"value": None, "low": None, "high": None, "cases": 0}
     assert found["systems"][1]["scores"]["chrf"]["cases"] > 0
     (pair,) = found["verdicts"]["pairs"]
@@ -525,6 +528,9 @@ def test_the_table_in_the_terminal(score, tmp_path, capsys, language, words):
     assert "old" in told and "new" in told
     line = next(line for line in told.splitlines() if line.strip().startswith(words))
     assert "100" in line and "[" in line
+    in_russian = {"en": "Answers in Russian", "ru": "Ответы по-русски"}[language]
+    line = next(line for line in told.splitlines() if line.strip().startswith(in_russian))
+    assert f"n={sum(bool(row['answer']) for row in old)}" in line and line.endswith("—")
     worse = {"en": "significantly worse: Empty answers", "ru": "значимо хуже: Пустые ответы"}[language]
     assert worse in told
     assert str(tmp_path / "report" / "scores.json") in told

@@ -84,6 +84,7 @@ def compare(
                 "source": system.source,
                 "weights": system.weights,
                 "sampling": system.sampling,
+                "persona": system.persona,
                 "answers": len(system.rows),
                 "scores": {name: plain(mean_of(column(system, name), conversations)) for name in MEASURES},
             }

@@ -13,6 +13,8 @@ from .preferences import check_rows, load_preferences
 
 # Name of the system whose answers are people's.
 HUMAN = "human"
+# What scripts/generate.py says of where answers come from.
+ORIGIN_KEYS = ("weights", "sampling", "persona")
 REQUIRED_KEYS = ("id", "prompt", "answer", "model", "finish_reason")
 
 
@@ -30,7 +32,7 @@ class System:
             Answers by id: `prompt` (messages), `answer` and `finish_reason`.
         kind (`str`, *optional*, defaults to `"answers"`):
             `"answers"` of a model, or `"human"`.
-        weights (`dict`, *optional*), sampling (`dict`, *optional*):
+        weights (`dict`, *optional*), sampling (`dict`, *optional*), persona (`dict`, *optional*):
             Where the answers come from, as `scripts/generate.py` wrote it; `None` where it did not, or not the same in all of them.
     """
 
@@ -40,6 +42,7 @@ class System:
     kind: str = "answers"
     weights: dict[str, Any] | None = None
     sampling: dict[str, Any] | None = None
+    persona: dict[str, Any] | None = None
 
 
 def read_systems(path: str) -> list[System]:
@@ -71,7 +74,7 @@ def read_systems(path: str) -> list[System]:
     if not by_name:
         raise PreferansError(f"{path}: there is not one answer in it.")
     return [
-        System(name, Path(path).as_posix(), rows, weights=_common(rows, "weights"), sampling=_common(rows, "sampling"))
+        System(name, Path(path).as_posix(), rows, **{key: _common(rows, key) for key in ORIGIN_KEYS})
         for name, rows in by_name.items()
     ]
 
