@@ -445,7 +445,7 @@ def _forests(scores: dict[str, Any], measures: dict, words: Words) -> list[dict[
 def _verdicts(verdicts: dict[str, Any] | None, words: Words) -> dict[str, Any] | None:
     if not verdicts:
         return None
-    ranking = verdicts.get("ranking") or []
+    ranking = verdicts["ranking"]
     pairs = verdicts["pairs"]
     items = "; ".join(f"{row['system']} {words.number(row['strength'], 0, True)}" for row in ranking)
     rows = [
@@ -453,7 +453,7 @@ def _verdicts(verdicts: dict[str, Any] | None, words: Words) -> dict[str, Any] |
         for place, row in enumerate(ranking, start=1)
     ]
     read = sum(pair["wins"] + pair["losses"] + pair["ties"] for pair in pairs)
-    criteria = [row for row in verdicts.get("criteria") or [] if row["scores"]]
+    criteria = verdicts["criteria"]
     return {
         "note": words("ranking_note", verdicts=words.plural("verdicts", read)),
         "ranking": {
@@ -499,9 +499,15 @@ def _verdicts(verdicts: dict[str, Any] | None, words: Words) -> dict[str, Any] |
         if pairs
         else None,
         "criteria": {
-            "columns": [words.tables["criteria"][name] for name in CRITERIA],
+            "columns": [*(words.tables["criteria"][name] for name in CRITERIA), words("unreadable")],
             "rows": [
-                _Row(row["system"], [_cell(row["scores"].get(name), "number", 1, words) for name in CRITERIA])
+                _Row(
+                    row["system"],
+                    [
+                        *(_cell(row["scores"].get(name), "number", 1, words) for name in CRITERIA),
+                        _Cell(words.number(row["unreadable"])),
+                    ],
+                )
                 for row in criteria
             ],
         }
@@ -509,7 +515,7 @@ def _verdicts(verdicts: dict[str, Any] | None, words: Words) -> dict[str, Any] |
         else None,
         "sources": [
             (words(source["kind"]), source["source"], words.number(source["verdicts"]))
-            for source in verdicts.get("sources") or []
+            for source in verdicts["sources"]
         ],
     }
 
