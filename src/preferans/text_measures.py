@@ -93,6 +93,14 @@ def chrf(answer: str, references: Sequence[str]) -> float:
     return chrf_plus_plus().sentence_score(answer, _checked(references)).score
 
 
+def corpus_chrf(answers: Sequence[str], references: Sequence[Sequence[str]]) -> float:
+    """chrF++ of many answers together, each with references of its own, from 0 to 100."""
+    texts = [_checked(some) for some in references]
+    # sacrebleu wants the first references of all answers, then the second of all; None where an answer has no further one.
+    streams = [[some[i] if i < len(some) else None for some in texts] for i in range(max(map(len, texts)))]
+    return chrf_plus_plus().corpus_score(list(answers), streams).score
+
+
 @functools.cache
 def chrf_plus_plus():
     """The scorer of `sacrebleu` with word order 2. Its signature is to be asked after scoring."""
@@ -245,7 +253,7 @@ def _is_json(text: str) -> bool:
 
 def _bare(line: str) -> str:
     """A line without what may follow its last sign: quotation marks, brackets, emphasis, footnotes."""
-    return _FOOTNOTES.sub("", line).rstrip(_CLOSING + " ")
+    return _FOOTNOTES.sub("", line[-300:]).rstrip(_CLOSING + " ")
 
 
 def _left_open(line: str) -> bool:
