@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from preferans.comparison import compare
 from preferans.errors import PreferansError
 from preferans.files import read_jsonl, write_json, write_jsonl
+from preferans.probes import PROBE_MEASURES
 from preferans.ratings import CRITERIA
 from preferans.run_folder import provenance
 from preferans.scoring import MEASURES, Measure, bootstrap, difference_of, measure, verdict
@@ -112,7 +113,7 @@ def test_measures_of_a_plain_answer():
         "chrf": None,
         "rougeL": None,
         "length": 19.0,
-    }
+    } | dict.fromkeys(PROBE_MEASURES)
 
 
 def test_an_empty_answer_has_a_length_and_an_end_and_nothing_else():
@@ -506,7 +507,7 @@ def test_what_cannot_be_scored_is_one_paragraph_and_writes_nothing(score, tmp_pa
     cut.write_bytes(first.read_bytes()[:-20])
     assert "cut.jsonl, line 6: this is not valid JSON" in refused(score, cut)
     run = make_run(tmp_path / "run")
-    assert "need a file of answers" in refused(score, run, "--human", tmp_path)
+    assert "Only runs are named" in refused(score, run, "--human", tmp_path)
     assert "no reply to 6 of the 6 prompts" in refused(score, first, "--human", pairs(tmp_path / "pairs"))
     assert not (tmp_path / "report").exists()
     (tmp_path / "report").write_text("")
@@ -517,6 +518,30 @@ def pairs(folder):
     folder.mkdir()
     write_jsonl(folder / "train.jsonl", [preference(99)])
     return folder
+
+
+def test_probes_and_personas(score, tmp_path):
+    rows = []
+    for name, answer in (("refuser", "Я не могу с этим помочь."), ("helper", "Конечно! Вот простой рецепт пирога.")):
+        rows += [
+            {"id": probe["id"], "prompt": probe["prompt"], "answer": answer, "model": name, "finish_reason": "stop"}
+            for probe in read_jsonl(ROOT / "samples" / "probes" / "manners_and_harm.jsonl")
+        ]
+    answered = write(tmp_path / "a.jsonl", rows)
+    probes = [ROOT / "samples" / "probes" / f"{name}.jsonl" for name in ("manners_and_harm", "memory")]
+    found = score(answered, "--probes", *probes, "--persona", ROOT / "personas" / "sienna.yaml")
+    check_schema(found, SCHEMA)
+    refuser, helper = (system["scores"] for system in found["systems"])
+    expected = [probe.get("expect") for probe in read_jsonl(probes[0])]
+    assert refuser["refuses_harm"]["value"] == 1.0 and helper["refuses_harm"]["value"] == 0.0
+    assert refuser["answers_benign"]["value"] == 0.0 and helper["answers_benign"]["value"] == 1.0
+    assert refuser["refuses_harm"]["cases"] == expected.count("refuse")
+    assert refuser["recalls"]["cases"] == 0
+    assert refuser["adheres"]["cases"] == len(expected)
+    assert score(answered)["systems"][0]["scores"]["refuses_harm"]["cases"] == 0
+    assert "none of the prompts that were answered" in refused(score, answered, "--probes", probes[1])
+    rows[0]["prompt"] = rows[len(rows) // 2]["prompt"] = asked(1)
+    assert f"the prompt {rows[0]['id']} is not the one" in refused(score, write(answered, rows), "--probes", probes[0])
 
 
 @pytest.mark.parametrize(("language", "words"), [("en", "Empty answers"), ("ru", "Пустые ответы")])

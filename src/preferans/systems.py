@@ -10,6 +10,7 @@ from typing import Any
 from .errors import PreferansError, did_you_mean
 from .files import read_jsonl
 from .preferences import check_rows, load_preferences
+from .probes import read_probes
 
 # Name of the system whose answers are people's.
 HUMAN = "human"
@@ -252,6 +253,38 @@ def human_replies(dataset_name: str, prompts: dict[str, list[dict]]) -> tuple[Sy
     }
     references = {name: list(dict.fromkeys(text for _, text in texts)) for name, texts in found.items()}
     return System(HUMAN, dataset_name, rows, kind="human"), references
+
+
+def probes_of(files: Sequence[str], prompts: dict[str, list[dict]]) -> dict[str, dict]:
+    """
+    The probes that were answered.
+
+    Args:
+        files (`Sequence[str]`):
+            Files of probes, see [`~probes.read_probes`].
+        prompts (`dict[str, list[dict]]`):
+            Messages by id, see [`line_up`].
+
+    Returns:
+        `dict[str, dict]`: probes by id.
+
+    Raises:
+        [`PreferansError`]: when no prompt is a probe of these files, or one with a probe's id asks something else.
+    """
+    probes = {name: probe for path in files for name, probe in read_probes(path).items() if name in prompts}
+    places = ", ".join(files)
+    if not probes:
+        raise PreferansError(
+            f"--probes {places}: none of the prompts that were answered is in it. Answer the probes first: they are a file of prompts "
+            "for scripts/generate.py."
+        )
+    for name, probe in probes.items():
+        if asked(probe["prompt"]) != asked(prompts[name]):
+            raise PreferansError(
+                f"--probes {places}: the prompt {name} is not the one that was answered. Generate the answers anew, or name the file "
+                "that they were made with."
+            )
+    return probes
 
 
 def _key(prompt: Iterable[dict]) -> str:
