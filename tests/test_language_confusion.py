@@ -143,6 +143,11 @@ def test_russian_words_never_intrude(words):
     assert result == Confusion(True, [], len(words), [])
 
 
+@pytest.mark.parametrize("piece", ["a", "a_", "a ", "a-", "$ a", "(a", '"a ', "<a", "{a", "[ː", "да yes "])
+def test_time_grows_with_the_text_and_not_with_its_square(piece):
+    confusion(piece * 20_000)  # by the square, minutes
+
+
 def test_hand_labelled_sentences():
     lines = (ROOT / "tests" / "data" / "intrusions_ru.jsonl").read_text(encoding="utf-8").splitlines()
     rows = [json.loads(line) for line in lines]

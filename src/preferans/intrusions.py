@@ -228,18 +228,18 @@ _COMMANDS = (
 )
 _NO_WORDS = re.compile(
     rf"""(?=[A-Za-z0-9_.~/<&#@"\[\]{{-])(?:
-    (?:https?|ftp|file)://\S+ | \bwww\.\S+ | [\w.+-]+@[\w-]+(?:\.[\w-]+)+                # links, e-mails
+    (?:https?|ftp|file)://\S+ | \bwww\.\S+ | (?<![\w.+-])[\w.+-]{{1,64}}@[\w-]+(?:\.[\w-]+)+                # links, e-mails
     | \{{\{{[^{{}}\n]*\}}\}} | \{{[A-Za-z_]\w*\}}                                              # fields of a template
     | \]\([^()\s]*\)                                                                     # target of a link in Markdown
-    | \b[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*\.(?:com|ru|org|net|io|рф|su|dev|ai|gov|edu|info|me|app)\b(?:/\S*)?
+    | (?<![\w.-])[A-Za-z0-9-]{{1,63}}(?:\.[A-Za-z0-9-]{{1,63}}){{0,5}}?\.(?:com|ru|org|net|io|рф|su|dev|ai|gov|edu|info|me|app)\b(?:/\S*)?
     | </?[A-Za-z!][^<>\n]*/?> | &[A-Za-z]+;                                              # HTML
     | [#@][A-Za-z]\w*                                                                    # hashtags, people
     | (?:~|\.{{1,2}})?(?:/[\w.-]+){{2,}}/? | [A-Za-z]:\\[\w\\.-]*                        # paths
-    | (?<!\w)[A-Za-z]\w*(?:[._][A-Za-z0-9]+)+\b (?:\([^()\n]*\))?                                   # files, attributes, snake_case
+    | (?<!\w)[A-Za-z][A-Za-z0-9]*(?:[._][A-Za-z0-9]+)+ (?:\([^()\n]*\))?                                   # files, attributes, snake_case
     | (?<!\w)[A-Za-z0-9]+_\w+ | \b[A-Za-z]\w*\([^()\nА-яЁё]*\)                                       # calls
     | (?<!\S)--?[A-Za-z][\w-]*(?:=\S+)? | \b[A-Za-z_]\w*=[^\s=]\S*                       # options, assignments
     | (?<!\w)_[A-Za-z]\w*(?<!_)(?!\w) | \b[a-z]{{2,}}\ (?:\.\ )?--?[a-z][\w-]*               # _blank, df -h
-    | \b[a-z]+(?:-[a-z]+)+:\ ?[\w\#%]+;? | \b[a-z]+:\ ?\d+(?:px|em|rem|%)                # CSS
+    | (?<![\w-])[a-z]+(?:-[a-z]+){{1,4}}:\ ?[\w\#%]+;? | \b[a-z]+:\ ?\d+(?:px|em|rem|%)                # CSS
     | \b[A-Z]\w*(?:Error|Exception|Warning):[^\nА-яЁё]*                                  # messages of Python
     | \bWHERE\ [A-Za-z_.]+\ ?[<>=!][^\s;,]*
     | "[A-Za-z]\w*"\s*:                                                                  # keys of JSON
