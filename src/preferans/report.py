@@ -173,7 +173,7 @@ def _summary(scores: dict[str, Any], measures: dict, words: Words) -> dict[str, 
         notes.append(
             words(
                 "by_chance",
-                measures=words.plural("measures", tried),
+                comparisons=words.plural("comparisons", tried),
                 confidence=_confidence(scores, words),
                 one_in=words.number(1 / (1 - scores["made"]["confidence"])),
             )
@@ -327,11 +327,17 @@ class _Row:
 
 
 def _cell(
-    score: dict[str, Any] | None, unit: str, places: int, words: Words, difference: bool = False, of: int | None = None
+    score: dict[str, Any] | None,
+    unit: str,
+    places: int,
+    words: Words,
+    difference: bool = False,
+    of: int | None = None,
+    absent: str = "not_asked",
 ) -> _Cell:
     """A figure with its interval; with its number of cases where it is not that of all answers."""
     if not score or score["value"] is None:
-        return _Cell("", note=words("not_asked"))
+        return _Cell("", note=words(absent))
     verdict = score.get("verdict", "")
     return _Cell(
         words.measure(score["value"], unit, places, difference),
@@ -353,9 +359,13 @@ def _pair_table(runs: list[dict[str, Any]], words: Words) -> dict[str, Any] | No
             continue
         places = digits(unit, [] if gain else known, known if gain else [])
         found = [score and (score | {"verdict": _sign(score)} if gain else score) for score in found]
-        cells = [_cell(score, unit, places, words, gain, of=-1) for score in found]
+        cells = [_cell(score, unit, places, words, gain) for score in found]
         rows.append(_Row(words.title(name), cells, words.meaning(name)))
-    return {"columns": [run["name"] for run in runs], "rows": rows} if rows else None
+    columns = []
+    for run in runs:
+        cases = max((score["cases"] for score in run["pairs"].values()), default=0)
+        columns.append(f"{run['name']}, {words.plural('on_pairs', cases)}")
+    return {"columns": columns, "rows": rows} if rows else None
 
 
 def _figure_table(scores: dict[str, Any], measures: dict, words: Words) -> dict[str, Any] | None:
@@ -435,7 +445,7 @@ def _forests(scores: dict[str, Any], measures: dict, words: Words) -> list[dict[
 def _verdicts(verdicts: dict[str, Any] | None, words: Words) -> dict[str, Any] | None:
     if not verdicts:
         return None
-    ranking = verdicts.get("ranking") or []
+    ranking = verdicts["ranking"]
     pairs = verdicts["pairs"]
     items = "; ".join(f"{row['system']} {words.number(row['strength'], 0, True)}" for row in ranking)
     rows = [
@@ -443,7 +453,7 @@ def _verdicts(verdicts: dict[str, Any] | None, words: Words) -> dict[str, Any] |
         for place, row in enumerate(ranking, start=1)
     ]
     read = sum(pair["wins"] + pair["losses"] + pair["ties"] for pair in pairs)
-    criteria = [row for row in verdicts.get("criteria") or [] if row["scores"]]
+    criteria = verdicts["criteria"]
     return {
         "note": words("ranking_note", verdicts=words.plural("verdicts", read)),
         "ranking": {
@@ -477,7 +487,7 @@ def _verdicts(verdicts: dict[str, Any] | None, words: Words) -> dict[str, Any] |
                     words("difference_to", system=pair["systems"][0], against=pair["systems"][1]),
                     [
                         *(
-                            _cell(pair[rate], "share", digits("share", [pair[rate]]), words)
+                            _cell(pair[rate], "share", digits("share", [pair[rate]]), words, absent="cannot_tell")
                             for rate in ("win_rate", "length_controlled_win_rate")
                         ),
                         *(_Cell(words.number(pair[key])) for key in ("wins", "losses", "ties", "unreadable")),
@@ -489,9 +499,15 @@ def _verdicts(verdicts: dict[str, Any] | None, words: Words) -> dict[str, Any] |
         if pairs
         else None,
         "criteria": {
-            "columns": [words.tables["criteria"][name] for name in CRITERIA],
+            "columns": [*(words.tables["criteria"][name] for name in CRITERIA), words("unreadable")],
             "rows": [
-                _Row(row["system"], [_cell(row["scores"].get(name), "number", 1, words) for name in CRITERIA])
+                _Row(
+                    row["system"],
+                    [
+                        *(_cell(row["scores"].get(name), "number", 1, words) for name in CRITERIA),
+                        _Cell(words.number(row["unreadable"])),
+                    ],
+                )
                 for row in criteria
             ],
         }
@@ -499,7 +515,7 @@ def _verdicts(verdicts: dict[str, Any] | None, words: Words) -> dict[str, Any] |
         else None,
         "sources": [
             (words(source["kind"]), source["source"], words.number(source["verdicts"]))
-            for source in verdicts.get("sources") or []
+            for source in verdicts["sources"]
         ],
     }
 

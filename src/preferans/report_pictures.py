@@ -2,13 +2,14 @@
 The report's plots: drawn by matplotlib, put into the page as SVG.
 
 Their colours are the page's own CSS variables, so that they follow light, dark and print; their letters are text in the page's font.
-No words of a user are in them: whose colour is whose stands beside them.
+Whose colour is whose stands beside them, where long names have room.
 """
 
 import io
 import math
 import re
 import statistics
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from html import escape
@@ -29,6 +30,7 @@ _VARIABLES = {INK: "--ink", SOFT: "--soft-ink", GOOD: "--good", BAD: "--bad"} | 
 WIDTH, HEIGHT = 300, 170
 FONT_SIZE = 9.5
 BINS = 24
+LONGEST_TITLE = 44
 
 
 def series(number: int) -> str:
@@ -68,11 +70,13 @@ def _picture(name: str, label: str, height: float = HEIGHT) -> Iterator[tuple["A
         "grid.alpha": 0.3,
         "grid.linewidth": 0.5,
     }
-    with matplotlib.rc_context(style):
+    with matplotlib.rc_context(style), warnings.catch_warnings():
         figure = Figure(figsize=(WIDTH / 72, height / 72), layout="constrained")
         drawn: list[str] = []
         yield figure.add_subplot(), drawn
         buffer = io.StringIO()
+        # The page's fonts draw the letters, so that those which matplotlib's lacks are no loss.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
         drawn.append(_for_the_page(buffer.getvalue(), label))
 
@@ -160,16 +164,25 @@ def intervals(
             What is written at the two ends of the axis.
     """
     with _picture(name, label, 40 + 25 * len(rows)) as (axis, drawn):
-        axis.axvline(0, color=SOFT, linewidth=1)
         axis.grid(True, axis="x")
         for place, (title, value, low, high) in enumerate(rows):
+            if place % 2 == 0:
+                axis.axhspan(place - 0.72, place + 0.28, color=SOFT, alpha=0.1, linewidth=0)
+            axis.plot([0, 0], [place - 0.25, place + 0.28], color=SOFT, linewidth=1)
             colour = INK if ends is None else GOOD if low > 0 else BAD if high < 0 else SOFT
             axis.plot([low, high], [place, place], color=colour, linewidth=2, solid_capstyle="butt")
             axis.plot([value], [place], "o", color=colour, markersize=5)
             axis.text(
-                0, place - 0.3, title, transform=axis.get_yaxis_transform(), va="bottom", size=9, parse_math=False
+                0.01,
+                place - 0.3,
+                title if len(title) <= LONGEST_TITLE else title[: LONGEST_TITLE - 1] + "…",
+                transform=axis.get_yaxis_transform(),
+                va="bottom",
+                size=9,
+                parse_math=False,
+                in_layout=False,
             )
-        axis.set_ylim(len(rows) - 0.5, -0.85)
+        axis.set_ylim(len(rows) - 0.72, -0.72)
         axis.margins(x=0.04)
         axis.set_yticks([])
         axis.spines["left"].set_visible(False)

@@ -168,7 +168,7 @@ def digits(unit: str, scores: list[dict[str, float | None]], differences: list[d
     everything = [s[k] for s in [*scores, *differences] for k in ("value", "low", "high") if s[k] is not None]
     largest = times * max(map(abs, everything), default=0)
     if unit == "share":
-        places = 0 if largest >= 10 else 1
+        places = 1 if 0 < largest < 10 else 0
     else:
         places = 0 if largest >= 100 else 1 if largest >= 10 else 2
     sure = [times * s["value"] for s in differences if s["value"] and (s["low"] > 0 or s["high"] < 0)]
