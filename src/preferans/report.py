@@ -18,6 +18,7 @@ from markupsafe import Markup, escape
 
 from . import report_pictures as pictures
 from .files import read_json, write_text
+from .ratings import CRITERIA
 from .report_words import NOTHING, Words, digits
 
 # Training curves: name in report_*.yaml, keys in the trainer's log with the words for each line, a level to compare with, a unit
@@ -30,7 +31,6 @@ CURVES: tuple[tuple[str, dict[str, str], float | None, float], ...] = (
     ("gradient", {"grad_norm": ""}, None, 1),
     ("memory", {"peak_memory_bytes": ""}, None, 1 << 30),
 )
-CRITERIA = ("relevance", "clarity", "completeness", "originality", "style")
 GAIN = "test_normalised_accuracy_gain"
 FEW_PROMPTS = 100
 # Answers shown of each kind: fewer where several systems are compared, so that the page can still be read to its end.
@@ -514,7 +514,11 @@ def _verdicts(verdicts: dict[str, Any] | None, words: Words) -> dict[str, Any] |
         if criteria
         else None,
         "sources": [
-            (words(source["kind"]), source["source"], words.number(source["verdicts"]))
+            (
+                words("judge" if source["kind"] == "judge" else "people"),
+                source["source"],
+                words.number(source["verdicts"]),
+            )
             for source in verdicts["sources"]
         ],
     }
