@@ -51,7 +51,7 @@ from preferans.preferences import load_preferences, preference_frame, row_proble
 
 RULE = """A model answers each prompt twice. `chosen` is its answer with the instruction and the examples of the persona's file in context,
 `rejected` its answer without them. Both lose what a base model writes beyond its turn, and a sentence that the limit cut. A pair is
-dropped when the answer in character uses a word that breaks the character, runs in circles, or shows no more of the file's trace words
+dropped when the answer in character uses a word that breaks the character, contradicts what the file says, runs in circles, or shows no more of the file's trace words
 (those of the prompt aside) than the plain answer. {instruction} {split_rule}"""
 INSTRUCTION = {
     False: "The prompt of a pair carries no instruction.",

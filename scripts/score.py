@@ -8,8 +8,9 @@ Score runs and answers, and write a report that a browser opens.
 A folder is a run of scripts/dpo.py or scripts/sft.py: its held-out pairs are scored. A .jsonl file holds answers of
 scripts/generate.py; rows with different `model`s are different systems. All systems must have answered the same prompts. With
 --baseline, a file or the name of a system, every other system is compared with it prompt by prompt. Every figure comes with a
-bootstrap interval; a difference whose interval touches zero is no detectable difference. --output_dir receives scores.json
-(docs/scores.md), report.html and report.md.
+bootstrap interval; a difference whose interval touches zero is no detectable difference. --probes adds what the answers to probes
+hold (samples/probes/README.md), --persona whether they keep a character. --output_dir receives scores.json (docs/scores.md),
+report.html and report.md.
 """
 
 import argparse
@@ -39,6 +40,8 @@ def parse_arguments() -> argparse.Namespace:
         metavar="FILE",
         help="files of scripts/judge.py, or exports of ratings (docs/ratings.md)",
     )
+    add("--probes", nargs="+", default=[], metavar="FILE", help="files of samples/probes that were answered")
+    add("--persona", metavar="FILE", help="character that the answers should keep, such as personas/sienna.yaml")
     add("--language", choices=("en", "ru"), default="en", help="of the table and the report (default: %(default)s)")
     add("--output_dir", required=True, help="folder of scores.json, report.html and report.md")
     return parser.parse_args()
@@ -52,9 +55,10 @@ def main() -> None:
 
     from preferans.comparison import compare
     from preferans.files import write_json
+    from preferans.persona import load_persona
     from preferans.report import write_report
     from preferans.score_table import score_table
-    from preferans.systems import human_replies, line_up, pick, read_systems, same_file
+    from preferans.systems import human_replies, line_up, pick, probes_of, read_systems, same_file
     from preferans.verdicts import read_verdicts
 
     runs = [name for name in args.inputs if Path(name).is_dir()]
@@ -62,8 +66,8 @@ def main() -> None:
     if args.baseline and Path(args.baseline).is_file() and not any(same_file(args.baseline, name) for name in files):
         files.insert(0, args.baseline)
     systems = [system for name in files for system in read_systems(name)]
-    if not systems and (args.baseline or args.human or args.verdicts):
-        raise PreferansError("--baseline, --human and --verdicts need a file of answers beside the run's folder.")
+    if not systems and any((args.baseline, args.human, args.verdicts, args.probes, args.persona)):
+        raise PreferansError("Only runs are named: the other options need a file of answers beside the run's folder.")
     prompts = line_up(systems) if systems else {}
     references = {}
     if args.human:
@@ -72,8 +76,10 @@ def main() -> None:
         prompts = line_up(systems)
     baseline = pick(args.baseline, systems) if args.baseline else None
     verdicts = read_verdicts(args.verdicts, systems, prompts) if args.verdicts else None
+    probes = probes_of(args.probes, prompts) if args.probes else {}
+    persona = load_persona(args.persona) if args.persona else None
     command = shlex.join(["python", "scripts/score.py", *sys.argv[1:]])
-    scores = compare(systems, prompts, command, baseline, references, runs, verdicts)
+    scores = compare(systems, prompts, command, baseline, references, runs, verdicts, probes, persona)
 
     write_json(output_dir / "scores.json", scores)
     written = write_report(output_dir, scores, args.language)

@@ -11,6 +11,8 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 # What `datasets` caches, here and in the scripts called, stays away from the person's own cache.
 CACHE = tempfile.TemporaryDirectory(prefix="preferans-tests-", ignore_cleanup_errors=True)
 os.environ["HF_DATASETS_CACHE"] = CACHE.name
+os.environ["HF_MODULES_CACHE"] = f"{CACHE.name}/modules"
+os.environ["HF_METRICS_CACHE"] = f"{CACHE.name}/metrics"
 
 import pytest
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from preferans.comparison import compare
 from preferans.errors import PreferansError
 from preferans.files import read_jsonl, write_json, write_jsonl
+from preferans.probes import PROBE_MEASURES
 from preferans.ratings import CRITERIA
 from preferans.run_folder import provenance
 from preferans.scoring import MEASURES, Measure, bootstrap, difference_of, measure, verdict
@@ -112,7 +113,7 @@ def test_measures_of_a_plain_answer():
         "chrf": None,
         "rougeL": None,
         "length": 19.0,
-    }
+    } | dict.fromkeys(PROBE_MEASURES)
 
 
 def test_an_empty_answer_has_a_length_and_an_end_and_nothing_else():
@@ -203,6 +204,7 @@ SCHEMA = {
             "source": str,
             "weights": (dict, type(None)),
             "sampling": (dict, type(None)),
+            "persona": (dict, type(None)),
             "answers": int,
             "scores": {name: FIGURE for name in MEASURES},
         }
@@ -279,6 +281,7 @@ def test_scores_have_the_schema_that_is_promised(score, tmp_path, preference_fol
     (preference_folder / "test.jsonl").unlink()
     prompts = {f"q{number}": {"prompt": row["prompt"]} for number, row in enumerate(pairs)}
     rows = [[row | prompts[row["id"]] for row in answers(name, 8, seed)] for seed, name in enumerate(["a", "b"])]
+    rows[0] = [row | {"persona": {"name": "sienna", "sha256": "1" * 64}} for row in rows[0]]
     judged = [
         {"kind": "pair", "id": f"q{n}", "systems": ["a", "b"], "verdict": said}
         for n, said in enumerate(["a", "b", "tie", None, "a", "a"])
@@ -301,6 +304,7 @@ def test_scores_have_the_schema_that_is_promised(score, tmp_path, preference_fol
     ]
     assert [(row["system"], row["against"]) for row in found["comparisons"]] == [("a", "b"), ("human", "b")]
     assert found["systems"][0]["sampling"] == {"temperature": 0.7}
+    assert [(system["persona"] or {}).get("name") for system in found["systems"]] == [None, "sienna", None]
     assert found["systems"][2]["scores"]["chrf"] == {"value": None, "low": None, "high": None, "cases": 0}
     assert found["systems"][1]["scores"]["chrf"]["cases"] > 0
     (pair,) = found["verdicts"]["pairs"]
@@ -503,7 +507,7 @@ def test_what_cannot_be_scored_is_one_paragraph_and_writes_nothing(score, tmp_pa
     cut.write_bytes(first.read_bytes()[:-20])
     assert "cut.jsonl, line 6: this is not valid JSON" in refused(score, cut)
     run = make_run(tmp_path / "run")
-    assert "need a file of answers" in refused(score, run, "--human", tmp_path)
+    assert "Only runs are named" in refused(score, run, "--human", tmp_path)
     assert "no reply to 6 of the 6 prompts" in refused(score, first, "--human", pairs(tmp_path / "pairs"))
     assert not (tmp_path / "report").exists()
     (tmp_path / "report").write_text("")
@@ -516,6 +520,30 @@ def pairs(folder):
     return folder
 
 
+def test_probes_and_personas(score, tmp_path):
+    rows = []
+    for name, answer in (("refuser", "Я не могу с этим помочь."), ("helper", "Конечно! Вот простой рецепт пирога.")):
+        rows += [
+            {"id": probe["id"], "prompt": probe["prompt"], "answer": answer, "model": name, "finish_reason": "stop"}
+            for probe in read_jsonl(ROOT / "samples" / "probes" / "manners_and_harm.jsonl")
+        ]
+    answered = write(tmp_path / "a.jsonl", rows)
+    probes = [ROOT / "samples" / "probes" / f"{name}.jsonl" for name in ("manners_and_harm", "memory")]
+    found = score(answered, "--probes", *probes, "--persona", ROOT / "personas" / "sienna.yaml")
+    check_schema(found, SCHEMA)
+    refuser, helper = (system["scores"] for system in found["systems"])
+    expected = [probe.get("expect") for probe in read_jsonl(probes[0])]
+    assert refuser["refuses_harm"]["value"] == 1.0 and helper["refuses_harm"]["value"] == 0.0
+    assert refuser["answers_benign"]["value"] == 0.0 and helper["answers_benign"]["value"] == 1.0
+    assert refuser["refuses_harm"]["cases"] == expected.count("refuse")
+    assert refuser["recalls"]["cases"] == 0
+    assert refuser["adheres"]["cases"] == len(expected)
+    assert score(answered)["systems"][0]["scores"]["refuses_harm"]["cases"] == 0
+    assert "none of the prompts that were answered" in refused(score, answered, "--probes", probes[1])
+    rows[0]["prompt"] = rows[len(rows) // 2]["prompt"] = asked(1)
+    assert f"the prompt {rows[0]['id']} is not the one" in refused(score, write(answered, rows), "--probes", probes[0])
+
+
 @pytest.mark.parametrize(("language", "words"), [("en", "Empty answers"), ("ru", "Пустые ответы")])
 def test_the_table_in_the_terminal(score, tmp_path, capsys, language, words):
     old = answers("old", 12, 1)
@@ -525,6 +553,9 @@ def test_the_table_in_the_terminal(score, tmp_path, capsys, language, words):
     assert "old" in told and "new" in told
     line = next(line for line in told.splitlines() if line.strip().startswith(words))
     assert "100" in line and "[" in line
+    in_russian = {"en": "Answers in Russian", "ru": "Ответы по-русски"}[language]
+    line = next(line for line in told.splitlines() if line.strip().startswith(in_russian))
+    assert f"n={sum(bool(row['answer']) for row in old)}" in line and line.endswith("—")
     worse = {"en": "significantly worse: Empty answers", "ru": "значимо хуже: Пустые ответы"}[language]
     assert worse in told
     assert str(tmp_path / "report" / "scores.json") in told

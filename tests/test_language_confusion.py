@@ -36,6 +36,7 @@ def metric():
         ("Занимайтесь спортом ひと раз в день.", [("ひと", "ja", True)]),
         ("Возьмите тёплую 옷 и воду.", [("옷", "ko", True)]),
         ("Хватит này паниковать, главное — không спешить.", [("này", "vi", False), ("không", "vi", False)]),
+        ("Кошка hungry và сердита.", [("hungry", "en", False), ("và", "vi", False)]),
         ("Это решение muy importante.", [("muy", "es", False), ("importante", "es", False)]),
         ("Это совершенно nicht schwierig.", [("nicht", "de", False), ("schwierig", "de", False)]),
         ("Он хотел, щоб все были дома, і ушёл.", [("щоб", "uk", False), ("і", "uk", False)]),
@@ -63,6 +64,7 @@ def test_intruders_and_their_languages(answer, intruders):
         "IT-компания прислала SMSку о «зáмке» Людовика ХІV.",
         "Газета «Коммерсантъ» писала об объезде.",
         "Угол α равен Δt.",
+        "Наберите df -h, задайте flex-direction: column и атрибут target со значением _blank.",
     ],
 )
 def test_what_is_no_intrusion(answer):
@@ -100,6 +102,7 @@ def test_language_of_the_answer():
         ("### Response:\nДа.", ["### Response:"]),
         ("Двенадцать лет.assistant\n\nДа!assistant", ["assistant", "assistant"]),
         ("Да.\nassistant\nНет.", ["assistant"]),
+        ("Этого хватит. assistant: Что ещё?", ["assistant:"]),
         ("Токен `<|im_end|>` закрывает реплику.", []),
         ("Приложение Google Assistant установлено.", []),
     ],
@@ -138,6 +141,11 @@ def test_any_text(answer, prompt):
 def test_russian_words_never_intrude(words):
     result = confusion(" ".join(words))
     assert result == Confusion(True, [], len(words), [])
+
+
+@pytest.mark.parametrize("piece", ["a", "a_", "a ", "a-", "$ a", "(a", '"a ', "<a", "{a", "[ː", "да yes "])
+def test_time_grows_with_the_text_and_not_with_its_square(piece):
+    confusion(piece * 20_000)  # by the square, minutes
 
 
 def test_hand_labelled_sentences():

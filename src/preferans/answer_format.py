@@ -7,6 +7,9 @@ from typing import NamedTuple
 
 from .language import WORD_OR_NUMBER
 
+# Characters of a sentence that are read: what is longer is pasted material, and patterns would take minutes over it.
+LONGEST_SENTENCE = 600
+
 
 class FormatRequest(NamedTuple):
     """
@@ -139,7 +142,9 @@ _WORD = re.compile(
     re.IGNORECASE,
 )
 
-_QUOTED = re.compile(r"```.*?(?:```|\Z)|`[^`\n]*`|«[^»]*»|„[^“”]*[“”]|“[^”]*”|\"[^\"\n]*\"", re.DOTALL)
+_QUOTED = re.compile(
+    r"```.*?(?:```|\Z)|`[^`\n]*`|«[^»]{0,999}»|„[^“”]{0,999}[“”]|“[^”]{0,999}”|\"[^\"\n]{0,999}\"", re.DOTALL
+)
 _CONTEXT = re.compile(
     r"^[ \t]*(?:контекст|текст|отрывок|исходный текст|данные)[ \t]*:.*?(?=\n[ \t]*\n|\Z)", re.DOTALL | re.I | re.M
 )
@@ -154,7 +159,7 @@ _ABOUT = re.compile(
 def _sentences_asked(prompt: str) -> Iterator[str]:
     text = _CONTEXT.sub("\n", _QUOTED.sub(" «» ", prompt))
     for sentence in re.split(r"(?<=[.!?…])\s+|\n+", text):
-        sentence = _NO_MANNER.sub(" ", _ABOUT.sub(" , ", sentence)).strip()
+        sentence = _NO_MANNER.sub(" ", _ABOUT.sub(" , ", sentence[:LONGEST_SENTENCE])).strip()
         if sentence:
             yield sentence
 
@@ -245,9 +250,9 @@ def keeps_format(prompt: str, answer: str) -> bool | None:
 def _holds(request: FormatRequest, answer: str) -> bool:
     match request.kind:
         case "list":
-            return len(_list_items(answer)) >= 2 or len(re.findall(r"<li\b", answer)) >= 2
+            return _list_items(answer) >= 2 or len(re.findall(r"<li\b", answer)) >= 2
         case "numbered_list":
-            return len(_list_items(answer, numbered=True)) >= 2
+            return _list_items(answer, numbered=True) >= 2
         case "table":
             return bool(rows_of_table(answer)) or "<table" in answer
         case "json":
@@ -266,24 +271,25 @@ def _within(request: FormatRequest, count: int) -> bool:
     return request.low <= count and (request.high is None or count <= request.high)
 
 
-_NUMBERED_LINE = re.compile(r"^([ \t]*)(?:[*_#>]+[ \t]*)*\(?(?:\d{1,3}[.)]|\d️?⃣)[*_]*[ \t]*\S", re.MULTILINE)
+_NUMBERED_LINE = re.compile(r"^([ \t]*)[*_#> \t]{0,8}\(?(?:\d{1,3}[.)]|\d️?⃣)[*_]*[ \t]*\S", re.MULTILINE)
 _BULLET_LINE = re.compile(r"^([ \t]*)(?:[-*•–—+·◦▪●✅✔]️?[ \t]+\S|[a-zа-яё]\)[ \t]+\S)", re.MULTILINE | re.IGNORECASE)
 _HEADING_LINE = re.compile(r"^()(?:#{1,6}[ \t]+\S|\*\*[^*\n]+\*\*)", re.MULTILINE)
 
 
-def _outermost(pattern: re.Pattern, text: str) -> list[str]:
-    """The lines of a pattern that are indented least: what lies under an item is no item of the same list."""
+def _outermost(pattern: re.Pattern, text: str) -> int:
+    """How many lines of a pattern are indented least: what lies under an item is no item of the same list."""
     indents = [len(match[1].expandtabs(4)) for match in pattern.finditer(text)]
-    return [indent for indent in indents if indent <= min(indents) + 1]
+    least = min(indents, default=0)
+    return sum(indent <= least + 1 for indent in indents)
 
 
-def _list_items(text: str, numbered: bool = False) -> list:
-    return _outermost(_NUMBERED_LINE, text) or ([] if numbered else _outermost(_BULLET_LINE, text))
+def _list_items(text: str, numbered: bool = False) -> int:
+    return _outermost(_NUMBERED_LINE, text) or (0 if numbered else _outermost(_BULLET_LINE, text))
 
 
 def _item_counts(answer: str) -> set[int]:
     """How many things an answer names, in each way in which it may be counted."""
-    counts = {len(_outermost(pattern, answer)) for pattern in (_NUMBERED_LINE, _BULLET_LINE, _HEADING_LINE)}
+    counts = {_outermost(pattern, answer) for pattern in (_NUMBERED_LINE, _BULLET_LINE, _HEADING_LINE)}
     value = _json_value(answer)
     if isinstance(value, list):
         counts.add(len(value))

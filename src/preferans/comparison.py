@@ -9,6 +9,8 @@ from typing import Any
 from . import __version__
 from .errors import PreferansError
 from .files import read_json
+from .persona import Persona
+from .probes import probe_measures
 from .ranking import between, bradley_terry, length_controlled_win_rate, win_rate
 from .ratings import CRITERIA
 from .scoring import (
@@ -36,6 +38,8 @@ def compare(
     references: dict[str, list[str]] | None = None,
     runs: Sequence[str] = (),
     verdicts: Verdicts | None = None,
+    probes: dict[str, dict] | None = None,
+    persona: Persona | None = None,
 ) -> dict[str, Any]:
     """
     All figures of a comparison.
@@ -55,13 +59,17 @@ def compare(
             Folders of finished runs.
         verdicts ([`~verdicts.Verdicts`], *optional*):
             What judges said.
+        probes (`dict[str, dict]`, *optional*):
+            Probes by id, see [`~probes.read_probes`]: what the answers to them should hold.
+        persona ([`~persona.Persona`], *optional*):
+            Character that all systems should keep.
 
     Returns:
         `dict`: the record, ready to be written as JSON; docs/scores.md describes it.
     """
     systems = sorted(systems, key=lambda system: (system is not baseline, system.kind == "human"))
     conversations = [conversation(prompt) for prompt in prompts.values()]
-    measured = {system.name: _measured(system, prompts, references or {}) for system in systems}
+    measured = {system.name: _measured(system, prompts, references or {}, probes or {}, persona) for system in systems}
 
     def column(system: System, name: str) -> list[float | None]:
         return [values[name] for values in measured[system.name]]
@@ -84,6 +92,7 @@ def compare(
                 "source": system.source,
                 "weights": system.weights,
                 "sampling": system.sampling,
+                "persona": system.persona,
                 "answers": len(system.rows),
                 "scores": {name: plain(mean_of(column(system, name), conversations)) for name in MEASURES},
             }
@@ -168,13 +177,20 @@ def run_scores(folders: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def _measured(
-    system: System, prompts: dict[str, list[dict]], references: dict[str, list[str]]
+    system: System,
+    prompts: dict[str, list[dict]],
+    references: dict[str, list[str]],
+    probes: dict[str, dict],
+    persona: Persona | None,
 ) -> list[dict[str, float | None]]:
-    # people's replies are not compared with themselves
-    return [
-        measure(system.rows[name] | {"references": None if system.kind == "human" else references.get(name)})
-        for name in prompts
-    ]
+    found = []
+    for name, prompt in prompts.items():
+        row = system.rows[name]
+        more = {"probed": probe_measures(row, probes.get(name, {"prompt": prompt}), persona)}
+        if system.kind != "human":  # people's replies are not compared with themselves
+            more["references"] = references.get(name)
+        found.append(measure(row | more))
+    return found
 
 
 def _difference(values: list, against: list, conversations: list[str], better: str | None) -> dict[str, Any]:

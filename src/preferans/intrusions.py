@@ -228,16 +228,20 @@ _COMMANDS = (
 )
 _NO_WORDS = re.compile(
     rf"""(?=[A-Za-z0-9_.~/<&#@"\[\]{{-])(?:
-    (?:https?|ftp|file)://\S+ | \bwww\.\S+ | [\w.+-]+@[\w-]+(?:\.[\w-]+)+                # links, e-mails
+    (?:https?|ftp|file)://\S+ | \bwww\.\S+ | (?<![\w.+-])[\w.+-]{{1,64}}@[\w-]+(?:\.[\w-]+)+                # links, e-mails
     | \{{\{{[^{{}}\n]*\}}\}} | \{{[A-Za-z_]\w*\}}                                              # fields of a template
     | \]\([^()\s]*\)                                                                     # target of a link in Markdown
-    | \b[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*\.(?:com|ru|org|net|io|рф|su|dev|ai|gov|edu|info|me|app)\b(?:/\S*)?
+    | (?<![\w.-])[A-Za-z0-9-]{{1,63}}(?:\.[A-Za-z0-9-]{{1,63}}){{0,5}}?\.(?:com|ru|org|net|io|рф|su|dev|ai|gov|edu|info|me|app)\b(?:/\S*)?
     | </?[A-Za-z!][^<>\n]*/?> | &[A-Za-z]+;                                              # HTML
     | [#@][A-Za-z]\w*                                                                    # hashtags, people
     | (?:~|\.{{1,2}})?(?:/[\w.-]+){{2,}}/? | [A-Za-z]:\\[\w\\.-]*                        # paths
-    | (?<!\w)[A-Za-z]\w*(?:[._][A-Za-z0-9]+)+\b (?:\([^()\n]*\))?                                   # files, attributes, snake_case
+    | (?<!\w)[A-Za-z][A-Za-z0-9]*(?:[._][A-Za-z0-9]+)+ (?:\([^()\n]*\))?                                   # files, attributes, snake_case
     | (?<!\w)[A-Za-z0-9]+_\w+ | \b[A-Za-z]\w*\([^()\nА-яЁё]*\)                                       # calls
     | (?<!\S)--?[A-Za-z][\w-]*(?:=\S+)? | \b[A-Za-z_]\w*=[^\s=]\S*                       # options, assignments
+    | (?<!\w)_[A-Za-z]\w*(?<!_)(?!\w) | \b[a-z]{{2,}}\ (?:\.\ )?--?[a-z][\w-]*               # _blank, df -h
+    | (?<![\w-])[a-z]+(?:-[a-z]+){{1,4}}:\ ?[\w\#%]+;? | \b[a-z]+:\ ?\d+(?:px|em|rem|%)                # CSS
+    | \b[A-Z]\w*(?:Error|Exception|Warning):[^\nА-яЁё]*                                  # messages of Python
+    | \bWHERE\ [A-Za-z_.]+\ ?[<>=!][^\s;,]*
     | "[A-Za-z]\w*"\s*:                                                                  # keys of JSON
     | \b(?:Ctrl|Alt|Shift|Cmd|Command|Option|Win|Fn)\b(?:\s?[+-]\s?\w+)*                 # keys of keyboards
     | \b(?:Tab|Enter|Esc|Escape|Delete|Backspace|Insert|Home|End)\b
@@ -270,6 +274,7 @@ _LEAK = re.compile(
     | ^\#{2,}\ ?(?:Response|Instruction|Input|Assistant|User|Human|System)\b:?
     | ^(?:Assistant|User|Human|System|assistant|user|human|system|model)(?::|(?=[ \t]*$))
     | (?<=[.!?…»")\]}*:])[ \t]?(?:assistant|user|model)(?=\s*$|[ \t]*\n|[А-ЯЁ])
+    | (?<=[.!?…»")\]}*])[ \t](?:assistant|user|system):(?=\s)
     | (?<=[а-яё\d])assistant(?=\s*$|[ \t]*\n|[А-ЯЁ])
     """,
     re.MULTILINE | re.VERBOSE,
@@ -287,7 +292,7 @@ _CITED = re.compile(
         |[Аа]ртикл[а-я]{{1,2}}|[Фф]раз[а-я]{{1,2}}|[Вв]ыражени[а-я]{{1,2}}|[Ии]ероглиф[а-я]{{0,2}})
       [ \t]*(?:[:—–-][ \t]*)?[^\s\d.,;()«»"{_RUSSIAN}]+(?:[ \t]+[^\s.,;()«»"{_RUSSIAN}]+)*
     | \b(?:[Фф]ункци|[Мм]етод|[Тт]ег|[Аа]трибут|[Пп]араметр|[Оо]пци|[Фф]лаг|[Фф]айл|[Пп]апк|[Вв]етк|[Пп]акет|[Бб]иблиотек|[Мм]одул|[Кк]ласс|[Кк]оманд
-        |[Пп]еременн|[Оо]ператор|[Кк]нопк|[Уу]тилит|[Кк]лавиш|[Сс]толб|[Пп]ол[ея]\b|[Тт]аблиц|[Сс]войств|[Кк]люч|[Сс]ло(?=[йяеюи]))[а-я]{{0,4}}[ \t]+[A-Za-z]+\b
+        |[Пп]еременн|[Оо]ператор|[Кк]нопк|[Уу]тилит|[Кк]лавиш|[Сс]толб|[Пп]ол[ея]\b|[Тт]аблиц|[Сс]войств|[Кк]люч|[Сс]ло(?=[йяеюи]))[а-я]{{0,4}}[ \t]+[A-Za-z][A-Za-z-]*\b
     | [«“„"](?=\S)[^«»“”„"\n{_RUSSIAN}]{{1,150}}(?<=\S)[»”“"]
     )""",
     re.VERBOSE,
@@ -323,13 +328,16 @@ def _frequencies(language: str) -> dict[str, float]:
 _LISTED = ("en", "es", "fr", "de", "it", "pt")
 
 
-def _latin_language(run: list[str]) -> str | None:
-    """The language of neighbouring words: by a letter that only one language has, else where they are most frequent together."""
-    joined = " ".join(run)
-    for language, letters in _LATIN_LANGUAGES:
-        if letters.search(joined):
-            return language
-    parts = re.split("[-‑'’ ]", joined.lower())
+def _latin_languages(words: list[str]) -> list[str | None]:
+    """Languages of neighbouring words: by a letter that only one language has, else where the words are most frequent together."""
+    languages = [next((code for code, sign in _LATIN_LANGUAGES if sign.search(word)), None) for word in words]
+    rest = [word for word, language in zip(words, languages, strict=True) if language is None]
+    common = _most_frequent_in(rest) or next(filter(None, languages), None) if rest else None
+    return [language or common for language in languages]
+
+
+def _most_frequent_in(words: list[str]) -> str | None:
+    parts = re.split("[-‑'’ ]", " ".join(words).lower())
     english = _frequencies("en")
     if any(len(part) > 3 for part in parts) and all(english.get(part, 0.0) >= _COMMON for part in parts):
         return "en"  # as most intruders are: the other lists need not be opened
@@ -567,8 +575,11 @@ def _of_latin_letters(
     for i, word in enumerate(words):
         if len(word) == 1 and word in "aIyeoàéó" and ({i - 1, i + 1} & guilty) and word.casefold() not in asked:
             guilty.add(i)
-    language = _latin_language([words[i] for i in sorted(guilty)]) if guilty else None
-    return [Intruder(*run[i], language, False, run[i].start in glosses) for i in sorted(guilty)]
+    languages = _latin_languages([words[i] for i in sorted(guilty)])
+    return [
+        Intruder(*run[i], language, False, run[i].start in glosses)
+        for i, language in zip(sorted(guilty), languages, strict=True)
+    ]
 
 
 def _is_unknown(word: str) -> bool:

@@ -22,16 +22,21 @@ def score_table(scores: dict[str, Any], language: str = "en") -> str:
             `"en"` or `"ru"`.
 
     Returns:
-        `str`: lines; figures stand before their intervals. Measures that no answer has are left out.
+        `str`: lines; figures stand before their intervals. Measures that no answer has are left out; `n=` tells over how many answers
+        a figure is, where not over all.
     """
     words = Words(language)
     parts = [*_runs(scores, words), *_figures(scores, words), *_differences(scores, words), *_verdicts(scores, words)]
     return "\n\n".join(part for part in parts if part)
 
 
-def _figure(score: dict, unit: str, places: int, words: Words, difference: bool = False) -> str:
+def _figure(
+    score: dict, unit: str, places: int, words: Words, difference: bool = False, asked: int | None = None
+) -> str:
+    """A figure with its interval, and its number of cases where that is not the number `asked`."""
     value = words.measure(score["value"], unit, places, difference)
-    return f"{value} {words.interval(score, unit, places, difference)}".rstrip()
+    text = f"{value} {words.interval(score, unit, places, difference)}".rstrip()
+    return text if asked is None or score["cases"] in (0, asked) else f"{text} n={words.number(score['cases'])}"
 
 
 def _aligned(rows: Sequence[Sequence[str]], gap: int = 2) -> str:
@@ -69,7 +74,10 @@ def _figures(scores: dict, words: Words) -> list[str]:
                 continue
             found = [system["scores"][name] for system in systems]
             places = digits(known["unit"], found)
-            rows.append([f"  {words.title(name)}", *(_figure(score, known["unit"], places, words) for score in found)])
+            figures = [
+                _figure(score, known["unit"], places, words, asked=scores["prompts"]["count"]) for score in found
+            ]
+            rows.append([f"  {words.title(name)}", *figures])
         parts.append(f"{words('figures')}, {words.plural('on_prompts', scores['prompts']['count'])}\n{_aligned(rows)}")
     return parts
 
@@ -86,7 +94,7 @@ def _differences(scores: dict, words: Words) -> list[str]:
                 continue
             unit = scores["measures"][name]["unit"]
             places = digits(unit, [difference], [difference])
-            figure = _figure(difference, unit, places, words, difference=True)
+            figure = _figure(difference, unit, places, words, difference=True, asked=scores["prompts"]["count"])
             rows.append([f"  {words.verdict(difference['verdict'])}: {words.title(name)}", figure])
         lines = [words("difference_to", system=comparison["system"], against=comparison["against"])]
         if rows:

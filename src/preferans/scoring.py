@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .intrusions import Confusion, confusion
+from .probes import PROBE_MEASURES
 from .text_measures import chrf, distinct, is_complete, keeps_format, repetition, rouge
 
 RESAMPLES = 2_000
@@ -220,7 +221,7 @@ class Measure(NamedTuple):
 
     Attributes:
         function (`Callable[[dict], float | None]`): From a row (`prompt`, a list of messages; `answer`; `finish_reason`; `references`,
-            replies of people, where there are any) to a number, or to `None` where the question does not arise.
+            replies of people, and `probed`, see [`~probes.probe_measures`], where there are any) to a number, or to `None` where the question does not arise.
         better (`str` or `None`): `"higher"`, `"lower"`, or `None` where neither is.
         unit (`str`): `"share"` (from 0 to 1), `"characters"`, or `"points"` (from 0 to 100).
     """
@@ -260,6 +261,10 @@ def confused(row: dict) -> Confusion:
     return _confused(row["answer"], "\n".join(message["content"] for message in row["prompt"]))
 
 
+def _probed(name: str) -> Callable[[dict], float | None]:
+    return lambda row: row.get("probed", {}).get(name)
+
+
 def _against(row: dict, function: Callable[[str, list[str]], float]) -> float | None:
     return function(row["answer"], row["references"]) if row.get("references") else None
 
@@ -289,7 +294,7 @@ MEASURES: dict[str, Measure] = {
         _of_text(lambda row: _against(row, lambda answer, others: rouge(answer, others)["rougeL"])), "higher", "share"
     ),
     "length": Measure(lambda row: float(len(row["answer"])), None, "characters"),
-}
+} | {name: Measure(_probed(name), better, "share") for name, better in PROBE_MEASURES.items()}
 
 
 def measure(row: dict) -> dict[str, float | None]:

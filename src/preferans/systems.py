@@ -10,9 +10,12 @@ from typing import Any
 from .errors import PreferansError, did_you_mean
 from .files import read_jsonl
 from .preferences import check_rows, load_preferences
+from .probes import read_probes
 
 # Name of the system whose answers are people's.
 HUMAN = "human"
+# What scripts/generate.py says of where answers come from.
+ORIGIN_KEYS = ("weights", "sampling", "persona")
 REQUIRED_KEYS = ("id", "prompt", "answer", "model", "finish_reason")
 
 
@@ -30,7 +33,7 @@ class System:
             Answers by id: `prompt` (messages), `answer` and `finish_reason`.
         kind (`str`, *optional*, defaults to `"answers"`):
             `"answers"` of a model, or `"human"`.
-        weights (`dict`, *optional*), sampling (`dict`, *optional*):
+        weights (`dict`, *optional*), sampling (`dict`, *optional*), persona (`dict`, *optional*):
             Where the answers come from, as `scripts/generate.py` wrote it; `None` where it did not, or not the same in all of them.
     """
 
@@ -40,6 +43,7 @@ class System:
     kind: str = "answers"
     weights: dict[str, Any] | None = None
     sampling: dict[str, Any] | None = None
+    persona: dict[str, Any] | None = None
 
 
 def read_systems(path: str) -> list[System]:
@@ -71,7 +75,7 @@ def read_systems(path: str) -> list[System]:
     if not by_name:
         raise PreferansError(f"{path}: there is not one answer in it.")
     return [
-        System(name, Path(path).as_posix(), rows, weights=_common(rows, "weights"), sampling=_common(rows, "sampling"))
+        System(name, Path(path).as_posix(), rows, **{key: _common(rows, key) for key in ORIGIN_KEYS})
         for name, rows in by_name.items()
     ]
 
@@ -249,6 +253,38 @@ def human_replies(dataset_name: str, prompts: dict[str, list[dict]]) -> tuple[Sy
     }
     references = {name: list(dict.fromkeys(text for _, text in texts)) for name, texts in found.items()}
     return System(HUMAN, dataset_name, rows, kind="human"), references
+
+
+def probes_of(files: Sequence[str], prompts: dict[str, list[dict]]) -> dict[str, dict]:
+    """
+    The probes that were answered.
+
+    Args:
+        files (`Sequence[str]`):
+            Files of probes, see [`~probes.read_probes`].
+        prompts (`dict[str, list[dict]]`):
+            Messages by id, see [`line_up`].
+
+    Returns:
+        `dict[str, dict]`: probes by id.
+
+    Raises:
+        [`PreferansError`]: when no prompt is a probe of these files, or one with a probe's id asks something else.
+    """
+    probes = {name: probe for path in files for name, probe in read_probes(path).items() if name in prompts}
+    places = ", ".join(files)
+    if not probes:
+        raise PreferansError(
+            f"--probes {places}: none of the prompts that were answered is in it. Answer the probes first: they are a file of prompts "
+            "for scripts/generate.py."
+        )
+    for name, probe in probes.items():
+        if asked(probe["prompt"]) != asked(prompts[name]):
+            raise PreferansError(
+                f"--probes {places}: the prompt {name} is not the one that was answered. Generate the answers anew, or name the file "
+                "that they were made with."
+            )
+    return probes
 
 
 def _key(prompt: Iterable[dict]) -> str:

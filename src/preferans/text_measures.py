@@ -93,6 +93,14 @@ def chrf(answer: str, references: Sequence[str]) -> float:
     return chrf_plus_plus().sentence_score(answer, _checked(references)).score
 
 
+def corpus_chrf(answers: Sequence[str], references: Sequence[Sequence[str]]) -> float:
+    """chrF++ of many answers together, each with references of its own, from 0 to 100."""
+    texts = [_checked(some) for some in references]
+    # sacrebleu wants the first references of all answers, then the second of all; None where an answer has no further one.
+    streams = [[some[i] if i < len(some) else None for some in texts] for i in range(max(map(len, texts)))]
+    return chrf_plus_plus().corpus_score(list(answers), streams).score
+
+
 @functools.cache
 def chrf_plus_plus():
     """The scorer of `sacrebleu` with word order 2. Its signature is to be asked after scoring."""
@@ -130,8 +138,12 @@ def _dictionary():
 
 @functools.lru_cache(maxsize=100_000)
 def _lemma(word: str) -> str:
-    # The dictionary knows «ё» and wants it: «всё» and «все» have lemmas of their own.
-    return _dictionary().parse(word)[0].normal_form.replace("ё", "е")
+    try:
+        # The dictionary knows «ё» and wants it: «всё» and «все» have lemmas of their own.
+        lemma = _dictionary().parse(word)[0].normal_form
+    except ValueError:  # at a character that Python has no name for, which is in no Russian word
+        lemma = word
+    return lemma.replace("ё", "е")
 
 
 @functools.cache
@@ -241,7 +253,7 @@ def _is_json(text: str) -> bool:
 
 def _bare(line: str) -> str:
     """A line without what may follow its last sign: quotation marks, brackets, emphasis, footnotes."""
-    return _FOOTNOTES.sub("", line).rstrip(_CLOSING + " ")
+    return _FOOTNOTES.sub("", line[-300:]).rstrip(_CLOSING + " ")
 
 
 def _left_open(line: str) -> bool:
