@@ -503,7 +503,9 @@ def test_no_text_breaks_the_page(names, texts, language, tmp_path, two):
     for row in scores["answers"]:
         row["prompt"] = [{"role": texts[4], "content": texts[2]}, {"role": "system", "content": texts[3]}]
         row["answers"][1] |= {"answer": texts[4], "finish_reason": texts[0]}
-    elements = Elements(page_of(tmp_path / "hostile", scores, language))
+    page = page_of(tmp_path / "hostile", scores, language)
+    assert not re.search("[\u202a-\u202e\u2066-\u2069\x00]", page)
+    elements = Elements(page)
     assert not elements.open
     template = (SOURCE / "report.html.jinja").read_text(encoding="utf-8")
     ours = set(re.findall(r"<([a-z]\w*)", template)) | set(

@@ -37,8 +37,9 @@ FEW_PROMPTS = 100
 SHOWN, SHOWN_OF_SEVERAL = 5, 3
 # Shares that are neither 0 nor 1 in at least so many answers have a distribution worth a look.
 WORTH_A_LOOK = 0.1
-# Halves of surrogate pairs are no text in UTF-8, and control characters none in HTML.
-_UNPRINTABLE = re.compile("[\ud800-\udfff\x00-\x08\x0b\x0e-\x1f\x7f]")
+# Halves of surrogate pairs are no text in UTF-8, control characters none in HTML, and marks that turn the direction of what follows
+# would turn the report's own words.
+_UNPRINTABLE = re.compile("[\ud800-\udfff\x00-\x08\x0b\x0e-\x1f\x7f\u202a-\u202e\u2066-\u2069]")
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]<>#|~&])")
 
 
