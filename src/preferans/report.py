@@ -40,6 +40,7 @@ WORTH_A_LOOK = 0.1
 # Halves of surrogate pairs are no text in UTF-8, control characters none in HTML, and marks that turn the direction of what follows
 # would turn the report's own words.
 _UNPRINTABLE = re.compile("[\ud800-\udfff\x00-\x08\x0b\x0e-\x1f\x7f\u202a-\u202e\u2066-\u2069]")
+_BREAK = re.compile(r"[^\S\u00a0]+")  # white space and ends of lines of every kind, but a space that does not break
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]<>#|~&])")
 
 
@@ -88,7 +89,7 @@ def _printable(text: str) -> str:
 
 def _markdown(text: str) -> str:
     """Any text as one line of Markdown that means nothing but itself."""
-    return _MARKDOWN.sub(r"\\\1", " ".join(str(text).split(" ")).replace("\n", " ").replace("\r", " "))
+    return _MARKDOWN.sub(r"\\\1", _BREAK.sub(" ", text))
 
 
 def _story(scores: dict[str, Any], words: Words) -> dict[str, Any]:
