@@ -182,6 +182,16 @@ def test_an_unreadable_reply_is_asked_again_and_is_no_tie(tmp_path, reply):
     assert [request["temperature"] for request in tried] == [0, 0.7, 0.7, 0.7]
 
 
+def test_a_reason_with_half_of_a_character_is_written(tmp_path):
+    def broken(request):
+        return re.sub('"reason": "[^"]*"', r'"reason": "\\ud83d"', fair(request))
+
+    rows, *_ = judged(tmp_path, broken, {"x": [GOOD], "y": [POOR]})
+    assert rows == read_jsonl(tmp_path / "verdicts.jsonl")
+    assert rows[0]["reasons"] == dict.fromkeys(CRITERIA, "\ufffd")
+    assert (rows[2]["verdict"], rows[2]["reasons"]) == ("x", ["\ufffd"] * 2)
+
+
 def test_a_second_try_may_be_readable(tmp_path):
     def moody(request):
         if request["number"] == 1:

@@ -1,3 +1,5 @@
+import json
+
 import pytest
 
 from preferans.errors import PreferansError
@@ -54,6 +56,14 @@ def test_answers_that_are_not_sound(changes, words, tmp_path):
     paragraph = refused(read, tmp_path, row(1), row(2, **changes))
     assert "answers.jsonl, answer 2: " in paragraph
     assert words in paragraph
+
+
+@pytest.mark.parametrize(
+    "changes", [{"answer": "Кот \ud83d"}, {"model": "\udc00"}, {"prompt": [{"role": "user", "content": "\ud83d?"}]}]
+)
+def test_halves_of_characters_are_refused(changes, tmp_path):
+    (tmp_path / "answers.jsonl").write_text(json.dumps(row(1, **changes)), encoding="utf-8")
+    assert "answer 1: it holds half of a character" in refused(read_systems, str(tmp_path / "answers.jsonl"))
 
 
 def test_files_that_cannot_be_read(tmp_path):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import PreferansError, did_you_mean
-from .files import read_jsonl
+from .files import read_jsonl, writable
 from .preferences import check_rows, load_preferences
 from .probes import read_probes
 
@@ -99,6 +99,11 @@ def _row_problem(row: dict) -> str | None:
         return (
             f'\'prompt\' must be a list of messages such as [{{"role": "user", "content": "…"}}], got {prompt!r:.60}'
         )
+    for text in (row["id"], row["model"], row["answer"], *(message["content"] for message in prompt)):
+        if writable(text) != text:
+            return (
+                f"it holds half of a character (a lone surrogate), which no file in UTF-8 can keep: mend {text!r:.60}"
+            )
     return None if asked(prompt) else "'prompt' has no message but the system's"
 
 
