@@ -49,6 +49,7 @@ def test_one_file_may_hold_several_systems(tmp_path):
         ({"id": 7}, "'id' must be a text"),
         ({"model": " "}, "'model' must be a text that is not empty"),
         ({"finish_reason": 1}, "'finish_reason' must be"),
+        ({"model": "tie"}, "'model' must not be 'tie'"),
         ({"id": "1"}, "'before' has answered 1 already"),
     ],
 )

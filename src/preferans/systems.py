@@ -11,6 +11,7 @@ from .errors import PreferansError, did_you_mean
 from .files import read_jsonl, writable
 from .preferences import check_rows, load_preferences
 from .probes import read_probes
+from .ratings import TIE
 
 # Name of the system whose answers are people's.
 HUMAN = "human"
@@ -99,6 +100,8 @@ def _row_problem(row: dict) -> str | None:
         return (
             f'\'prompt\' must be a list of messages such as [{{"role": "user", "content": "…"}}], got {prompt!r:.60}'
         )
+    if row["model"] == TIE:
+        return f"'model' must not be '{TIE}', which is what a verdict says where no answer is better: give it another --label"
     for text in (row["id"], row["model"], row["answer"], *(message["content"] for message in prompt)):
         if writable(text) != text:
             return (
