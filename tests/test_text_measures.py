@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from preferans.answer_format import requested_formats
+from preferans.answer_format import requested_formats, rows_of_table
 from preferans.errors import PreferansError
 from preferans.files import read_jsonl
 from preferans.language import loops
@@ -294,3 +294,11 @@ def test_long_and_odd_texts_are_judged_quickly(piece):
     keeps_format(text, text)
     keeps_format("Составь таблицу. Назови 5 городов.", text)
     is_complete(text)
+
+
+@pytest.mark.parametrize("row", ["| 1 ||", "|| 2 |", r"| a \| b | 2 |", r"| 1 | a \||", "1 | 2"])
+def test_cells_of_a_table_may_be_empty_or_hold_a_bar(row):
+    table = f"| А | Б |\n|---|---|\n{row}"
+    assert [len(cells) for cells in rows_of_table(table)] == [2, 2]
+    if row.startswith("|"):
+        assert is_complete(table)
