@@ -467,6 +467,17 @@ def test_the_command(tmp_path, call_script, capsys):
     assert "the same verdict in 50%" in told
     assert f"6 verdicts in {output}: 88 tokens read, 56 written, cost 56" in told
     assert len(read_jsonl(output)) == 6
+    assert "could not be read" not in told
+
+
+def test_a_judge_who_cannot_be_read_is_quoted(tmp_path, call_script, capsys):
+    before = answers(tmp_path / "before.jsonl", "before", [POOR])
+    with ScriptedEndpoint(lambda _: "Не знаю.") as server:
+        options = ["--endpoint", server.url, "--model", "judge", "--output", tmp_path / "verdicts.jsonl"]
+        assert call_script("scripts/judge.py", before, *options) == 0
+    told = capsys.readouterr().out
+    assert "before: no scores (1 answers, 1 unreadable)" in told
+    assert "The first reply that could not be read: no JSON object in it: 'Не знаю.'" in told
 
 
 @pytest.mark.parametrize(

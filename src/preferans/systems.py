@@ -142,7 +142,9 @@ def line_up(systems: Sequence[System]) -> dict[str, list[dict]]:
     by_name: dict[str, System] = {}
     for system in systems:
         if system.name in by_name:
-            places = " and ".join(dict.fromkeys([by_name[system.name].source, system.source]))
+            if same_file(by_name[system.name].source, system.source):
+                raise PreferansError(f"{system.source}: the file is named twice. Name it once.")
+            places = f"{by_name[system.name].source} and {system.source}"
             raise PreferansError(
                 f"{places} name the same system '{system.name}' twice: give each a --label when generating."
             )
