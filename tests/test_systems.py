@@ -46,6 +46,7 @@ def test_one_file_may_hold_several_systems(tmp_path):
         ({"prompt": []}, "'prompt' has no message"),
         ({"prompt": [{"role": "system", "content": "Ты кот."}]}, "'prompt' has no message but the system's"),
         ({"prompt": [{"role": "user"}]}, "'prompt' must be a list of messages"),
+        ({"prompt": [{"role": "tool", "content": "42"}]}, "a message of the role 'tool'"),
         ({"id": 7}, "'id' must be a text"),
         ({"model": " "}, "'model' must be a text that is not empty"),
         ({"finish_reason": 1}, "'finish_reason' must be"),

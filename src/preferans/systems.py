@@ -9,7 +9,7 @@ from typing import Any
 
 from .errors import PreferansError, did_you_mean
 from .files import read_jsonl, writable
-from .preferences import check_rows, load_preferences
+from .preferences import ROLES, check_rows, load_preferences
 from .probes import read_probes
 from .ratings import TIE
 
@@ -102,6 +102,9 @@ def _row_problem(row: dict) -> str | None:
         )
     if row["model"] == TIE:
         return f"'model' must not be '{TIE}', which is what a verdict says where no answer is better: give it another --label"
+    strange = {message["role"] for message in prompt} - set(ROLES)
+    if strange:
+        return f"'prompt' has a message of the role {min(strange)!r:.60}; known are {', '.join(ROLES)}: leave out such messages"
     for text in (row["id"], row["model"], row["answer"], *(message["content"] for message in prompt)):
         if writable(text) != text:
             return (
