@@ -177,6 +177,14 @@ def test_differences_are_paired_and_pass_over_what_is_unknown():
     assert said == "no_detectable_difference"
 
 
+def test_fewer_than_six_that_differ_prove_nothing():
+    names = [str(number) for number in range(60)]
+    said = [
+        difference_of([1.0] * faults + [0.0] * (60 - faults), [0.0] * 60, names, "lower")[1] for faults in (4, 5, 6)
+    ]
+    assert said == ["no_detectable_difference", "no_detectable_difference", "worse"]
+
+
 def test_fewer_than_six_conversations_prove_nothing():
     def said(conversations: str) -> str:
         ones = [1.0] * len(conversations)

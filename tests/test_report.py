@@ -318,7 +318,7 @@ def test_figures_are_those_of_the_scores(tmp_path, two):
     loops = [system["scores"]["loops"] for system in two["systems"]]
     difference = two["comparisons"][0]["differences"]["loops"]
     row = re.search(
-        r"Answers that run in circles(?! *:).*?(?=Repeated share of the text)", text[text.index("The answers in") :]
+        r"Answers that run in circles(?! *[:;]).*?(?=Repeated share of the text)", text[text.index("The answers in") :]
     )[0]
     for score in loops:
         assert f"{rounded(score['value'])}% [{rounded(score['low'])}, {rounded(score['high'])}]" in row

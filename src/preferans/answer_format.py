@@ -220,7 +220,7 @@ def _bounds(match: re.Match) -> tuple[int, int | None]:
         for word in match.group("low", "high")
     )
     bound = (match["bound"] or "").lower()
-    if bound in ("не менее", "не меньше", "как минимум", "минимум", "хотя бы"):
+    if bound in ("не менее", "не меньше", "как минимум", "минимум", "хотя бы") or (bound == "от" and high is None):
         return low, None
     if bound in ("не более", "не больше", "максимум", "до"):
         return 1, low if high is None else high
