@@ -530,6 +530,14 @@ def test_no_text_breaks_the_page(names, texts, language, tmp_path, two):
 # --- Pictures ---
 
 
+def test_names_with_backslashes_stand_as_they_are(tmp_path):
+    names = [r"models\data", r"C:\1"]
+    scores = scored(*(system(name, *["Да, это так, и вот почему."] * 6) for name in names))
+    page = page_of(tmp_path, scores)
+    labels = " ".join(re.findall(r'aria-label="([^"]*)"', page))
+    assert all(name in labels for name in names)
+
+
 def test_the_running_mean_looks_back():
     assert running_mean([1.0, 3.0]) == [1.0, 3.0]
     assert running_mean([0.0] * 6 + [6.0] * 6) == [0.0] * 6 + [3.0] + [6.0] * 5
