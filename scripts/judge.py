@@ -79,6 +79,8 @@ def main() -> int:
     rows, refused = judge_answers(judge, systems, prompts, args.output, kinds, price=cost)
 
     show_summary(rows)
+    if problem := next((row["problem"] for row in rows if row["problem"]), None):
+        print(f"The first reply that could not be read: {problem}")
     if judgements:
         show_agreement(agreement(rows, systems, prompts, judgements))
     print(f"\n{len(rows)} verdicts in {args.output}: {cost(**tokens(rows))}.")
@@ -94,7 +96,10 @@ def show_summary(rows: list[dict]) -> None:
 
     found = summary(rows)
     for system, scores in found["scores"].items():
-        means = ", ".join(f"{criterion} {scores[criterion]:.2f}" for criterion in CRITERIA)
+        readable = scores["answers"] > scores["unreadable"]
+        means = (
+            ", ".join(f"{criterion} {scores[criterion]:.2f}" for criterion in CRITERIA) if readable else "no scores"
+        )
         print(f"{system}: {means} ({scores['answers']} answers, {scores['unreadable']} unreadable)")
     for (first, second), count in found["pairs"].items():
         print(

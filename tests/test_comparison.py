@@ -177,6 +177,14 @@ def test_differences_are_paired_and_pass_over_what_is_unknown():
     assert said == "no_detectable_difference"
 
 
+def test_fewer_than_six_that_differ_prove_nothing():
+    names = [str(number) for number in range(60)]
+    said = [
+        difference_of([1.0] * faults + [0.0] * (60 - faults), [0.0] * 60, names, "lower")[1] for faults in (4, 5, 6)
+    ]
+    assert said == ["no_detectable_difference", "no_detectable_difference", "worse"]
+
+
 def test_fewer_than_six_conversations_prove_nothing():
     def said(conversations: str) -> str:
         ones = [1.0] * len(conversations)
@@ -484,6 +492,8 @@ def test_any_number_of_runs(score, tmp_path, capsys):
     assert "the same run is named twice" in refused(score, first, first)
     (first / "all_results.json").unlink()
     assert f"{first}: this is not a finished run. Give the command that trains it again" in refused(score, first)
+    write(tmp_path / "answers" / "a.jsonl", answers("a", 6, 1))
+    assert "this folder is no run. If it holds answers, name its files" in refused(score, tmp_path / "answers")
 
 
 def test_the_baseline_is_a_file_or_a_name(score, tmp_path):
@@ -502,6 +512,7 @@ def test_what_cannot_be_scored_is_one_paragraph_and_writes_nothing(score, tmp_pa
     first = write(tmp_path / "a.jsonl", answers("a", 6, 1))
     assert "there is no such file" in refused(score, tmp_path / "absent.jsonl")
     assert "name the same system 'a' twice" in refused(score, first, write(tmp_path / "b.jsonl", answers("a", 6, 2)))
+    assert "the file is named twice" in refused(score, first, first)
     assert "have 6 and 5 answers" in refused(score, first, write(tmp_path / "b.jsonl", answers("b", 5, 2)))
     cut = tmp_path / "cut.jsonl"
     cut.write_bytes(first.read_bytes()[:-20])

@@ -35,6 +35,11 @@ def test_an_answer_and_what_it_took():
     assert "response_format" not in sent
 
 
+def test_halves_of_characters_can_be_written():
+    with ScriptedEndpoint(one_of(completion("Кот \ud83d\ude3a и \ud83d"))) as server:
+        assert Endpoint(server.url, "m").ask(ASKED, max_tokens=3).text == "Кот 😺 и \ufffd"
+
+
 def test_an_address_without_a_path_means_v1():
     with ScriptedEndpoint(one_of("да")) as server:
         Endpoint(server.url.removesuffix("/v1"), "m").ask(ASKED, max_tokens=3)
@@ -121,6 +126,12 @@ def test_what_is_no_chat_completion(page):
     with ScriptedEndpoint(one_of(page)) as server:
         with pytest.raises(GarbledReply, match="no chat completion.*often ends in /v1"):
             Endpoint(server.url, "m").settle()
+
+
+def test_parts_in_place_of_a_text_are_no_answer():
+    parts = [{"type": "thinking", "thinking": "Хм."}, {"type": "text", "text": "Да."}]
+    with ScriptedEndpoint(one_of(completion(parts))) as server, pytest.raises(GarbledReply):
+        Endpoint(server.url, "m").ask(ASKED, max_tokens=3)
 
 
 def test_an_answer_without_text_is_empty_and_tokens_may_be_unknown():

@@ -182,6 +182,16 @@ def test_an_unreadable_reply_is_asked_again_and_is_no_tie(tmp_path, reply):
     assert [request["temperature"] for request in tried] == [0, 0.7, 0.7, 0.7]
 
 
+def test_a_reason_with_half_of_a_character_is_written(tmp_path):
+    def broken(request):
+        return re.sub('"reason": "[^"]*"', r'"reason": "\\ud83d"', fair(request))
+
+    rows, *_ = judged(tmp_path, broken, {"x": [GOOD], "y": [POOR]})
+    assert rows == read_jsonl(tmp_path / "verdicts.jsonl")
+    assert rows[0]["reasons"] == dict.fromkeys(CRITERIA, "\ufffd")
+    assert (rows[2]["verdict"], rows[2]["reasons"]) == ("x", ["\ufffd"] * 2)
+
+
 def test_a_second_try_may_be_readable(tmp_path):
     def moody(request):
         if request["number"] == 1:
@@ -457,6 +467,17 @@ def test_the_command(tmp_path, call_script, capsys):
     assert "the same verdict in 50%" in told
     assert f"6 verdicts in {output}: 88 tokens read, 56 written, cost 56" in told
     assert len(read_jsonl(output)) == 6
+    assert "could not be read" not in told
+
+
+def test_a_judge_who_cannot_be_read_is_quoted(tmp_path, call_script, capsys):
+    before = answers(tmp_path / "before.jsonl", "before", [POOR])
+    with ScriptedEndpoint(lambda _: "Не знаю.") as server:
+        options = ["--endpoint", server.url, "--model", "judge", "--output", tmp_path / "verdicts.jsonl"]
+        assert call_script("scripts/judge.py", before, *options) == 0
+    told = capsys.readouterr().out
+    assert "before: no scores (1 answers, 1 unreadable)" in told
+    assert "The first reply that could not be read: no JSON object in it: 'Не знаю.'" in told
 
 
 @pytest.mark.parametrize(

@@ -63,7 +63,7 @@ def test_parquet_reads_alike(tmp_path):
         (['{"prompt": "Да?"}', '{"prompt": "Не'], "line 2: this is not valid JSON"),
         (['{"prompt": "Да?"}', '["Да?"]'], "line 2: expected a JSON object, got list"),
         (['{"question": "Да?", "id": 1}'], "line 1: 'prompt' is missing; the row has 'question', 'id'"),
-        (['{"prompt": "  "}'], "line 1: 'prompt' is missing"),
+        (['{"prompt": "  "}'], "line 1: 'prompt' is empty"),
         (['{"prompt": 5}'], "line 1: 'prompt' must be a list of messages"),
         (['{"prompt": [{"role": "bot", "content": "Да?"}]}'], "line 1: 'prompt' has a message with the role 'bot'"),
         (['{"prompt": [{"role": "user", "content": ["Да?"]}]}'], "line 1: 'prompt' has a message without text"),

@@ -318,7 +318,7 @@ def test_figures_are_those_of_the_scores(tmp_path, two):
     loops = [system["scores"]["loops"] for system in two["systems"]]
     difference = two["comparisons"][0]["differences"]["loops"]
     row = re.search(
-        r"Answers that run in circles(?! *:).*?(?=Repeated share of the text)", text[text.index("The answers in") :]
+        r"Answers that run in circles(?! *[:;]).*?(?=Repeated share of the text)", text[text.index("The answers in") :]
     )[0]
     for score in loops:
         assert f"{rounded(score['value'])}% [{rounded(score['low'])}, {rounded(score['high'])}]" in row
@@ -528,6 +528,14 @@ def test_no_text_breaks_the_page(names, texts, language, tmp_path, two):
 
 
 # --- Pictures ---
+
+
+def test_names_with_backslashes_stand_as_they_are(tmp_path):
+    names = [r"models\data", r"C:\1"]
+    scores = scored(*(system(name, *["Да, это так, и вот почему."] * 6) for name in names))
+    page = page_of(tmp_path, scores)
+    labels = " ".join(re.findall(r'aria-label="([^"]*)"', page))
+    assert all(name in labels for name in names)
 
 
 def test_the_running_mean_looks_back():

@@ -1,3 +1,5 @@
+import json
+
 import pytest
 
 from preferans.errors import PreferansError
@@ -44,9 +46,11 @@ def test_one_file_may_hold_several_systems(tmp_path):
         ({"prompt": []}, "'prompt' has no message"),
         ({"prompt": [{"role": "system", "content": "Ты кот."}]}, "'prompt' has no message but the system's"),
         ({"prompt": [{"role": "user"}]}, "'prompt' must be a list of messages"),
+        ({"prompt": [{"role": "tool", "content": "42"}]}, "a message of the role 'tool'"),
         ({"id": 7}, "'id' must be a text"),
         ({"model": " "}, "'model' must be a text that is not empty"),
         ({"finish_reason": 1}, "'finish_reason' must be"),
+        ({"model": "tie"}, "'model' must not be 'tie'"),
         ({"id": "1"}, "'before' has answered 1 already"),
     ],
 )
@@ -54,6 +58,14 @@ def test_answers_that_are_not_sound(changes, words, tmp_path):
     paragraph = refused(read, tmp_path, row(1), row(2, **changes))
     assert "answers.jsonl, answer 2: " in paragraph
     assert words in paragraph
+
+
+@pytest.mark.parametrize(
+    "changes", [{"answer": "Кот \ud83d"}, {"model": "\udc00"}, {"prompt": [{"role": "user", "content": "\ud83d?"}]}]
+)
+def test_halves_of_characters_are_refused(changes, tmp_path):
+    (tmp_path / "answers.jsonl").write_text(json.dumps(row(1, **changes)), encoding="utf-8")
+    assert "answer 1: it holds half of a character" in refused(read_systems, str(tmp_path / "answers.jsonl"))
 
 
 def test_files_that_cannot_be_read(tmp_path):

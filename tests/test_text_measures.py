@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from preferans.answer_format import requested_formats
+from preferans.answer_format import requested_formats, rows_of_table
 from preferans.errors import PreferansError
 from preferans.files import read_jsonl
 from preferans.language import loops
@@ -257,6 +257,7 @@ def test_refusals_and_mentions_are_no_wishes(prompt):
         ("Ответь в формате JSON.", 'Вот:\n```json\n{"а": 1}\n```', '{"а": 1'),
         ("Назови 3 города.", "1. Тверь\n   - на Волге\n   - старая\n2. Омск\n3. Орёл", "1. Тверь\n2. Омск"),
         ("Назови 3 города.", "Тверь, Омск и Орёл.", "Тверь и Омск."),
+        ("Назови от двух городов.", "- Тверь\n- Омск\n- Орёл", "Тверь."),
         ("Назови не менее двух городов.", "- Тверь\n- Омск\n- Орёл", "Тверь."),
         ("Расскажи о Твери в двух предложениях.", "Она на Волге. Она стара.", "Она на Волге."),
         ("Расскажи о Твери, не более двух предложений.", "Она на Волге.", "Раз. Два. Три."),
@@ -294,3 +295,11 @@ def test_long_and_odd_texts_are_judged_quickly(piece):
     keeps_format(text, text)
     keeps_format("Составь таблицу. Назови 5 городов.", text)
     is_complete(text)
+
+
+@pytest.mark.parametrize("row", ["| 1 ||", "|| 2 |", r"| a \| b | 2 |", r"| 1 | a \||", "1 | 2"])
+def test_cells_of_a_table_may_be_empty_or_hold_a_bar(row):
+    table = f"| А | Б |\n|---|---|\n{row}"
+    assert [len(cells) for cells in rows_of_table(table)] == [2, 2]
+    if row.startswith("|"):
+        assert is_complete(table)

@@ -106,6 +106,8 @@ def test_the_order_of_the_lines_does_not_count(tmp_path):
         (pair(verdict="tined"), "'verdict' is 'tined'; it must be 'tuned', 'base', 'tie', or null"),
         (pair(systems=["tuned", "tuned"]), "'systems' must name two different systems"),
         (pair(systems=["tuned", "bse"]), "on the system 'bse', which is none of those compared here (base, tuned)"),
+        (pair(id=["0"]), "on the prompt ['0'], which none of the systems here answered"),
+        ({"kind": ["pair"]}, "'kind' must be 'pair' or 'scores'"),
         (pair(id="9"), "on the prompt '9', which none of the systems here answered"),
         ({"kind": "pair", "id": "0"}, "'systems' is missing"),
         (pair(answers_sha256=["0" * 64, "1" * 64]), "on other answers of tuned and base to the prompt '0'"),
@@ -134,3 +136,15 @@ def test_files_that_hold_no_verdicts(tmp_path):
     systems = make_systems()
     with pytest.raises(PreferansError, match="the file is named twice"):
         read_verdicts([str(tmp_path / "judge.jsonl")] * 2, systems, line_up(systems))
+
+
+def test_a_copy_of_a_verdict_does_not_count_twice(tmp_path):
+    mine, other = {"judge": {"model": "m", "seed": 1}}, {"judge": {"model": "n", "seed": 1}}
+    systems = make_systems()
+    files = [str(tmp_path / name) for name in ("one.jsonl", "copy.jsonl", "other.jsonl")]
+    write_jsonl(files[0], [pair(**mine), pair(id="1", **mine)])
+    write_jsonl(files[1], [pair(systems=["base", "tuned"], **mine)])
+    write_jsonl(files[2], [pair(**other)])
+    assert len(read_verdicts([files[0], files[2]], systems, line_up(systems)).votes) == 3  # another judge's is no copy
+    with pytest.raises(PreferansError, match="copy.jsonl, verdict 1: .* stands in .*one.jsonl, verdict 1 already"):
+        read_verdicts(files, systems, line_up(systems))

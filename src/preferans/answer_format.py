@@ -220,7 +220,7 @@ def _bounds(match: re.Match) -> tuple[int, int | None]:
         for word in match.group("low", "high")
     )
     bound = (match["bound"] or "").lower()
-    if bound in ("не менее", "не меньше", "как минимум", "минимум", "хотя бы"):
+    if bound in ("не менее", "не меньше", "как минимум", "минимум", "хотя бы") or (bound == "от" and high is None):
         return low, None
     if bound in ("не более", "не больше", "максимум", "до"):
         return 1, low if high is None else high
@@ -262,7 +262,7 @@ def _holds(request: FormatRequest, answer: str) -> bool:
         case "word":
             return len(WORD_OR_NUMBER.findall(answer.replace("-", ""))) == 1
         case "sentences":
-            return _within(request, _count_sentences(answer))
+            return _within(request, count_sentences(answer))
         case _:
             return any(_within(request, count) for count in _item_counts(answer))
 
@@ -304,11 +304,12 @@ def _item_counts(answer: str) -> set[int]:
     if len(lines) == 1 or (len(lines) == 2 and lines[0].endswith(":")):
         enumeration = re.sub(r"^[^:]*:", "", lines[-1])
         counts.add(len([part for part in re.split(r"[,;]|\sи\s", enumeration) if part.strip()]))
-        counts.add(_count_sentences(answer))
+        counts.add(count_sentences(answer))
     return counts
 
 
-def _count_sentences(text: str) -> int:
+def count_sentences(text: str) -> int:
+    """Sentences of a text, as `razdel` divides it; a heading or an item on a line of its own is one, the number of an item none."""
     from razdel import sentenize
 
     return sum(
@@ -319,6 +320,7 @@ def _count_sentences(text: str) -> int:
 
 
 _SEPARATOR = re.compile(r"\|?[ \t]*:?-+:?[ \t]*(?:\|[ \t]*:?-+:?[ \t]*)+\|?|\|[ \t]*:?-+:?[ \t]*\|")
+_OUTER_BAR = re.compile(r"^\||(?<!\\)\|$")
 
 
 def rows_of_table(text: str) -> list[list[str]]:
@@ -336,7 +338,7 @@ def rows_of_table(text: str) -> list[list[str]]:
                     break
                 rows.append(line)
             if len(rows) > 1:
-                return [re.split(r"(?<!\\)\|", row.strip("|")) for row in rows]
+                return [re.split(r"(?<!\\)\|", _OUTER_BAR.sub("", row)) for row in rows]
     return []
 
 

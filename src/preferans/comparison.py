@@ -161,6 +161,10 @@ def run_scores(folders: Sequence[str]) -> list[dict[str, Any]]:
     scored = []
     for path, name in zip(paths, names, strict=True):
         if not (path / "all_results.json").is_file() or not (path / "test_log_probs.json").is_file():
+            if any(path.glob("*.jsonl")) and not (path / "provenance.json").is_file():
+                raise PreferansError(
+                    f"{path}: this folder is no run. If it holds answers, name its files: {path}/*.jsonl."
+                )
             raise PreferansError(
                 f"{path}: this is not a finished run. Give the command that trains it again; it goes on where it stopped."
             )

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 from .errors import PreferansError, did_you_mean
+from .files import writable
 
 if TYPE_CHECKING:
     import openai
@@ -260,12 +261,16 @@ class Endpoint:
         try:
             choice, usage = completion.choices[0], completion.usage
             return Reply(
-                choice.message.content or "",
+                writable(choice.message.content or ""),
                 choice.finish_reason or "stop",
                 usage and usage.prompt_tokens,
                 usage and usage.completion_tokens,
             )
-        except (AttributeError, IndexError, TypeError):  # JSON, or a page, but no completion
+        except (
+            AttributeError,
+            IndexError,
+            TypeError,
+        ):  # JSON, or a page, or parts in place of a text, but no completion
             raise ValueError("no completion in it") from None
 
     def _explained(self, error: Exception) -> PreferansError:

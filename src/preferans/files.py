@@ -36,6 +36,11 @@ def write_bytes(path: str | Path, content: bytes) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def writable(text: str) -> str:
+    """A text that UTF-8 can hold: a half of a character that stands alone becomes the sign for an unknown one, two halves the whole."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
 def write_json(path: str | Path, value: Any) -> None:
     """Write `value` to `path` atomically, as readable JSON."""
     write_text(path, json.dumps(value, ensure_ascii=False, indent=2) + "\n")

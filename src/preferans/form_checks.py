@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from .answer_format import count_sentences, rows_of_table
 from .language import WORD_OR_NUMBER
 from .phrases import plain
 
@@ -18,7 +19,6 @@ _NUMBERED = re.compile(r"[ \t]{0,3}\**(\d{1,3})[.)]\**[ \t]+\S")
 _BULLET = re.compile(r"[ \t]{0,3}[-*•–—+·][ \t]+\S")
 _HEADING = re.compile(r"#{1,6}[ \t]+\S")
 _NESTED = re.compile(r"[ \t]{2,}\S")
-_SEPARATOR = re.compile(r"[|:\- \t]*-[|:\- \t]*")
 
 
 def _lines(answer: str) -> list[str]:
@@ -49,19 +49,10 @@ def _bullets(answer: str, items: int | None = None, only: bool = False) -> bool:
 
 
 def _table(answer: str, columns: int, rows: int | None = None) -> bool:
-    lines = [line.strip() for line in answer.splitlines()]
-    for header, separator, number in zip(lines, lines[1:], range(2, len(lines) + 1), strict=False):
-        if "|" not in header or "|" not in separator or not _SEPARATOR.fullmatch(separator):
-            continue
-        body = []
-        for line in lines[number:]:
-            if "|" not in line:
-                break
-            body.append(line)
-        widths = {len(line.strip("|").split("|")) for line in [header, *body]}
-        # a column for the names of what is compared may stand in front
-        return widths <= {columns, columns + 1} and len(widths) == 1 and _count_ok(len(body), rows, 1)
-    return False
+    table = rows_of_table(answer)
+    widths = {len(row) for row in table}
+    # a column for the names of what is compared may stand in front
+    return widths in ({columns}, {columns + 1}) and _count_ok(len(table) - 1, rows, 1)
 
 
 def _json_value(answer: str) -> Any:
@@ -83,18 +74,6 @@ def _json(answer: str, keys: list[str], numbers: list[str] | None = None) -> boo
 def _json_list(answer: str, items: int) -> bool:
     value = _json_value(answer)
     return isinstance(value, list) and len(value) == items and all(isinstance(item, str) for item in value)
-
-
-def count_sentences(text: str) -> int:
-    """Sentences of a text, as `razdel` divides it; a heading or an item on a line of its own is one."""
-    from razdel import sentenize
-
-    return sum(
-        any(map(str.isalnum, sentence.text))
-        for line in text.splitlines()
-        if line.strip()
-        for sentence in sentenize(line)
-    )
 
 
 def _sentences(answer: str, items: int) -> bool:

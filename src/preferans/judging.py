@@ -23,7 +23,7 @@ from tqdm import tqdm
 from .agreement import cohen_kappa, krippendorff_alpha, with_interval
 from .endpoint import Endpoint, GarbledReply, Reply, RequestRefused, seed_of
 from .errors import PreferansError
-from .files import write_jsonl
+from .files import writable, write_jsonl
 from .ratings import CRITERIA, HIGHEST, LOWEST, TIE, latest, pairwise_votes
 from .scoring import Score
 from .systems import System, asked
@@ -171,6 +171,10 @@ def _only(text: str, read: Callable[[dict], tuple]) -> tuple:
     return found[0]
 
 
+def _reason(said: dict) -> str:
+    return writable(str(said.get("reason", "")))  # an escape in JSON may be half of a character
+
+
 def read_scores(text: str) -> tuple[dict[str, int], dict[str, str]]:
     """
     Read scores out of a reply.
@@ -197,7 +201,7 @@ def read_scores(text: str) -> tuple[dict[str, int], dict[str, str]]:
             if isinstance(figure, bool) or not isinstance(figure, int | float) or figure not in SCALE:
                 raise Unreadable(f"no score from {LOWEST} to {HIGHEST} for {criterion}")
             scores[criterion] = int(figure)
-            reasons[criterion] = str(said.get("reason", "")) if isinstance(said, dict) else ""
+            reasons[criterion] = _reason(said) if isinstance(said, dict) else ""
         return scores, reasons
 
     return _only(text, read)
@@ -222,7 +226,7 @@ def read_choice(text: str) -> tuple[str, str]:
         said = " ".join(re.findall(r"\w+", str(value.get("better")).casefold())).removeprefix("ответ ")
         if said not in CHOICES:
             raise Unreadable("it names neither answer as the better one")
-        return CHOICES[said], str(value.get("reason", ""))
+        return CHOICES[said], _reason(value)
 
     return _only(text, read)
 

@@ -64,7 +64,7 @@ def read_prompts(path: str | Path) -> list[dict]:
         if isinstance(prompt, str) and prompt.strip():
             prompt = [{"role": "user", "content": prompt.strip()}]
         elif isinstance(prompt, str):
-            prompt = None
+            raise PreferansError(f"{place}: 'prompt' is empty. Write what is asked, or drop the row.")
         problem = prompt_problem(prompt)
         if problem:
             raise PreferansError(f"{place}: {problem}.")

@@ -92,7 +92,8 @@ def _for_the_page(svg: str, label: str) -> str:
     svg = re.sub(r"#0[12]00[0-9a-f]{2}", lambda match: f"var({_VARIABLES[match[0]]})", svg)
     svg = re.sub(r"<defs>\s*</defs>", "", svg)
     view = re.search(r'viewBox="[^"]*"', svg)[0]
-    return re.sub(r"<svg[^>]*>", f'<svg {view} role="img" aria-label="{escape(label)}">', svg, count=1)
+    opening = f'<svg {view} role="img" aria-label="{escape(label)}">'
+    return re.sub(r"<svg[^>]*>", lambda _: opening, svg, count=1)  # a name may hold a backslash
 
 
 def _numbers_on(axis: "Axes", words: Any, which: str = "both", percent: bool = False) -> None:

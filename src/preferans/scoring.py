@@ -15,7 +15,8 @@ from .text_measures import chrf, distinct, is_complete, keeps_format, repetition
 RESAMPLES = 2_000
 CONFIDENCE = 0.95
 NO_DIFFERENCE = "no_detectable_difference"
-# With fewer, an exact sign test would find nothing even where all of them agree: 2 * 0.5 ** 5 is more than 0.05.
+# Where fewer differ, an exact sign test would find nothing even if all of them differ the same way: 2 * 0.5 ** 5 is more than 0.05. The
+# bootstrap alone would: of 60 prompts, 4 that differ suffice for an interval above 0.
 LEAST_CONVERSATIONS = 6
 
 
@@ -339,9 +340,9 @@ def difference_of(
         (None if new is None or old is None else new - old, conversation)
         for new, old, conversation in zip(values, against, conversations, strict=True)
     ]
-    independent = {conversation for value, conversation in pairs if value is not None}
+    differing = {conversation for value, conversation in pairs if value}
     difference = _bootstrap_known(pairs)
-    return difference, verdict(difference, better) if len(independent) >= LEAST_CONVERSATIONS else NO_DIFFERENCE
+    return difference, verdict(difference, better) if len(differing) >= LEAST_CONVERSATIONS else NO_DIFFERENCE
 
 
 def _bootstrap_known(values: list[tuple[float | None, str]]) -> Score:

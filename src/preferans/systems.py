@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from .errors import PreferansError, did_you_mean
-from .files import read_jsonl
-from .preferences import check_rows, load_preferences
+from .files import read_jsonl, writable
+from .preferences import ROLES, check_rows, load_preferences
 from .probes import read_probes
+from .ratings import TIE
 
 # Name of the system whose answers are people's.
 HUMAN = "human"
@@ -99,6 +100,16 @@ def _row_problem(row: dict) -> str | None:
         return (
             f'\'prompt\' must be a list of messages such as [{{"role": "user", "content": "…"}}], got {prompt!r:.60}'
         )
+    if row["model"] == TIE:
+        return f"'model' must not be '{TIE}', which is what a verdict says where no answer is better: give it another --label"
+    strange = {message["role"] for message in prompt} - set(ROLES)
+    if strange:
+        return f"'prompt' has a message of the role {min(strange)!r:.60}; known are {', '.join(ROLES)}: leave out such messages"
+    for text in (row["id"], row["model"], row["answer"], *(message["content"] for message in prompt)):
+        if writable(text) != text:
+            return (
+                f"it holds half of a character (a lone surrogate), which no file in UTF-8 can keep: mend {text!r:.60}"
+            )
     return None if asked(prompt) else "'prompt' has no message but the system's"
 
 
@@ -134,7 +145,9 @@ def line_up(systems: Sequence[System]) -> dict[str, list[dict]]:
     by_name: dict[str, System] = {}
     for system in systems:
         if system.name in by_name:
-            places = " and ".join(dict.fromkeys([by_name[system.name].source, system.source]))
+            if same_file(by_name[system.name].source, system.source):
+                raise PreferansError(f"{system.source}: the file is named twice. Name it once.")
+            places = f"{by_name[system.name].source} and {system.source}"
             raise PreferansError(
                 f"{places} name the same system '{system.name}' twice: give each a --label when generating."
             )

@@ -1,6 +1,7 @@
 """What judges said of the answers, models' verdicts and people's ratings alike, as votes and scores."""
 
 import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -55,6 +56,7 @@ def read_verdicts(files: Sequence[str], systems: Sequence[System], prompts: dict
     by_name = {system.name: system for system in systems}
     found = Verdicts()
     seen: set[Path] = set()
+    judged: dict[tuple, str] = {}
     for path in files:
         if Path(path).resolve() in seen:
             raise PreferansError(f"--verdicts {path}: the file is named twice, and its verdicts would count twice.")
@@ -65,7 +67,9 @@ def read_verdicts(files: Sequence[str], systems: Sequence[System], prompts: dict
         if "kind" in rows[0]:
             kind = "judge"
             for number, row in enumerate(rows, start=1):
-                _take_judged(row, f"{path}, verdict {number}", by_name, prompts, found)
+                place = f"{path}, verdict {number}"
+                _take_judged(row, place, by_name, prompts, found)
+                _check_new(row, place, judged)
         elif "rater" in rows[0]:
             kind = "people"
             _take_rated(path, by_name, found)
@@ -83,13 +87,14 @@ def read_verdicts(files: Sequence[str], systems: Sequence[System], prompts: dict
 def _take_judged(
     row: dict, place: str, systems: dict[str, System], prompts: dict[str, list[dict]], found: Verdicts
 ) -> None:
-    keys = {"pair": ("id", "systems", "verdict"), "scores": ("id", "system", "scores")}.get(row.get("kind"))
+    kinds = {"pair": ("id", "systems", "verdict"), "scores": ("id", "system", "scores")}
+    keys = kinds.get(row["kind"]) if isinstance(row.get("kind"), str) else None
     if keys is None:
         raise PreferansError(f"{place}: 'kind' must be 'pair' or 'scores', got {row.get('kind')!r:.60}.")
     for key in keys:
         if key not in row:
             raise PreferansError(f"{place}: '{key}' is missing. Verdicts are made by scripts/judge.py.")
-    if row["id"] not in prompts:
+    if not isinstance(row["id"], str) or row["id"] not in prompts:
         raise PreferansError(
             f"{place}: it is on the prompt {row['id']!r:.60}, which none of the systems here answered. Judge the answers that are scored."
         )
@@ -124,6 +129,20 @@ def _take_judged(
     _check_same_answers(row, pair, systems, place)
     lengths = tuple(len(systems[name].rows[row["id"]]["answer"].strip()) for name in pair)
     found.votes.append(Vote(about, tuple(pair), shares[row["verdict"]], lengths))
+
+
+def _check_new(row: dict, place: str, judged: dict[tuple, str]) -> None:
+    """A judge with the same settings says the same again, so that a verdict that stands twice is a copy."""
+    if row.get("judge") is None:
+        return
+    names = sorted(row["systems"]) if row["kind"] == "pair" else [row["system"]]
+    key = (json.dumps(row["judge"], sort_keys=True), row["kind"], row["id"], *names)
+    if key in judged:
+        raise PreferansError(
+            f"{place}: this judge's verdict on {' and '.join(names)}, prompt {row['id']!r:.60}, stands in {judged[key]} already, and "
+            "would count twice. Name only one of the files, or remove the line."
+        )
+    judged[key] = place
 
 
 def _take_rated(path: str, systems: dict[str, System], found: Verdicts) -> None:
