@@ -50,8 +50,9 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     args = parse_arguments()
     output_dir = Path(args.output_dir)
-    if output_dir.exists() and not output_dir.is_dir():
-        raise PreferansError(f"--output_dir {output_dir}: this is a file, and a folder is needed.")
+    there = next(path for path in (output_dir, *output_dir.resolve().parents) if path.exists())
+    if not there.is_dir():
+        raise PreferansError(f"--output_dir {output_dir}: {there} is a file, and a folder is needed.")
 
     from preferans.comparison import compare
     from preferans.files import write_json

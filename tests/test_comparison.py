@@ -522,7 +522,7 @@ def test_what_cannot_be_scored_is_one_paragraph_and_writes_nothing(score, tmp_pa
     assert "no reply to 6 of the 6 prompts" in refused(score, first, "--human", pairs(tmp_path / "pairs"))
     assert not (tmp_path / "report").exists()
     (tmp_path / "report").write_text("")
-    assert "this is a file, and a folder is needed" in refused(score, first)
+    assert "is a file, and a folder is needed" in refused(score, first)
 
 
 def pairs(folder):
