@@ -14,6 +14,7 @@ os.environ["HF_DATASETS_CACHE"] = CACHE.name
 os.environ["HF_MODULES_CACHE"] = f"{CACHE.name}/modules"
 os.environ["HF_METRICS_CACHE"] = f"{CACHE.name}/metrics"
 
+import hypothesis
 import pytest
 
 from preferans.files import write_jsonl
@@ -22,6 +23,10 @@ from preferans.hardware import restore_kernels
 from .support.rows import preference
 from .support.served import served
 from .support.tiny import ROOT, make_llama
+
+# A busy machine is no failure.
+hypothesis.settings.register_profile("preferans", deadline=None)
+hypothesis.settings.load_profile("preferans")
 
 SHARED_DATA = ROOT.parent / "shared" / "data"
 

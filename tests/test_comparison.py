@@ -151,7 +151,7 @@ def test_measures_against_replies_of_people():
     assert other["rougeL"] == 0
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(answer=st.text(), prompt=st.text(), reply=st.text(min_size=1).filter(str.strip))
 def test_any_answer_can_be_measured(answer, prompt, reply):
     for name, value in measured(answer, prompt, references=[reply]).items():

@@ -120,7 +120,7 @@ def test_a_token_of_the_prompt_is_no_leak():
 LETTERS = st.one_of(st.characters(), st.sampled_from("абвґіїъabcIxéñ能 ()«»\"'`$-_.\n#<>|/"))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.text(alphabet=LETTERS), st.text(alphabet=LETTERS, max_size=20))
 def test_any_text(answer, prompt):
     result = confusion(answer, prompt)
@@ -134,7 +134,7 @@ def test_any_text(answer, prompt):
     assert foreign_words(answer, prompt) == [word.word.lower() for word in result.intruders]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     st.lists(st.sampled_from(["и", "дом", "Москва", "обычно", "подъезд", "ёж", "кое-что"]), min_size=1, max_size=30)
 )

@@ -174,7 +174,7 @@ row_strategy = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(row_strategy, min_size=1, max_size=12), st.sampled_from(TURNS), st.sampled_from(PAIRINGS))
 def test_every_row_is_accounted_for(rows, turns, pairing):
     pairs, counts = build(rows, turns=turns, pairing=pairing)
@@ -284,7 +284,7 @@ def forests(draw):
     return [*rows, *(row | {"text": "ещё раз", "lang": draw(st.sampled_from(["ru", "en"]))} for row in again)]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(forests(), st.sampled_from(TURNS), st.sampled_from(PAIRINGS))
 def test_pairs_and_counts_are_those_of_the_rule_however_they_are_made(rows, turns, pairing):
     pairs, dropped = expected(rows, "ru", turns, pairing)
@@ -611,7 +611,7 @@ DAMAGES = {
 }
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_damaged_rows_are_counted_or_refused_by_name(tmp_path, data):
     names = ["q", "a", "b", "c", "d", "e", "f"]

@@ -94,7 +94,7 @@ def test_other_files_are_refused(tmp_path):
         read_prompts(tmp_path / "q.csv")
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150, deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150)
 @given(
     st.lists(
         st.dictionaries(

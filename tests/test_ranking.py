@@ -87,7 +87,7 @@ def test_without_votes_there_is_no_ranking():
     assert bradley_terry(votes([None]), ["a", "b"]) == {}
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     st.lists(
         st.tuples(st.sampled_from("abcd"), st.sampled_from("abcd"), st.sampled_from([0.0, 0.5, 1.0]), st.integers(0, 5))

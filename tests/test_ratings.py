@@ -263,7 +263,7 @@ def plain_votes(rows: list[dict], prompt_id: str, one: str, two: str, by: str) -
     return list(found.values())
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(exports(), rules, st.randoms(use_true_random=False))
 def test_every_two_answers_have_one_outcome_whatever_the_order_and_the_names(rows, rule, random):
     pairs, counts = build_pairs(rows, rule)

@@ -489,7 +489,6 @@ def test_marking_keeps_every_letter(text, intruders):
 @settings(
     max_examples=6,
     phases=(Phase.explicit, Phase.reuse, Phase.generate),
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(

@@ -160,7 +160,7 @@ RUSSIAN_TEXTS = st.text(
 )
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(text=RUSSIAN_TEXTS)
 def test_any_russian_text_is_split_as_before(pair, text):
     old, new, kept = pair
@@ -169,7 +169,7 @@ def test_any_russian_text_is_split_as_before(pair, text):
     assert [kept[i] for i in new(text)["input_ids"]] == old(text)["input_ids"]
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(text=st.text(st.characters(exclude_categories=("Cs",))))
 def test_any_text_is_read_back_as_before(pair, text):
     old, new, _ = pair
