@@ -6,7 +6,8 @@ Put a run's adapter into the weights of its base model, and write the two as one
 Two programs want this: scripts/dpo.py, which starts from one model (after scripts/sft.py: --model_name_or_path
 cache/rugpt3medium_sft_ru), and any program that does not know adapters. RUN is the folder of a finished run. The result speaks
 with the run's chat template and has the run's dtype. The base model is loaded on the CPU, never in 4 bits; a card is not used. It
-takes 4 bytes of the machine's memory for each weight, or 2 with dtype float16 where there are not that many.
+takes 4 bytes of the machine's memory for each weight, or 2 with dtype float16 where there are not that many. The written model is
+read again and compared with base model and adapter on Russian texts; it is refused when their logits differ by more than rounding.
 
 Where the base model came from scripts/trim_vocab.py, or from scripts/prepare_gemma.py, the result has its trimmed vocabulary, fast to
 go on training with. To give it to others, take the full one:
@@ -57,7 +58,7 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     args = parse_arguments()
     texts = [row["text"] for row in read_jsonl(SAMPLE) if row["lang"] == "ru"]
-    result = merge(args.run, args.output_dir, args.base, args.full_vocabulary, args.adapter_only, texts)
+    result = merge(args.run, args.output_dir, args.base, args.full_vocabulary, args.adapter_only, texts=texts)
     what = "adapter" if args.adapter_only else "merged model"
     if result is None:
         print(f"The {what} is already in {args.output_dir} (checksums verified).")
@@ -66,6 +67,13 @@ def main() -> None:
         print(
             f"Trained with {result['tokens_after']:,} of {result['tokens_before']:,} tokens. With all of them the logits of these differ by "
             f"at most {result['logit_difference']:.1e}."
+        )
+    if "agreement" in result:
+        found = result["agreement"]
+        print(
+            f"Merged, it says what base model and adapter say: at {found['positions']} positions of Russian texts logits differ by at most "
+            f"{found['logit_difference']:.1e} (rounding explains {found['bound']:.1e}; the adapter changes them by up to "
+            f"{found['adapter_effect']:.1e}), and the likeliest token is the same at {found['greedy_agreement']:.1%}."
         )
     print(f"The {what} is in {args.output_dir}; its base model is {result['base']}.")
 
