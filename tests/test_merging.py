@@ -295,6 +295,20 @@ def test_a_sum_that_is_none_is_refused(llama_run, tmp_path, monkeypatch):
     assert not (tmp_path / "merged").exists()
 
 
+def test_a_base_in_bf16_is_added_to_in_fp32(tmp_path):
+    """Gemma scales its embeddings by a number that bf16 rounds."""
+    from transformers import Gemma3ForCausalLM, Gemma3TextConfig
+
+    tokenizer = AutoTokenizer.from_pretrained(mixed.make_gemma(tmp_path / "gemma"))
+    shape = {"hidden_size": 80, "intermediate_size": 128, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = Gemma3TextConfig(vocab_size=len(tokenizer), num_key_value_heads=1, head_dim=32, **shape)
+    torch.manual_seed(0)
+    Gemma3ForCausalLM(config).bfloat16().save_pretrained(tmp_path / "base")
+    tokenizer.save_pretrained(tmp_path / "base")
+    result = merge(make_run(tmp_path / "base", tmp_path / "run"), tmp_path / "merged")
+    assert result["agreement"]["logit_difference"] < 1e-4
+
+
 def test_without_texts_there_is_nothing_to_compare_on(llama_run, tmp_path):
     with pytest.raises(PreferansError, match="there is no text to compare the models on"):
         merge(llama_run[1], tmp_path / "merged", texts=[])

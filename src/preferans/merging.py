@@ -219,6 +219,11 @@ def _write(
     dtype = model.dtype if dtype in ("auto", None) else getattr(torch, dtype)
     whole = fits_in_fp32(model)
     added_in = torch.float32 if whole else dtype
+    if model.dtype != added_in:
+        # Not model.to: what a model computes when it is loaded, such as Gemma's scale of embeddings, would stay rounded to where it was.
+        del model
+        gc.collect()
+        model = load_model(name, revision, added_in)
     samples = tokenize(texts, load_source(trimmed) if trimmed else tokenizer, "Reading the texts")
     samples = [ids[:CHECKED_TOKENS] for ids in samples if ids][:CHECKED_TEXTS]
     if not samples:
@@ -227,14 +232,14 @@ def _write(
         del model  # one model at a time
         gc.collect()
         kept = read_json(Path(trimmed) / KEPT_NAME)
-        expected = logits_of(_with_adapter(load_model(trimmed), run, added_in, moves=True), samples)
+        expected = logits_of(_with_adapter(load_model(trimmed, dtype=added_in), run, moves=True), samples)
         gc.collect()
-        model = load_model(name)
+        model = load_model(name, revision, added_in)
         if max(kept) >= model.get_input_embeddings().weight.shape[0]:
             raise PreferansError(
                 f"{name}: it has fewer tokens than {trimmed} was cut from. Name the full model with --base."
             )
-    both = _with_adapter(model, run, added_in, moves=bool(trimmed))
+    both = _with_adapter(model, run, moves=bool(trimmed))
     if trimmed:
         samples = [[kept[i] for i in ids] for ids in samples]
         found = logits_of(both, samples, torch.tensor(kept))
@@ -283,7 +288,7 @@ def _check_written(
     """What [`compare`] says of a written model, computed as `expected` was; refused when it is more than rounding."""
     import torch
 
-    model = load_model(folder).to(computed)
+    model = load_model(folder, dtype=computed)
     agreement = compare(expected, (logits for ids in samples for logits in logits_of(model, [ids])))
     rounding = torch.finfo(stored).eps / 2
     half = computed != torch.float32
@@ -331,7 +336,7 @@ def _named(dtype: "torch.dtype") -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def _with_adapter(model: "PreTrainedModel", run: Path, dtype: "torch.dtype", moves: bool) -> "PeftModel":
+def _with_adapter(model: "PreTrainedModel", run: Path, moves: bool) -> "PeftModel":
     """Put an adapter onto its model, or, where it `moves` to another vocabulary, an adapter without rows of one."""
     from safetensors import safe_open
 
@@ -346,7 +351,7 @@ def _with_adapter(model: "PreTrainedModel", run: Path, dtype: "torch.dtype", mov
             "Train without lm_head and the embedding in lora_target_modules and lora_modules_to_save."
         )
     try:
-        return load_adapter(model.to(dtype), run).eval()
+        return load_adapter(model, run).eval()
     except PreferansError as error:
         raise PreferansError(str(error).removeprefix("--adapter ")) from None
 
