@@ -4,23 +4,25 @@ import re
 import shutil
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
+from preferans import merging
 from preferans.errors import PreferansError
-from preferans.files import read_json, write_json
+from preferans.files import read_json, sha256_of, write_json
 from preferans.generation import load_adapter
-from preferans.merging import merge
 from preferans.run_folder import provenance, write_run_card
 from preferans.vocabulary import trim_vocabulary, trimmed_from
 
 from .support import mixed
 from .support.tiny import CHAT_TEMPLATE, ROOT, sample_texts
 
+merge = partial(merging.merge, texts=sample_texts()[:2])
 TEXT = "Почему рис всегда слипается, что я делаю не так?"
 DTYPES = {"gemma": "float32", "llama": "float16", "gpt2": "float32"}
 ROUNDING = {"float32": 1e-4, "float16": 5e-3}  # of the sums, seen in the logits
@@ -99,7 +101,8 @@ def test_peft_puts_it_onto_the_full_model(full, cut, trained):
 
 
 def test_a_trimmed_model_stays_trimmed_and_says_so(full, cut, trained, tmp_path):
-    assert merge(trained, tmp_path / "merged") == {"base": str(cut), "trained_on": str(cut)}
+    result = merge(trained, tmp_path / "merged")
+    assert (result["base"], result["trained_on"]) == (str(cut), str(cut))
     expected, kept, _ = trained_logits(cut, trained)
     merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged", dtype="auto")
     assert merged.config.vocab_size == len(kept)
@@ -255,3 +258,91 @@ def test_a_wrong_folder_is_refused_at_once(tmp_path):
     assert "there is no all_results.json in it, so it is not a finished run" in " ".join(done.stderr.split())
     assert not re.search(r"\| +(torch|transformers|peft)$", done.stderr, re.MULTILINE)
     assert not (tmp_path / "out").exists()
+
+
+def test_how_far_it_is_from_base_and_adapter_is_measured_and_told(full, trained, tmp_path, call_script, capsys):
+    call_script("scripts/merge.py", trained, "--output_dir", tmp_path / "merged")
+    found = read_json(tmp_path / "merged" / merging.MANIFEST)["agreement"]
+    assert found["computed_in"] == "float32"
+    assert found["positions"] > 100 and 0.9 <= found["greedy_agreement"] <= 1
+    assert 0 < found["logit_difference"] <= found["bound"] < found["adapter_effect"]
+    if DTYPES[full.name] == "float16":  # rounded, so farther than sums in fp32 can be
+        assert found["logit_difference"] > 1e-4
+    told = " ".join(capsys.readouterr().out.split())
+    assert f"differ by at most {found['logit_difference']:.1e}" in told
+    assert f"the same at {found['greedy_agreement']:.1%}" in told
+    card = " ".join((tmp_path / "merged" / "README.md").read_text(encoding="utf-8").split())
+    assert f"On {found['positions']} positions of Russian texts" in card
+
+
+def test_what_two_models_say_is_compared():
+    expected = [torch.tensor([[0.0, 1.0, 2.0], [3.0, -4.0, 0.0]]), torch.tensor([[1.0, 0.0, 0.0]])]
+    found = [torch.tensor([[0.0, 2.5, 2.0], [3.0, -4.0, 0.5]]), torch.tensor([[1.0, 0.0, 0.0]])]
+    same = {"logit_difference": 0.0, "largest_logit": 4.0, "greedy_agreement": 1.0, "positions": 3}
+    assert merging.compare(expected, expected) == same
+    assert merging.compare(expected, found) == same | {
+        "logit_difference": 1.5,
+        "greedy_agreement": pytest.approx(2 / 3),
+    }
+    broken = merging.compare(expected, [found[0] * torch.nan, found[1]])["logit_difference"]
+    assert not broken <= 1e9
+
+
+def test_a_sum_that_is_none_is_refused(llama_run, tmp_path, monkeypatch):
+    monkeypatch.setattr("peft.tuners.lora.model.LoraModel.merge_and_unload", lambda self: self.unload())
+    with pytest.raises(PreferansError, match="The merged model is not base and adapter: their logits differ by up to"):
+        merge(llama_run[1], tmp_path / "merged")
+    assert not (tmp_path / "merged").exists()
+
+
+def test_a_base_in_bf16_is_added_to_in_fp32(tmp_path):
+    """Gemma scales its embeddings by a number that bf16 rounds."""
+    from transformers import Gemma3ForCausalLM, Gemma3TextConfig
+
+    tokenizer = AutoTokenizer.from_pretrained(mixed.make_gemma(tmp_path / "gemma"))
+    shape = {"hidden_size": 80, "intermediate_size": 128, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = Gemma3TextConfig(vocab_size=len(tokenizer), num_key_value_heads=1, head_dim=32, **shape)
+    torch.manual_seed(0)
+    Gemma3ForCausalLM(config).bfloat16().save_pretrained(tmp_path / "base")
+    tokenizer.save_pretrained(tmp_path / "base")
+    result = merge(make_run(tmp_path / "base", tmp_path / "run"), tmp_path / "merged")
+    assert result["agreement"]["logit_difference"] < 1e-4
+
+
+def test_without_texts_there_is_nothing_to_compare_on(llama_run, tmp_path):
+    with pytest.raises(PreferansError, match="there is no text to compare the models on"):
+        merge(llama_run[1], tmp_path / "merged", texts=[])
+    assert not (tmp_path / "merged").exists()
+
+
+def test_an_adapter_trained_on_4_bit_weights_goes_into_the_full_ones(llama_run, tmp_path):
+    base, run = llama_run
+    origin = read_json(run / "provenance.json")
+    write_json(run / "provenance.json", origin | {"keys": origin["keys"] | {"load_in_4bit": True}})
+    merge(run, tmp_path / "merged")
+    assert "quantization_config" not in read_json(tmp_path / "merged" / "config.json")
+    before, after = load_file(base / "model.safetensors"), load_file(tmp_path / "merged" / "model.safetensors")
+    weights, config = load_file(run / "adapter_model.safetensors"), read_json(run / "adapter_config.json")
+    scale = config["lora_alpha"] / config["r"]
+    changed = [name for name in weights if "lora_A" in name]
+    for name in changed:
+        key = name.removeprefix("base_model.model.").replace("lora_A.", "")
+        expected = before[key] + scale * weights[name.replace("lora_A", "lora_B")] @ weights[name]
+        assert torch.allclose(after[key], expected, atol=1e-6) and not torch.equal(after[key], before[key])
+    assert len(changed) == 14  # seven layers in each of two blocks
+
+
+def test_4_bit_weights_are_never_merged_into(llama_run, tmp_path):
+    base, run = llama_run
+    packed = AutoModelForCausalLM.from_pretrained(
+        base, quantization_config=BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4")
+    )
+    packed.save_pretrained(tmp_path / "packed")
+    AutoTokenizer.from_pretrained(base).save_pretrained(tmp_path / "packed")
+    origin = read_json(run / "provenance.json")
+    sums = {"model.safetensors": sha256_of(tmp_path / "packed" / "model.safetensors")}
+    model = {"name": str(tmp_path / "packed"), "revision": None, "weights_sha256": sums}
+    write_json(run / "provenance.json", origin | {"model": model})
+    with pytest.raises(PreferansError, match="its weights are quantized"):
+        merge(run, tmp_path / "merged")
+    assert not (tmp_path / "merged").exists()

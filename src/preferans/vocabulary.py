@@ -102,9 +102,11 @@ def load_source(name: str, revision: str | None = None) -> "PreTrainedTokenizerB
     return tokenizer
 
 
-def load_model(name: str | Path, revision: str | None = None) -> "PreTrainedModel":
+def load_model(
+    name: str | Path, revision: str | None = None, dtype: "torch.dtype | str" = "auto"
+) -> "PreTrainedModel":
     """
-    Load a causal language model on the CPU in the precision it is stored in.
+    Load a causal language model on the CPU, by default in the precision it is stored in.
 
     Raises:
         [`PreferansError`]: when it cannot be loaded.
@@ -113,7 +115,7 @@ def load_model(name: str | Path, revision: str | None = None) -> "PreTrainedMode
     from transformers import AutoModelForCausalLM
 
     try:
-        return AutoModelForCausalLM.from_pretrained(name, revision=revision or "main", dtype="auto").eval()
+        return AutoModelForCausalLM.from_pretrained(name, revision=revision or "main", dtype=dtype).eval()
     except (OSError, ValueError, SafetensorError) as error:
         raise PreferansError(f"{name}: the model cannot be loaded ({' '.join(str(error).split()):.300}).") from None
 
