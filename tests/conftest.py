@@ -47,6 +47,17 @@ def preference_folder(tmp_path) -> Path:
 
 
 @pytest.fixture
+def hub(tmp_path_factory):
+    """A Hub on this machine; see `tests/support/loophub`."""
+    from .support.loophub import TestHub
+
+    made = TestHub(tmp_path_factory.mktemp("hub"))
+    yield made.start()
+    made.close()
+    assert not made.problems(), "\n".join(made.problems())
+
+
+@pytest.fixture
 def call_script(monkeypatch):
     """Run a script's `main` in this process, from the repository's root, with a command line."""
 
