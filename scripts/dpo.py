@@ -91,13 +91,16 @@ def train_and_write(prepared, switches, plan) -> None:
     from transformers import set_seed
     from trl import get_peft_config
 
-    from preferans.files import read_json, write_json
+    from preferans.files import read_json, write_json, write_text
     from preferans.fitting import apply, tell_longest
+    from preferans.model_card import model_card
     from preferans.preferences import column_or_numbers
     from preferans.preparation import measured
     from preferans.processes import from_main, is_main, is_sharded
-    from preferans.run_folder import last_checkpoint, write_run_card
+    from preferans.pushing import publish_run, pusher_for
+    from preferans.run_folder import last_checkpoint
     from preferans.scoring import pair_scores
+    from preferans.starting import put_on
     from preferans.training import PreferenceTrainer, load_model
 
     training_args, output_dir, test_rows = prepared.training_args, prepared.output_dir, prepared.test_rows
@@ -107,6 +110,8 @@ def train_and_write(prepared, switches, plan) -> None:
     set_seed(training_args.seed)
     apply(prepared, switches)
     model = load_model(prepared.model_args, prepared.device)
+    if prepared.start:
+        model = put_on(model, prepared.start)
     try:
         trainer = PreferenceTrainer(
             model=model,
@@ -114,14 +119,17 @@ def train_and_write(prepared, switches, plan) -> None:
             train_dataset=prepared.train_rows,
             eval_dataset=test_rows if training_args.eval_strategy != "no" else None,
             processing_class=prepared.tokenizer,
-            peft_config=get_peft_config(prepared.model_args),
+            peft_config=None if prepared.start else get_peft_config(prepared.model_args),
             separate_passes=switches.separate_passes,
             on_longest=tell_longest(prepared, plan) if longest_first and not is_sharded() else None,
         )
     except ValueError as error:  # such as lora_target_modules that the model does not have
         raise PreferansError(f"{prepared.place}: {' '.join(str(error).split())}") from error
-    origin = prepared.origin | {"switches": switches._asdict()}
+    origin = prepared.origin | {"method": "dpo", "switches": switches._asdict()}
     from_main(lambda: write_json(output_dir / "provenance.json", origin))
+    pusher = pusher_for(origin["keys"])
+    if pusher:
+        trainer.add_callback(pusher)
     trainable, total = trainer.model.get_nb_trainable_parameters()
     print(f"Training {trainable:,} parameters of {total:,}.")
 
@@ -149,13 +157,18 @@ def train_and_write(prepared, switches, plan) -> None:
     summary = "\n".join(f"- {name}: {score.in_words()}" for name, score in scores.items())
     if is_main():
         figures = measured(trainer, prepared, checkpoint, seconds)
+        if pusher:
+            figures["failed_pushes"] = pusher.failed
         figures["planned_peak_bytes"] = plan.trace.peak if plan else None
         write_json(output_dir / "provenance.json", origin | {"measured": figures})
         write_json(output_dir / "test_log_probs.json", tested | {"ids": column_or_numbers(test_rows, "id")})
-        write_run_card(output_dir, origin, "On the held-out test pairs:\n\n" + summary)
+        write_text(output_dir / "README.md", model_card(output_dir))
         # Last, because it marks the run as finished.
         write_json(output_dir / "all_results.json", metrics | {name: score.value for name, score in scores.items()})
     print(f"{summary}\nThe adapter is in {output_dir}.")
+    if pusher and is_main():
+        pusher.wait()
+        publish_run(output_dir, origin["keys"])
 
 
 if __name__ == "__main__":

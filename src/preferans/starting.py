@@ -1,0 +1,138 @@
+"""Where a run starts from: names with a revision, and an adapter instead of a model."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from .errors import PreferansError
+from .files import read_json, sha256_of
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+# Keys of a new adapter, which one that is there already has decided.
+ADAPTER_KEYS = {
+    "lora_r": "r",
+    "lora_alpha": "lora_alpha",
+    "lora_dropout": "lora_dropout",
+    "lora_target_modules": "target_modules",
+    "use_dora": "use_dora",
+    "use_rslora": "use_rslora",
+}
+
+
+class StartingAdapter(NamedTuple):
+    """
+    An adapter that training goes on from.
+
+    Attributes:
+        name (`str`): Folder or Hub id.
+        revision (`str`, *optional*): On the Hub.
+        base (`str`): The model it was trained on.
+        base_revision (`str`, *optional*): On the Hub.
+        keys (`dict`): What a recipe would say of such an adapter.
+        sha256 (`str`): Checksum of its weights.
+    """
+
+    name: str
+    revision: str | None
+    base: str
+    base_revision: str | None
+    keys: dict[str, Any]
+    sha256: str
+
+
+def split_revision(name: str) -> tuple[str, str | None]:
+    """
+    Part a Hub id from the revision behind its `@`.
+
+    Args:
+        name (`str`):
+            `NAMESPACE/NAME`, `NAMESPACE/NAME@REVISION`, or a folder, whose `@` is its own.
+    """
+    if "@" not in name or Path(name).exists():
+        return name, None
+    before, revision = name.rsplit("@", 1)
+    return before, revision or None
+
+
+def with_revision(said: dict[str, Any], place: str) -> dict[str, Any]:
+    """
+    Keys in which `model_name_or_path: NAME@REVISION` stands apart as the two keys that TRL knows.
+
+    Raises:
+        [`PreferansError`]: when `model_revision` names another revision.
+    """
+    name, revision = split_revision(said.get("model_name_or_path") or "")
+    if revision is None:
+        return said
+    if said.get("model_revision", revision) != revision:
+        raise PreferansError(
+            f"{place}: model_name_or_path says revision {revision} and model_revision says {said['model_revision']}. Keep one of them."
+        )
+    return said | {"model_name_or_path": name, "model_revision": revision}
+
+
+def find_adapter(name: str, revision: str | None = None) -> StartingAdapter | None:
+    """
+    See whether a name is that of an adapter instead of a model.
+
+    Args:
+        name (`str`):
+            Folder or Hub id.
+        revision (`str`, *optional*):
+            On the Hub.
+
+    Returns:
+        [`StartingAdapter`] or `None`: `None` for anything that is no adapter.
+
+    Raises:
+        [`PreferansError`]: when it is an adapter of a kind that training cannot go on from.
+    """
+    config = _file_of(name, "adapter_config.json", revision)
+    if config is None or _file_of(name, "config.json", revision) is not None:
+        return None
+    found = read_json(config)
+    weights = _file_of(name, "adapter_model.safetensors", revision)
+    if found.get("peft_type") != "LORA" or weights is None:
+        raise PreferansError(
+            f"model_name_or_path {name}: it is an adapter of the kind {found.get('peft_type')}"
+            f"{'' if weights else ' without adapter_model.safetensors'}. Training goes on from LoRA adapters in safetensors only."
+        )
+    if not found.get("base_model_name_or_path"):
+        raise PreferansError(
+            f"model_name_or_path {name}: its adapter_config.json does not say which model it belongs to."
+        )
+    keys = {key: found[theirs] for key, theirs in ADAPTER_KEYS.items() if found.get(theirs) is not None}
+    return StartingAdapter(
+        name, revision, found["base_model_name_or_path"], found.get("revision"), keys, sha256_of(weights)
+    )
+
+
+def _file_of(name: str, file: str, revision: str | None) -> Path | None:
+    """A file of a model's folder or repository; `None` where it has no such file or cannot be asked."""
+    if Path(name).is_dir():
+        return Path(name, file) if Path(name, file).is_file() else None
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    try:
+        return Path(hf_hub_download(name, file, revision=revision))
+    except (HfHubHTTPError, HFValidationError, OSError):  # what is wrong is said where the model itself is read
+        return None
+
+
+def put_on(model: "PreTrainedModel", adapter: StartingAdapter) -> "PreTrainedModel":
+    """
+    Put the adapter onto its base model, ready to train. TRL then keeps a frozen copy of it as the reference.
+
+    Raises:
+        [`PreferansError`]: when it does not fit.
+    """
+    from peft import PeftModel
+
+    try:
+        return PeftModel.from_pretrained(model, adapter.name, revision=adapter.revision, is_trainable=True)
+    except (RuntimeError, ValueError) as error:
+        raise PreferansError(
+            f"model_name_or_path {adapter.name}: the adapter does not fit {adapter.base} ({' '.join(str(error).split()):.200})."
+        ) from None
