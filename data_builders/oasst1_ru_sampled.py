@@ -79,10 +79,10 @@ def parse_arguments() -> argparse.Namespace:
 def check_arguments(args: argparse.Namespace) -> None:
     if args.num_samples < 1:
         raise PreferansError(f"--num_samples {args.num_samples}: it must be at least 1.")
-    if args.num_samples > 1 and args.temperature == 0:
-        raise PreferansError("--temperature 0 gives the same sample every time: leave out --num_samples, or raise it.")
     check_output_arguments(args)
     check_sampling_arguments(args)
+    if args.num_samples > 1 and args.temperature == 0:
+        raise PreferansError("--temperature 0 gives the same sample every time: leave out --num_samples, or raise it.")
 
 
 def pair_samples(reply: dict, samples: list[dict], args: argparse.Namespace, counts: Counter) -> list[dict]:

@@ -31,11 +31,10 @@ from preferans.builder import (
 )
 from preferans.cards import counted, dataset_card, describe_source
 from preferans.errors import PreferansError, run
-from preferans.files import iter_jsonl, sha256_of
+from preferans.files import sha256_of
 from preferans.generation import (
     add_sampling_arguments,
     check_sampling_arguments,
-    distinct_prompts,
     load_sampler,
 )
 from preferans.persona import (
@@ -47,11 +46,12 @@ from preferans.persona import (
     persona_drop_reason,
     whole_sentences,
 )
-from preferans.preferences import load_preferences, preference_frame, row_problem
+from preferans.preferences import preference_frame, row_problem
+from preferans.prompts import distinct_prompts, is_prompt_file, read_prompts, split_rows
 
 RULE = """A model answers each prompt twice. `chosen` is its answer with the instruction and the examples of the persona's file in context,
 `rejected` its answer without them. Both lose what a base model writes beyond its turn, and a sentence that the limit cut. A pair is
-dropped when the answer in character uses a word that breaks the character, runs in circles, or shows no more of the file's trace words
+dropped when the answer in character uses a word that breaks the character, contradicts what the file says, runs in circles, or shows no more of the file's trace words
 (those of the prompt aside) than the plain answer. {instruction} {split_rule}"""
 INSTRUCTION = {
     False: "The prompt of a pair carries no instruction.",
@@ -74,8 +74,8 @@ def parse_arguments() -> argparse.Namespace:
     add(
         "--prompts",
         required=True,
-        help="what to ask: a preference dataset (folder or Hub id), a .jsonl file with the key prompt, or a .txt file with one "
-        "prompt a line",
+        help="what to ask: a preference dataset (folder or Hub id), a .jsonl or .parquet file with the key prompt, or a .txt file with "
+        "one prompt a line",
     )
     add("--split", default="train", help="split of a dataset of prompts (default: %(default)s)")
     add("--max_prompts", type=int, help="ask only the first so many prompts")
@@ -98,33 +98,14 @@ def parse_arguments() -> argparse.Namespace:
     return parse(parser)
 
 
-def read_prompts(args: argparse.Namespace) -> list[dict]:
+def find_prompts(args: argparse.Namespace) -> list[dict]:
     """`id`, `prompt` and `message_tree_id` of what is to be asked."""
-    path = Path(args.prompts)
-    if path.suffix in (".txt", ".jsonl") and not path.is_file():
-        raise PreferansError(f"--prompts {args.prompts}: there is no such file.")
-    if path.suffix == ".txt":
-        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
-        rows = [{"prompt": line} for line in dict.fromkeys(lines) if line]
-    elif path.suffix == ".jsonl":
-        rows = list(iter_jsonl(path))
-    else:
-        dataset = load_preferences(args.prompts)
-        if args.split not in dataset:
-            raise PreferansError(f"--split {args.split}: {args.prompts} has only {', '.join(dataset)}.")
-        rows = dataset[args.split].to_list()
-        if isinstance(rows[0].get("prompt"), str):
-            raise PreferansError(
-                f"--prompts {args.prompts}: its prompts are texts with the marks of a template in them. Build it with --format "
-                "conversational, or write the bare questions into a .txt file, one a line."
-            )
-    for number, row in enumerate(rows, start=1):
-        if isinstance(row.get("prompt"), str) and row["prompt"].strip():
-            row["prompt"] = [{"role": "user", "content": row["prompt"].strip()}]
-        answers = {column: [{"role": "assistant", "content": column}] for column in ("chosen", "rejected")}
-        problem = row_problem({"prompt": row.get("prompt")} | answers)
-        if problem:
-            raise PreferansError(f"--prompts {args.prompts}, row {number}: {problem}.")
+    rows = read_prompts(args.prompts) if is_prompt_file(args.prompts) else split_rows(args.prompts, args.split)
+    if isinstance(rows[0]["prompt"], str):
+        raise PreferansError(
+            f"--prompts {args.prompts}: its prompts are texts with the marks of a template in them. Build it with --format "
+            "conversational, or write the bare questions into a .txt file, one a line."
+        )
     prompts = distinct_prompts(rows)[: args.max_prompts]
     trees = {str(row.get("id") or number): row.get("message_tree_id") for number, row in enumerate(rows)}
     return [prompt | {"message_tree_id": trees[prompt["id"]] or prompt["id"]} for prompt in prompts]
@@ -174,7 +155,7 @@ def main() -> None:
         raise PreferansError(f"--persona {' '.join(args.persona)}: two files have the same name. Rename one.")
     check_output_arguments(args)
     check_sampling_arguments(args)
-    asked = questions_of(personas, read_prompts(args), args.identity_questions)
+    asked = questions_of(personas, find_prompts(args), args.identity_questions)
     if not asked:
         raise PreferansError(f"--prompts {args.prompts}: there is no prompt in it.")
     if len(personas) > 1 and not args.keep_instruction:

@@ -1,24 +1,37 @@
 """
-Answer the prompts of a dataset with a base model or with an adapter on it.
+Answer prompts with a base model, with one or several adapters on it, or with a model that a server has loaded.
 
     python scripts/generate.py --model_name_or_path meta-llama/Llama-3.2-1B-Instruct --load_in_4bit --dtype float16 \\
         --dataset_name data/oasst1_ru --output answers/before.jsonl
     python scripts/generate.py --adapter runs/llama1b_ru --dataset_name data/oasst1_ru --output answers/after.jsonl
+    python scripts/generate.py --adapter runs/llama1b_ru runs/llama1b_ipo --prompts questions.txt --output answers/
+    python scripts/generate.py --adapter runs/llama1b_ru --persona personas/sienna.yaml --prompts questions.txt \\
+        --sampling greedy --label sienna --output answers/sienna.jsonl
+    python scripts/generate.py --endpoint http://localhost:8000/v1 --model Qwen/Qwen3-14B --prompts questions.txt \\
+        --output answers/qwen.jsonl
 
-With --adapter, the base model, its precision and the chat template are those of the run; --dtype and --load_in_4bit are for a
-base model alone. Answers are written batch by batch as
-JSON lines; a stopped command goes on where it was when it is given again. Sampling is that of the project's first notebook:
-150 new tokens, top_k 60, top_p 0.9, temperature 0.7.
+What is asked is a split of a dataset, or a file: .txt with one question a line, .jsonl or .parquet with `prompt` (a question or
+messages) and `id`. With --adapter, the base model, its precision and the chat template are those of the run; --dtype and
+--load_in_4bit are for a base model alone, and for an adapter that Preferans has not trained. Several adapters stand on one loaded
+base, and each answers into a file of its own in the folder --output. With --endpoint, an OpenAI-compatible server (vLLM, llama.cpp,
+Ollama, transformers serve; docs/judge.md) answers, --workers prompts at a time, and the prompts leave this machine if it stands elsewhere.
+
+Answers are written batch by batch as JSON lines; a stopped command goes on where it was when it is given again. Every prompt has
+random numbers of its own: its answer hangs on --seed and its id, not on the batch it was in. NAME.stats.json beside the answers
+tells the time they took.
 """
 
 import argparse
+from pathlib import Path
 
+from preferans.endpoint import add_endpoint_arguments
 from preferans.errors import PreferansError, run
+from preferans.files import write_json
 from preferans.generation import (
     add_sampling_arguments,
     check_sampling_arguments,
-    distinct_prompts,
-    load_sampler,
+    labels_of,
+    load_samplers,
 )
 
 
@@ -27,33 +40,61 @@ def parse_arguments() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     add = parser.add_argument
-    add("--dataset_name", required=True, help="preference dataset whose prompts are answered, each once")
-    add("--split", default="test", help="its split (default: %(default)s)")
+    asked = parser.add_mutually_exclusive_group(required=True)
+    asked.add_argument("--dataset_name", help="dataset whose prompts are answered, each once")
+    asked.add_argument("--prompts", metavar="FILE", help="file of prompts: .txt, .jsonl, .jsonl.gz or .parquet")
+    add("--split", default="test", help="split of --dataset_name (default: %(default)s)")
     add("--max_prompts", type=int, help="answer only the first so many prompts")
-    add("--output", required=True, help="file of answers to write, ending in .jsonl")
+    add(
+        "--persona",
+        metavar="FILE",
+        help="put the instruction of this character, such as personas/sienna.yaml, before each prompt",
+    )
+    add("--output", required=True, help="file of answers, ending in .jsonl; for several adapters a folder")
     add("--seed", type=int, default=42, help="(default: %(default)s)")
-    add_sampling_arguments(parser)
+    add_sampling_arguments(parser, several=True)
+    add_endpoint_arguments(parser)
     return parser.parse_args()
+
+
+def output_files(args: argparse.Namespace) -> list[str]:
+    """The file of answers of each system."""
+    labels = labels_of(args)
+    if len(labels) == 1 and not args.output.endswith(".jsonl"):
+        raise PreferansError(f"--output {args.output}: the file of answers must end in .jsonl.")
+    if len(labels) == 1:
+        return [args.output]
+    if args.output.endswith(".jsonl") or Path(args.output).is_file():
+        raise PreferansError(f"--output {args.output}: several adapters answer into several files. Name a folder.")
+    return [str(Path(args.output) / f"{label.replace('/', '_')}.jsonl") for label in labels]
 
 
 def main() -> None:
     args = parse_arguments()
-    if not args.output.endswith(".jsonl"):
-        raise PreferansError(f"--output {args.output}: the file of answers must end in .jsonl.")
+    outputs = output_files(args)
     check_sampling_arguments(args)
 
-    from preferans.preferences import check_rows, load_preferences
+    from preferans.persona import load_persona
+    from preferans.prompts import distinct_prompts, read_prompts, split_rows
+    from preferans.served import served_model
 
-    dataset = load_preferences(args.dataset_name)
-    if args.split not in dataset:
-        raise PreferansError(f"--split {args.split}: {args.dataset_name} has only {', '.join(dataset)}.")
-    rows = dataset[args.split].to_list()
-    check_rows(rows, f"{args.dataset_name}, split {args.split}")
-    prompts = distinct_prompts(rows)[: args.max_prompts]
-    answers = load_sampler(args, chat=not isinstance(prompts[0]["prompt"], str)).answer(prompts, args.output)
-    empty = sum(not row["answer"] for row in answers)
-    stopped = sum(row["finish_reason"] == "stop" for row in answers)
-    print(f"{len(answers)} answers in {args.output}: {stopped} ended by the model, {empty} empty.")
+    persona = load_persona(args.persona) if args.persona else None
+    prompts = (
+        read_prompts(args.prompts) if args.prompts else distinct_prompts(split_rows(args.dataset_name, args.split))
+    )
+    prompts = [{"id": row["id"], "prompt": row["prompt"]} for row in prompts[: args.max_prompts]]
+    if args.endpoint:
+        systems = [served_model(args, *labels_of(args))]
+    else:
+        systems = load_samplers(args, chat=not isinstance(prompts[0]["prompt"], str))
+    for system, output in zip(systems, outputs, strict=True):
+        system.persona = persona
+        answers = system.answer(prompts, output)
+        if system.stats:
+            write_json(Path(output).with_suffix(".stats.json"), system.stats)
+        empty = sum(not row["answer"] for row in answers)
+        stopped = sum(row["finish_reason"] == "stop" for row in answers)
+        print(f"{len(answers)} answers in {output}: {stopped} ended by the model, {empty} empty.")
 
 
 if __name__ == "__main__":

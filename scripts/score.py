@@ -1,117 +1,90 @@
 """
-Score a run and its answers, and write a report that a browser opens.
+Score runs and answers, and write a report that a browser opens.
 
     python scripts/score.py runs/llama1b_ru answers/after.jsonl --baseline answers/before.jsonl --output_dir reports/llama1b_ru
+    python scripts/score.py answers/*.jsonl --human data/oasst1_ru --verdicts verdicts/judge.jsonl --output_dir reports/all
+    python scripts/score.py answers/many_models.jsonl --baseline mistral-large --language ru --output_dir reports/many
 
-A folder is a run of scripts/dpo.py: its held-out pairs are scored. A .jsonl file holds answers of scripts/generate.py: they are
-measured, and compared with --baseline prompt by prompt. Every figure comes with a bootstrap interval. --output_dir receives
-scores.json and report.html.
+A folder is a run of scripts/dpo.py or scripts/sft.py: its held-out pairs are scored. A .jsonl file holds answers of
+scripts/generate.py; rows with different `model`s are different systems. All systems must have answered the same prompts. With
+--baseline, a file or the name of a system, every other system is compared with it prompt by prompt. Every figure comes with a
+bootstrap interval; a difference whose interval touches zero is no detectable difference. --probes adds what the answers to probes
+hold (samples/probes/README.md), --persona whether they keep a character. --output_dir receives scores.json (docs/scores.md),
+report.html and report.md.
 """
 
 import argparse
-import dataclasses
+import shlex
+import sys
 from pathlib import Path
 
 from preferans.errors import PreferansError, run
-from preferans.files import read_json, read_jsonl, write_json
 
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    parser.add_argument("inputs", nargs="+", metavar="RUN_OR_ANSWERS", help="a run's folder, an answers file, or both")
-    parser.add_argument("--baseline", help="answers to compare with, to the same prompts")
-    parser.add_argument("--output_dir", required=True, help="folder of scores.json and report.html")
+    add = parser.add_argument
+    add("inputs", nargs="+", metavar="RUN_OR_ANSWERS", help="folders of runs and files of answers, in any number")
+    add("--baseline", metavar="FILE_OR_NAME", help="answers, or the name of a system, to compare the others with")
+    add(
+        "--human",
+        metavar="DATASET",
+        help="dataset whose chosen replies to the same prompts are one more system, 'human'",
+    )
+    add(
+        "--verdicts",
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        help="files of scripts/judge.py, or exports of ratings (docs/ratings.md)",
+    )
+    add("--probes", nargs="+", default=[], metavar="FILE", help="files of samples/probes that were answered")
+    add("--persona", metavar="FILE", help="character that the answers should keep, such as personas/sienna.yaml")
+    add("--language", choices=("en", "ru"), default="en", help="of the table and the report (default: %(default)s)")
+    add("--output_dir", required=True, help="folder of scores.json, report.html and report.md")
     return parser.parse_args()
-
-
-def read_answers(path: str) -> list[dict]:
-    rows = read_jsonl(path)
-    for number, row in enumerate(rows, start=1):
-        for key in ("id", "prompt", "answer", "model", "finish_reason"):
-            if key not in row:
-                raise PreferansError(
-                    f"{path}, answer {number}: '{key}' is missing. Answers are made by scripts/generate.py."
-                )
-    if not rows:
-        raise PreferansError(f"{path}: there is not one answer in it.")
-    return rows
-
-
-def read_run(folder: str) -> dict:
-    """Arguments of `pair_scores`, as the run left them."""
-    if not (Path(folder) / "all_results.json").is_file():
-        raise PreferansError(
-            f"{folder}: this is not a finished run. Give the dpo.py command again; it goes on where it stopped."
-        )
-    tested = read_json(Path(folder) / "test_log_probs.json")
-    return {key: tested[key] for key in ("before", "after", "beta", "per_token", "groups")}
-
-
-def same_prompts(baseline: list[dict], answers: list[dict], names: tuple[str, str]) -> list[dict]:
-    """The baseline's answers in the order of the others."""
-    by_id = {row["id"]: row for row in baseline}
-    for row in answers:
-        if row["id"] not in by_id or by_id[row["id"]]["prompt"] != row["prompt"]:
-            raise PreferansError(
-                f"--baseline {names[0]} and {names[1]} answer different prompts ({row['id']} is not in both), so they cannot be compared. "
-                "Make both with the same dataset, split and --max_prompts."
-            )
-    if len(baseline) != len(answers):
-        raise PreferansError(
-            f"--baseline {names[0]} has {len(baseline)} answers and {names[1]} has {len(answers)}: make both with the same --max_prompts."
-        )
-    return [by_id[row["id"]] for row in answers]
 
 
 def main() -> None:
     args = parse_arguments()
-    runs = [name for name in args.inputs if Path(name).is_dir()]
-    files = [name for name in args.inputs if not Path(name).is_dir()]
-    if len(runs) > 1 or len(files) > 1:
-        raise PreferansError(
-            "Name at most one run and one file of answers; what it is compared with goes to --baseline."
-        )
-    if args.baseline and not files:
-        raise PreferansError("--baseline needs a file of answers to compare with.")
-
-    from preferans.report import ANSWER_TITLES, PAIR_TITLES, write_report
-    from preferans.scoring import answer_differences, answer_scores, pair_scores, verdict
-
-    pairs = pair_scores(**read_run(runs[0])) if runs else {}
-    answers = read_answers(files[0]) if files else []
-    baseline = same_prompts(read_answers(args.baseline), answers, (args.baseline, files[0])) if args.baseline else []
-    systems = {rows[0]["model"]: answer_scores(rows) for rows in (baseline, answers) if rows}
-    if baseline and len(systems) < 2:
-        raise PreferansError(
-            f"{args.baseline} and {files[0]} name the same system '{answers[0]['model']}': give each a --label when generating."
-        )
-    differences = answer_differences(baseline, answers) if baseline else {}
-
-    plain = {
-        "pairs": {name: dataclasses.asdict(score) for name, score in pairs.items()},
-        "answers": {
-            name: {key: dataclasses.asdict(score) for key, score in scores.items()} for name, scores in systems.items()
-        },
-        "differences": {key: dataclasses.asdict(score) for key, score in differences.items()},
-    }
     output_dir = Path(args.output_dir)
-    write_json(output_dir / "scores.json", plain)
-    samples = list(zip(baseline or answers, answers if baseline else [None] * len(answers), strict=True))
-    write_report(output_dir / "report.html", runs[0] if runs else None, pairs, systems, differences, samples)
+    if output_dir.exists() and not output_dir.is_dir():
+        raise PreferansError(f"--output_dir {output_dir}: this is a file, and a folder is needed.")
 
-    for key, score in pairs.items():
-        print(f"{PAIR_TITLES[key]:<55} {score.in_words()}")
-    for name, scores in systems.items():
-        print(f"\nAnswers of {name}")
-        for key, score in scores.items():
-            print(f"  {ANSWER_TITLES[key]:<53} {score.in_words()}")
-    if differences:
-        print("\nDifference, after minus before on the same prompts")
-        for key, score in differences.items():
-            print(f"  {ANSWER_TITLES[key]:<53} {score.in_words()}: {verdict(score)}")
-    print(f"\nReport: {(output_dir / 'report.html').resolve()}")
+    from preferans.comparison import compare
+    from preferans.files import write_json
+    from preferans.persona import load_persona
+    from preferans.report import write_report
+    from preferans.score_table import score_table
+    from preferans.systems import human_replies, line_up, pick, probes_of, read_systems, same_file
+    from preferans.verdicts import read_verdicts
+
+    runs = [name for name in args.inputs if Path(name).is_dir()]
+    files = [name for name in args.inputs if name not in runs]
+    if args.baseline and Path(args.baseline).is_file() and not any(same_file(args.baseline, name) for name in files):
+        files.insert(0, args.baseline)
+    systems = [system for name in files for system in read_systems(name)]
+    if not systems and any((args.baseline, args.human, args.verdicts, args.probes, args.persona)):
+        raise PreferansError("Only runs are named: the other options need a file of answers beside the run's folder.")
+    prompts = line_up(systems) if systems else {}
+    references = {}
+    if args.human:
+        human, references = human_replies(args.human, prompts)
+        systems.append(human)
+        prompts = line_up(systems)
+    baseline = pick(args.baseline, systems) if args.baseline else None
+    verdicts = read_verdicts(args.verdicts, systems, prompts) if args.verdicts else None
+    probes = probes_of(args.probes, prompts) if args.probes else {}
+    persona = load_persona(args.persona) if args.persona else None
+    command = shlex.join(["python", "scripts/score.py", *sys.argv[1:]])
+    scores = compare(systems, prompts, command, baseline, references, runs, verdicts, probes, persona)
+
+    write_json(output_dir / "scores.json", scores)
+    written = write_report(output_dir, scores, args.language)
+    print(score_table(scores, args.language))
+    print(f"\n{', '.join(str(path.resolve()) for path in [output_dir / 'scores.json', *written])}")
 
 
 if __name__ == "__main__":

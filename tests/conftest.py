@@ -11,6 +11,8 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 # What `datasets` caches, here and in the scripts called, stays away from the person's own cache.
 CACHE = tempfile.TemporaryDirectory(prefix="preferans-tests-", ignore_cleanup_errors=True)
 os.environ["HF_DATASETS_CACHE"] = CACHE.name
+os.environ["HF_MODULES_CACHE"] = f"{CACHE.name}/modules"
+os.environ["HF_METRICS_CACHE"] = f"{CACHE.name}/metrics"
 
 import pytest
 
@@ -18,6 +20,7 @@ from preferans.files import write_jsonl
 from preferans.hardware import restore_kernels
 
 from .support.rows import preference
+from .support.served import served
 from .support.tiny import ROOT, make_llama
 
 SHARED_DATA = ROOT.parent / "shared" / "data"
@@ -82,3 +85,29 @@ def make_trainer(tiny_llama, tmp_path):
         return build_trainer(tiny_llama, tmp_path / "run", *args, **changes)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory):
+    """Address of a real server that loads any model folder by its path."""
+    with served(tmp_path_factory.mktemp("server") / "home") as url:
+        yield url
+
+
+@pytest.fixture
+def hasty(monkeypatch):
+    """No key of the person's, and hardly a wait between tries where a server does not name a time."""
+    import openai
+
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    for name in ("INITIAL_RETRY_DELAY", "MAX_RETRY_DELAY"):
+        monkeypatch.setattr(openai._base_client, name, 0.001)
+
+
+@pytest.fixture
+def patient(hasty, monkeypatch):
+    """A real server closes the connection after an error, and a client that is too quick would still take it for open."""
+    import openai
+
+    for name in ("INITIAL_RETRY_DELAY", "MAX_RETRY_DELAY"):
+        monkeypatch.setattr(openai._base_client, name, 0.2)

@@ -1,22 +1,21 @@
+import copy
 import json
+import random
 
 import pytest
+import torch
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from preferans.adapters import load_adapter
+from preferans.answers import read_finished
 from preferans.errors import PreferansError
-from preferans.files import write_jsonl
-from preferans.generation import (
-    PROTOTYPE_SAMPLING,
-    batch_seed,
-    distinct_prompts,
-    generate_answers,
-    load_adapter,
-    read_finished,
-    stop_token_ids,
-)
+from preferans.generation import PROTOTYPE_SAMPLING, generate_answers, stop_token_ids
+from preferans.prompts import distinct_prompts
+from preferans.sampling import drawing, random_numbers
 
 from .support.rows import preference
+from .support.tiny import make_gemma3, make_gpt2, make_llama
 
 WEIGHTS = {"model_name_or_path": "tiny"}
 SAMPLING = PROTOTYPE_SAMPLING | {"max_new_tokens": 12}
@@ -54,7 +53,7 @@ def test_answers_come_in_the_order_of_the_prompts_and_without_them(model, tokeni
         assert row["prompt"] == asked_row["prompt"]
         assert "Вопрос Вопрос" not in row["answer"]
         assert "<|" not in row["answer"]
-        assert row["sampling"] == SAMPLING | {"seed": 1, "batch_size": 2}
+        assert row["sampling"] == SAMPLING | {"seed": 1}
         assert (row["finish_reason"] == "length") == (row["new_tokens"] == 12)
 
 
@@ -132,7 +131,6 @@ def test_a_broken_line_in_the_middle_is_no_kill(tmp_path):
 def test_several_pairs_of_one_prompt_are_asked_once():
     rows = [preference(1), preference(1) | {"id": "other"}, preference(2)]
     assert [row["id"] for row in distinct_prompts(rows)] == ["c1:r1", "c2:r2"]
-    assert batch_seed(1, rows) != batch_seed(2, rows)
 
 
 def test_every_end_of_turn_token_stops(model, tokenizer):
@@ -155,8 +153,88 @@ def test_an_adapter_of_another_base_is_refused(model, tmp_path):
         load_adapter(model, tmp_path)
 
 
-def test_answers_without_a_mark_of_their_batch_are_kept(tmp_path):
-    """Such as those that another program has written."""
-    rows = [{"id": f"{i}", "prompt": prompts(1)[0]["prompt"], "answer": "да", "model": "x"} for i in range(2)]
-    write_jsonl(tmp_path / "a.jsonl", [*rows, rows[0] | {"id": "half", "batch": {"seed": 1, "size": 2}}])
-    assert list(read_finished(tmp_path / "a.jsonl", {"model": "x"})) == ["0", "1"]
+@pytest.mark.parametrize("make", [make_llama, make_gemma3, make_gpt2])
+def test_an_answer_does_not_depend_on_its_batch(make, tmp_path):
+    base = make(tmp_path / "base")
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(base), AutoTokenizer.from_pretrained(base)
+    tokenizer.padding_side = "left"
+    asked = [{"id": f"q{i}", "prompt": "Почему небо голубое? " * (1 + i % 4) + str(i)} for i in range(9)]
+    found = {}
+    for name, rows, batch_size in (
+        ("alone", asked, 1),
+        ("threes", asked, 3),
+        ("eights", asked, 8),
+        ("shuffled", random.Random(0).sample(asked, len(asked)), 4),
+        ("some", asked[3:7], 3),
+    ):
+        answers = generate_answers(
+            model, tokenizer, rows, tmp_path / f"{name}.jsonl", "x", WEIGHTS, SAMPLING, batch_size, seed=3
+        )
+        found[name] = {row["id"]: row for row in answers}
+    assert found["alone"] == found["threes"] == found["eights"] == found["shuffled"]
+    assert found["some"].items() <= found["alone"].items()
+    assert len({row["answer"] for row in found["alone"].values()}) > 4
+
+
+def test_a_higher_limit_goes_on_with_the_same_answers(model, tokenizer, tmp_path):
+    short, long = (
+        generate_answers(
+            model, tokenizer, prompts(4), tmp_path / f"{limit}.jsonl", "x", WEIGHTS,
+            SAMPLING | {"max_new_tokens": limit}, batch_size=4, seed=1,
+        )
+        for limit in (8, 24)
+    )  # fmt: skip
+    for a, b in zip(short, long, strict=True):
+        assert b["answer"].startswith(a["answer"].rstrip("�"))
+    assert random_numbers(1, "a", 5).tolist() == random_numbers(1, "a", 50)[:5].tolist()
+    assert random_numbers(1, "a", 5).tolist() != random_numbers(1, "b", 5).tolist()
+    assert random_numbers(1, "a", 5).tolist() != random_numbers(2, "a", 5).tolist()
+
+
+def test_tokens_come_as_often_as_their_probability_says():
+    scores = torch.tensor([2.0, 1.0, 0.5, 0.0, -1.0, -9.0])
+    rows = 20_000
+    names = [str(i) for i in range(rows)]
+    sampling = {"max_new_tokens": 1, "temperature": 0.7, "top_k": 4, "top_p": 0.9}
+    steps = drawing(sampling, seed=0, names=names, prompt_length=1, device=torch.device("cpu"))
+    kept = steps(torch.zeros(rows, 1, dtype=torch.long), scores.repeat(rows, 1))
+    assert ((kept > -torch.inf).sum(dim=1) == 1).all()
+    share = torch.bincount(kept.argmax(dim=1), minlength=6) / rows
+    expected = torch.exp(scores / 0.7)
+    expected[3:] = 0  # beyond the first four, and then beyond 0.9 of the probability
+    expected /= expected.sum()
+    assert share.tolist() == pytest.approx(expected.tolist(), abs=0.01)
+    assert share[3:].sum() == 0
+    assert not drawing(sampling | {"temperature": 0}, 0, names, 1, torch.device("cpu"))
+
+
+def test_scores_that_are_no_numbers_are_said(model, tokenizer, tmp_path):
+    model.model.norm.weight.data[:] = float("nan")
+    with pytest.raises(PreferansError, match="scores of the next token are no numbers"):
+        generate_answers(model, tokenizer, prompts(1), tmp_path / "a.jsonl", "x", WEIGHTS, SAMPLING, 1, seed=1)
+
+
+def test_a_prompt_that_the_model_cannot_hold_is_named(tmp_path):
+    base = make_gpt2(tmp_path / "base")
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(base), AutoTokenizer.from_pretrained(base)
+    asked = [{"id": "short", "prompt": "Да?"}, {"id": "long", "prompt": "Да? " * 400}]
+    with pytest.raises(PreferansError, match=r"The prompt 'long' has \d+ tokens, .* more than the 512"):
+        generate_answers(model, tokenizer, asked, tmp_path / "a.jsonl", "x", WEIGHTS, SAMPLING, 1, seed=1)
+
+
+def test_a_prompt_that_the_template_refuses_is_named(model, tokenizer, tmp_path):
+    tokenizer.chat_template = "{{ raise_exception('roles must alternate') }}"
+    with pytest.raises(PreferansError, match=r"The prompt '0' does not fit .* \(roles must alternate\)"):
+        generate_answers(model, tokenizer, prompts(1), tmp_path / "a.jsonl", "x", WEIGHTS, SAMPLING, 1, seed=1)
+
+
+def test_an_adapter_of_fewer_layers_is_refused(model, tmp_path):
+    from transformers import LlamaForCausalLM
+
+    config = copy.deepcopy(model.config)
+    config.num_hidden_layers = 1
+    config.layer_types = None
+    part = get_peft_model(LlamaForCausalLM(config), LoraConfig(r=2, target_modules=["q_proj"]))
+    part.save_pretrained(tmp_path / "adapter")
+    with pytest.raises(PreferansError, match=r"0 of its 2 tensors have no place in it, 2 of its layers"):
+        load_adapter(model, tmp_path / "adapter")

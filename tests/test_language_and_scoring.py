@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from preferans.language import cyrillic_share, foreign_words, is_russian, loops, words
-from preferans.report import running_mean
-from preferans.scoring import answer_differences, answer_scores, bootstrap, normalised_accuracy, pair_scores, verdict
+from preferans.report_pictures import running_mean
+from preferans.scoring import bootstrap, normalised_accuracy, pair_scores
 
 
 def test_cyrillic_share_counts_letters_only():
@@ -104,35 +104,6 @@ def test_rewards_per_token():
     assert scores["test_reward_margin"].value == pytest.approx(3 * 2 / 5 + 3 * 4 / 2)
 
 
-def answer(text: str, finish_reason: str = "stop") -> dict:
-    return {"prompt": [{"role": "user", "content": "Вопрос?"}], "answer": text, "finish_reason": finish_reason}
-
-
-def test_answer_scores_and_differences():
-    before = [answer("Да, это так.", "length"), answer("")]
-    after = [answer("Да, это so."), answer("Нет, не так.")]
-    scores = {name: score.value for name, score in answer_scores(before).items()}
-    assert scores == {
-        "empty": 0.5,
-        "finished": 0.5,
-        "loops": 0.0,
-        "in_russian": 1.0,
-        "cyrillic_share": 1.0,
-        "foreign_word_answers": 0.0,
-        "length": 6.0,
-    }
-    differences = answer_differences(before, after)
-    assert differences["empty"].value == -0.5
-    assert differences["foreign_word_answers"].value == 1.0
-    assert differences["foreign_word_answers"].cases == 1  # the empty answer has no language to compare
-
-
 def test_the_running_mean_looks_back():
     assert running_mean([1.0, 3.0]) == [1.0, 3.0]
     assert running_mean([0.0] * 6 + [6.0] * 6) == [0.0] * 6 + [3.0] + [6.0] * 5
-
-
-def test_verdicts():
-    assert verdict(bootstrap([1.0, 1.0, 2.0])) == "higher"
-    assert verdict(bootstrap([-1.0, -1.0, -2.0])) == "lower"
-    assert verdict(bootstrap([-1.0, 1.0])) == "no detectable difference"

@@ -57,6 +57,9 @@ def test_the_car_is_of_2006():
         ("", "unfinished"),
         (PLAIN, "same"),
         ("Я нейросеть, но мотор люблю.", "taboo"),
+        ("Я — нейросеть, но мотор люблю.", "taboo"),
+        ("Я 1998 года выпуска, а мотор тянет.", "contradiction"),
+        ("Я 2006 года выпуска, а мотор тянет.", None),
         ("Я не программа, я минивэн.", None),
         ("Хорошая программа: гараж и сон.", None),
         ("Машинально делай мелкую моторику, следи за двигательной активностью.", "no_trace"),
@@ -122,6 +125,9 @@ def test_whole_sentences_are_a_beginning(text, finish_reason):
         ({"name": ["Сиенна"]}, "'name' must be a text"),
         ({"traces": ["*мобиль"]}, "'traces' has '*мобиль'"),
         ({"taboo_words": ["ого!"]}, "'taboo_words' has 'ого!'"),
+        ({"taboo_words": ["# лет"]}, "'taboo_words' has '# лет'"),
+        ({"contradictions": ["я, родился"]}, "'contradictions' has 'я, родился'"),
+        ({"contradictions": [None]}, "'contradictions' must be a list of texts"),
         ({"examples": [{"question": "Кто ты?"}]}, "'examples' must be a list of entries"),
     ],
 )
@@ -255,7 +261,7 @@ def test_mistakes_are_refused_before_a_model_is_loaded(call_script, tmp_path, ti
 def test_prompts_that_are_no_prompts_are_refused_by_row(call_script, tmp_path, tiny_llama):
     path = tmp_path / "rows.jsonl"
     path.write_text('{"prompt": "Кто ты?"}\n{"prompt": [{"role": "assistant", "content": "Я."}]}\n', encoding="utf-8")
-    with pytest.raises(PreferansError, match="row 2: 'prompt' must end with a message of the user"):
+    with pytest.raises(PreferansError, match="line 2: 'prompt' must end with a message of the user"):
         build(call_script, tmp_path, tiny_llama, path, "--persona", "personas/sienna.yaml")
 
 
@@ -269,7 +275,7 @@ def test_prompts_in_texts_of_a_template_are_refused(call_script, tmp_path, tiny_
 def test_two_prompts_of_one_id_are_refused(call_script, tmp_path, tiny_llama):
     path = tmp_path / "rows.jsonl"
     path.write_text('{"id": "x", "prompt": "Кто ты?"}\n{"id": "x", "prompt": "Где ты?"}\n', encoding="utf-8")
-    with pytest.raises(PreferansError, match="Row 2: another prompt has the id 'x' already"):
+    with pytest.raises(PreferansError, match="line 2: the prompt in line 1 has the id 'x' already"):
         build(call_script, tmp_path, tiny_llama, path, "--persona", "personas/sienna.yaml")
 
 

@@ -111,8 +111,9 @@ def test_the_whole_path(tiny_llama, tmp_path):
     told = script(sys.executable, "scripts/score.py", run, after, "--baseline", before, "--output_dir", report).stdout
     assert str(report / "report.html") in told
     scores = read_json(report / "scores.json")
-    assert scores["pairs"]["test_reward_accuracy"]["value"] == results["test_reward_accuracy"]
-    assert scores["answers"]["after"]["empty"]["cases"] == 3
+    assert scores["runs"][0]["pairs"]["test_reward_accuracy"]["value"] == results["test_reward_accuracy"]
+    assert [system["name"] for system in scores["systems"]] == ["before", "after"]
+    assert [system["scores"]["empty"]["cases"] for system in scores["systems"]] == [3, 3]
     page = (report / "report.html").read_text(encoding="utf-8")
     assert "<svg" in page
     # nothing is asked of the network: addresses stand only in the SVG's namespace declarations
@@ -356,40 +357,6 @@ def test_pushing_is_refused_before_the_work(tmp_path, call_script, monkeypatch):
     user["auth"]["accessToken"]["role"] = "write"
     assert "you may push to anna, lab, and not to olga" in refused(call_script, *command, "--repo_id", "olga/pairs")
     assert not (tmp_path / "out").exists()
-
-
-def an_answer(number: int, model: str, **changes) -> dict:
-    prompt = [{"role": "user", "content": f"Вопрос {number}?"}]
-    return {"id": str(number), "prompt": prompt, "answer": "Да.", "model": model, "finish_reason": "stop"} | changes
-
-
-def test_answers_that_cannot_be_compared(tmp_path, call_script):
-    before, after = tmp_path / "before.jsonl", tmp_path / "after.jsonl"
-    command = ["scripts/score.py", after, "--baseline", before, "--output_dir", tmp_path / "report"]
-    write_jsonl(before, [an_answer(1, "before"), an_answer(2, "before")])
-    write_jsonl(after, [an_answer(1, "after"), an_answer(3, "after")])
-    assert "answer different prompts (3 is not in both)" in refused(call_script, *command)
-    write_jsonl(after, [an_answer(1, "after")])
-    assert "has 2 answers and" in refused(call_script, *command)
-    write_jsonl(after, [an_answer(1, "before"), an_answer(2, "before")])
-    assert "name the same system 'before'" in refused(call_script, *command)
-    after.write_text('{"id": "1"}\n', encoding="utf-8")
-    assert "answer 1: 'prompt' is missing" in refused(call_script, *command)
-    assert "is not a finished run" in refused(
-        call_script, "scripts/score.py", tmp_path, "--output_dir", tmp_path / "report"
-    )
-    assert not (tmp_path / "report").exists()
-
-
-def test_the_report_shows_answers_and_marks_intruding_words(tmp_path, call_script):
-    before, after = tmp_path / "before.jsonl", tmp_path / "after.jsonl"
-    write_jsonl(before, [an_answer(1, "before", answer="Это <b>очень</b> good ответ.")])
-    write_jsonl(after, [an_answer(1, "after", answer="")])
-    call_script("scripts/score.py", after, "--baseline", before, "--output_dir", tmp_path / "report")
-    page = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
-    assert "очень&lt;/" in page and "<b>" not in page
-    assert "<mark>good</mark>" in page
-    assert "after · empty" in page
 
 
 def test_settings_of_the_packaging_agree():

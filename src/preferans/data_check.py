@@ -33,8 +33,8 @@ Warnings ask for a look:
 - `length_bias`: of at least `SHARE_PAIRS` pairs, chosen is longer in at least `LENGTH_BIAS` or at most 1 -
   `LENGTH_BIAS`.
 - `language`: less than `RUSSIAN_SHARE` of the chosen answers are in Russian. Answers without letters are left out.
-- `foreign_words`: of at least `SHARE_PAIRS` chosen answers, at least `FOREIGN_SHARE` have words in other letters that
-  the prompt lacks.
+- `foreign_words`: of at least `SHARE_PAIRS` chosen answers, at least `FOREIGN_SHARE` have intruding words of
+  other languages.
 - `template_tokens`: tokens of a chat template within a text. Plain prompts may have them.
 - `truncated`: an answer's end lies beyond `max_length`, and the loss does not see it.
 - `prompt_prefix`: the tokenized prompt is not the beginning of the tokenized prompt with its answer.
@@ -835,8 +835,8 @@ def _language(pairs: list[Pair]) -> Iterator[Finding]:
     share = {column: len(labels) / len(pairs) for column, labels in mixed.items()}
     if share["chosen"] >= FOREIGN_SHARE:
         problem = (
-            f"{share['chosen']:.0%} of the chosen and {share['rejected']:.0%} of the rejected answers have words in "
-            "other letters that the prompt lacks"
+            f"{share['chosen']:.0%} of the chosen and {share['rejected']:.0%} of the rejected answers have "
+            "intruding words of other languages"
         )
         yield _finding("foreign_words", len(mixed["chosen"]), len(pairs), mixed["chosen"], problem)
 

@@ -67,6 +67,11 @@ def read_jsonl(path: str | Path) -> list[dict]:
 
 
 def iter_jsonl(path: str | Path) -> Iterator[dict]:
+    """Read a file of JSON objects, one a line; see [`numbered_jsonl`]."""
+    return (row for _, row in numbered_jsonl(path))
+
+
+def numbered_jsonl(path: str | Path) -> Iterator[tuple[int, dict]]:
     """
     Read a file of JSON objects, one a line.
 
@@ -75,7 +80,7 @@ def iter_jsonl(path: str | Path) -> Iterator[dict]:
             File in UTF-8, with or without a byte order mark; one that ends in `.gz` is unpacked. Empty lines are passed over.
 
     Yields:
-        `dict`: the objects in the order of the lines.
+        `tuple[int, dict]`: the number of a line, from 1, and its object, in the order of the lines.
 
     Raises:
         [`PreferansError`]: when the file is absent, or a line is not one JSON object; it names the line.
@@ -99,7 +104,7 @@ def iter_jsonl(path: str | Path) -> Iterator[dict]:
                     raise PreferansError(
                         f"{path}, line {number}: expected a JSON object, got {type(row).__name__}. Write one object a line."
                     )
-                yield row
+                yield number, row
     except FileNotFoundError:
         raise PreferansError(f"{path}: there is no such file.") from None
     except UnicodeDecodeError as error:

@@ -1,27 +1,31 @@
-"""Sampling answers in batches, so that a stopped run loses at most the batch in flight."""
+"""Systems that answer prompts: a base model, or adapters on it, sampled in batches that change no answer."""
 
 import argparse
 import hashlib
-import json
-import os
 import re
-import time
-from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tqdm.auto import tqdm
 
+from .adapters import base_of, check_bases, load_adapter, run_keys
+from .answers import AnswersFile
 from .errors import PreferansError
-from .files import read_json, sha256_of, write_jsonl
+from .files import sha256_of
 from .language import WORD_OR_NUMBER
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    from .persona import Persona
+
 # The prototype's settings, by which ratings in the notebook were given.
 PROTOTYPE_SAMPLING = {"max_new_tokens": 150, "top_k": 60, "top_p": 0.9, "temperature": 0.7}
+SAMPLINGS = {
+    "prototype": PROTOTYPE_SAMPLING,
+    "greedy": PROTOTYPE_SAMPLING | {"top_k": 0, "top_p": 1.0, "temperature": 0.0},
+}
 # What decides a base model's weights and their precision, as a recipe names it.
 MODEL_KEYS = (
     "model_name_or_path",
@@ -34,12 +38,17 @@ MODEL_KEYS = (
 )
 
 
-def add_sampling_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options that name a model and say how to sample from it."""
+def add_sampling_arguments(parser: argparse.ArgumentParser, several: bool = False) -> None:
+    """
+    Add the options that name a model and say how to sample from it; with `several`, more than one adapter can be named.
+    """
     add = parser.add_argument
+    many = {"nargs": "+"} if several else {}
     add("--model_name_or_path", help="folder or Hub id of the base model; left out, the one of --adapter")
-    add("--adapter", help="folder of a finished run")
-    add("--label", help="name of this system in tables (default: the adapter's or the model's folder)")
+    add(
+        "--adapter", **many, help=f"folder of a finished run{', or of several with one base model' if several else ''}"
+    )
+    add("--label", **many, help="name of this system in tables (default: the adapter's or the model's folder)")
     add("--chat_template_path", help="Jinja file, for a base model without a chat template")
     add("--load_in_4bit", action="store_true", help="hold the base model in 4 bits (NF4, double quantization)")
     add("--dtype", choices=("float32", "float16", "bfloat16"), default="float32", help="(default: %(default)s)")
@@ -48,26 +57,39 @@ def add_sampling_arguments(parser: argparse.ArgumentParser) -> None:
         "--batch_size",
         type=int,
         default=16,
-        help="prompts at a time: more is faster and takes more memory (default: %(default)s)",
+        help="prompts at a time: more is faster and takes more memory; the answers stay the same (default: %(default)s)",
     )
+    add(
+        "--sampling",
+        choices=SAMPLINGS,
+        default="prototype",
+        help="prototype: as in the project's first notebook; greedy: always the likeliest token. The next four change single values of it "
+        "(default: %(default)s)",
+    )
+    notes = {
+        "max_new_tokens": "longest answer, in tokens",
+        "top_k": "sample from so many likeliest tokens; 0: from all",
+        "top_p": "sample from the likeliest tokens that have this share of the probability; 1: from all",
+        "temperature": "below 1 the likely tokens come more often, above 1 less often; 0 takes the likeliest",
+    }
     for name, value in PROTOTYPE_SAMPLING.items():
-        note = "0 takes the likeliest token " if name == "temperature" else ""
-        add(f"--{name}", type=type(value), default=value, help=f"{note}(default: %(default)s)")
+        default = ", ".join(f"{sampling} {values[name]:g}" for sampling, values in SAMPLINGS.items())
+        add(f"--{name}", type=type(value), help=f"{notes[name]} ({default})")
 
 
 def check_sampling_arguments(args: argparse.Namespace) -> None:
     """
-    Check these options, and `max_prompts` beside them, before anything heavy is loaded.
+    Check these options, and `max_prompts` beside them, before anything heavy is loaded. Values of `--sampling` that no option changes
+    are filled in.
 
     Raises:
-        [`PreferansError`]: when there is no such model or adapter, or a number makes no sense.
+        [`PreferansError`]: when there is no such model or adapter, they do not belong together, or a number makes no sense.
     """
-    from .training import check_model_exists
-
-    if args.adapter and not (Path(args.adapter) / "adapter_model.safetensors").is_file():
-        raise PreferansError(
-            f"--adapter {args.adapter}: there is no adapter in it. Name the folder of a finished run."
-        )
+    for name, value in SAMPLINGS[args.sampling].items():
+        if getattr(args, name) is None:
+            setattr(args, name, value)
+    for adapter in _listed(args.adapter):
+        base_of(adapter)
     for name, least in (
         ("max_prompts", 1),
         ("batch_size", 1),
@@ -80,30 +102,73 @@ def check_sampling_arguments(args: argparse.Namespace) -> None:
             raise PreferansError(f"--{name} {value}: it must be at least {least}.")
     if not 0 < args.top_p <= 1:
         raise PreferansError(f"--top_p {args.top_p}: it must be above 0 and at most 1, such as 0.9.")
-    check_model_exists(_model_keys(args)["model_name_or_path"])
+    labels_of(args)
+    if getattr(args, "endpoint", None) or getattr(args, "model", None):
+        from .served import check_endpoint_arguments
+
+        check_endpoint_arguments(args)
+        return
+    from .training import check_model_exists
+
+    model = _model_keys(args)["model_name_or_path"]
+    check_model_exists(model)
+    check_bases(_listed(args.adapter), model)
+
+
+def _listed(value: str | list[str] | None) -> list[str]:
+    return [value] if isinstance(value, str) else list(value or [])
+
+
+def labels_of(args: argparse.Namespace) -> list[str]:
+    """
+    Names of the systems that the options name: the base model or the served one alone, or one for each adapter.
+
+    Raises:
+        [`PreferansError`]: when names and adapters are not equally many, or two systems have the same name.
+    """
+    folders = _listed(args.adapter) or [args.model_name_or_path or getattr(args, "model", None) or ""]
+    labels = _listed(args.label) or [Path(folder).name or Path(folder).resolve().name for folder in folders]
+    if len(labels) != len(folders):
+        raise PreferansError(f"--label {' '.join(labels)}: {len(folders)} names are needed, one for each --adapter.")
+    if len(set(labels)) < len(labels):
+        raise PreferansError(f"--adapter {' '.join(folders)}: two have the same name. Give each its own with --label.")
+    return labels
 
 
 def _model_keys(args: argparse.Namespace) -> dict:
     """The base model as the run that made the adapter had it, or else as the command says."""
-    if not args.adapter:
+    adapters = _listed(args.adapter)
+    runs = {adapter: keys for adapter in adapters if (keys := run_keys(adapter))}
+    if runs:
+        trained, first = next(iter(runs.items()))
+        for adapter, other in runs.items():
+            for key in (*MODEL_KEYS[1:], "chat_template_path"):
+                if first.get(key) != other.get(key):
+                    raise PreferansError(
+                        f"--adapter {adapter}: its run has {key} {other.get(key)!r}, and that of {trained} {first.get(key)!r}, so they "
+                        "cannot stand on one loaded base. Give each a command of its own."
+                    )
+        args.use_cpu = args.use_cpu or first.get("use_cpu", False)
+        args.chat_template_path = args.chat_template_path or first.get("chat_template_path")
+        keys = {key: first[key] for key in MODEL_KEYS if key in first}
+    else:
         keys = {"load_in_4bit": args.load_in_4bit, "use_bnb_nested_quant": True, "dtype": args.dtype}
-        name = args.model_name_or_path
-        return keys | {"model_name_or_path": Path(name).as_posix() if name else name}  # ./llama is llama
-    run_keys = read_json(Path(args.adapter) / "provenance.json")["keys"]
-    args.use_cpu = args.use_cpu or run_keys.get("use_cpu", False)
-    args.chat_template_path = args.chat_template_path or run_keys.get("chat_template_path")
-    keys = {key: run_keys[key] for key in MODEL_KEYS if key in run_keys}
-    return keys | ({"model_name_or_path": args.model_name_or_path} if args.model_name_or_path else {})
+        keys["model_name_or_path"] = base_of(adapters[0]).name if adapters else None
+    name = args.model_name_or_path
+    if name:
+        # a path of a run is kept as it was recorded; ./llama is llama
+        keys["model_name_or_path"] = name if adapters else Path(name).as_posix()
+    return keys
 
 
 @dataclass
 class Sampler:
     """
-    A loaded model and how to sample from it.
+    A loaded model and how to sample from it: a system with a `label` that answers prompts.
 
     Args:
         model ([`~transformers.PreTrainedModel`]):
-            Causal language model, with or without an adapter.
+            Causal language model, with or without adapters.
         tokenizer ([`~transformers.PreTrainedTokenizerBase`]):
             Its tokenizer, with a chat template.
         label (`str`):
@@ -111,11 +176,18 @@ class Sampler:
         weights (`dict`):
             What the answers come from: base model, precision, checksums of the weights and of the chat template.
         sampling (`dict`):
-            Arguments of `generate`.
+            See [`generate_answers`].
         batch_size (`int`):
             Prompts per batch.
         seed (`int`):
             Seed.
+        adapter (`str`, *optional*):
+            Name in `model` of the adapter that answers.
+        persona ([`~preferans.persona.Persona`], *optional*):
+            Character whose instruction stands before every prompt.
+
+    Attributes:
+        stats (`dict`): What the last call of `answer` took, see [`generate_answers`].
     """
 
     model: "PreTrainedModel"
@@ -125,6 +197,9 @@ class Sampler:
     sampling: dict[str, Any]
     batch_size: int
     seed: int
+    adapter: str | None = None
+    persona: "Persona | None" = None
+    stats: dict[str, Any] = field(default_factory=dict)
 
     @property
     def described(self) -> str:
@@ -135,6 +210,9 @@ class Sampler:
 
     def answer(self, prompts: list[dict], output: str | Path, label: str | None = None) -> list[dict]:
         """Sample an answer to every prompt, see [`generate_answers`]."""
+        if self.adapter:
+            self.model.set_adapter(self.adapter)
+        self.stats = {}
         return generate_answers(
             self.model,
             self.tokenizer,
@@ -145,141 +223,64 @@ class Sampler:
             self.sampling,
             self.batch_size,
             self.seed,
+            self.persona,
+            self.stats,
         )
 
 
 def load_sampler(args: argparse.Namespace, chat: bool = True) -> Sampler:
+    """The one system that the options name, see [`load_samplers`]."""
+    (sampler,) = load_samplers(args, chat)
+    return sampler
+
+
+def load_samplers(args: argparse.Namespace, chat: bool = True) -> list[Sampler]:
     """
-    Load the model that the options of [`add_sampling_arguments`] and `args.seed` name; with `chat=False`, for prompts that are
-    plain texts, it needs no chat template.
+    Load the model that the options of [`add_sampling_arguments`] and `args.seed` name, once, with all its adapters.
+
+    Args:
+        args (`argparse.Namespace`):
+            Options, checked by [`check_sampling_arguments`].
+        chat (`bool`, *optional*, defaults to `True`):
+            Whether prompts are messages. Plain texts need no chat template.
+
+    Returns:
+        `list[Sampler]`: one for each adapter in their order, or the base model alone.
     """
+    from transformers import GenerationConfig
     from trl import ModelConfig
 
     from .hardware import apply_kernels, decide_kernels, decide_precision, find_device
     from .training import load_model, load_tokenizer
 
-    keys = _model_keys(args)
+    keys, adapters = _model_keys(args), _listed(args.adapter)
     model_args = ModelConfig(**keys)
     tokenizer = load_tokenizer(model_args.model_name_or_path, model_args.model_revision, args.chat_template_path, chat)
     device = find_device(args.use_cpu, triton=False)  # only training has kernels for Triton
     decide_precision(device, fp16=False, bf16=False, dtype=model_args.dtype)
     apply_kernels(decide_kernels(device, half=model_args.dtype != "float32"))
     model = load_model(model_args, device)
-    if args.adapter:
-        model = load_adapter(model, args.adapter)
-    files = [
-        *Path(model_args.model_name_or_path).glob("*.safetensors"),
-        *Path(args.adapter or "-").glob("*.safetensors"),
-    ]
-    weights = keys | {
-        "sha256": [sha256_of(file) for file in sorted(files)],
-        "chat_template_sha256": hashlib.sha256((tokenizer.chat_template or "").encode()).hexdigest(),
-    }
-    return Sampler(
-        model,
-        tokenizer,
-        args.label or Path(args.adapter or model_args.model_name_or_path).name,
-        weights,
-        {name: getattr(args, name) for name in PROTOTYPE_SAMPLING},
-        args.batch_size,
-        args.seed,
-    )
-
-
-def load_adapter(model: "PreTrainedModel", adapter: str | Path) -> "PreTrainedModel":
-    """
-    Put a LoRA adapter onto a loaded base model.
-
-    Raises:
-        [`PreferansError`]: when there is no adapter in the folder, or it was trained on another architecture.
-    """
-    from peft import PeftModel
-
-    if not (Path(adapter) / "adapter_config.json").is_file():
-        raise PreferansError(
-            f"--adapter {adapter}: there is no adapter_config.json in it. Name the folder of a finished run."
-        )
-    try:
-        return PeftModel.from_pretrained(model, str(adapter))
-    except (RuntimeError, ValueError) as error:
-        raise PreferansError(
-            f"--adapter {adapter}: it does not fit the base model; was it trained on another one? ({' '.join(str(error).split()):.200})"
-        ) from None
-
-
-def distinct_prompts(rows: list[dict]) -> list[dict]:
-    """
-    Prompts of a preference dataset, each once.
-
-    Args:
-        rows (`list[dict]`):
-            Rows with `prompt` and, if there is one, `id`.
-
-    Returns:
-        `list[dict]`: `id` and `prompt`, in the order of the rows; several pairs of one prompt give one entry.
-
-    Raises:
-        [`PreferansError`]: when two prompts have the same id, by which answers are told apart.
-    """
-    seen, names, prompts = set(), set(), []
-    for number, row in enumerate(rows):
-        key = json.dumps(row["prompt"], ensure_ascii=False)
-        if key in seen:
-            continue
-        name = str(row.get("id") or number)
-        if name in names:
-            raise PreferansError(
-                f"Row {number + 1}: another prompt has the id '{name}' already. Give each row its own."
-            )
-        seen.add(key)
-        names.add(name)
-        prompts.append({"id": name, "prompt": row["prompt"]})
-    return prompts
-
-
-def read_finished(path: Path, expected: dict[str, Any]) -> dict[str, dict]:
-    """
-    Answers that an earlier call has already written.
-
-    Args:
-        path (`Path`):
-            File of answers. A last line that a kill cut short is passed over.
-        expected (`dict`):
-            Values that every answer must carry, so that answers of two settings never mix.
-
-    Returns:
-        `dict[str, dict]`: answers by id, those of batches that are whole.
-
-    Raises:
-        [`PreferansError`]: when the file holds answers of another model or other settings, or is no file of answers.
-    """
-    if not path.exists():
-        return {}
-    lines = path.read_bytes().split(b"\n")
-    finished: dict[str, dict] = {}
-    for number, line in enumerate(lines, start=1):
-        if not line:
-            continue
-        try:
-            row = json.loads(line)
-            row["id"], row["prompt"], row["answer"]
-        except (ValueError, KeyError, TypeError):
-            if number == len(lines):  # not ended by a newline: the kill came while it was written
-                continue
-            raise PreferansError(
-                f"{path}, line {number}: this is no answer. Name another file, or delete it."
-            ) from None
-        for key, value in expected.items():
-            if row.get(key) != value:
-                raise PreferansError(
-                    f"{path}: it holds answers with {key} {row.get(key)!r}, and this command says {value!r}. Name another "
-                    "file, or delete it."
-                )
-        finished[row["id"]] = row
-    # A batch of which a kill left a part is sampled anew as a whole, or its answers would not be those of an undisturbed run.
-    marks = {name: row.get("batch") or {"seed": name, "size": 1} for name, row in finished.items()}
-    sizes = Counter(mark["seed"] for mark in marks.values())
-    return {name: row for name, row in finished.items() if sizes[marks[name]["seed"]] == marks[name]["size"]}
+    # A repetition penalty or the like, which some models bring along, would stand in no record.
+    ends = {name: getattr(model.generation_config, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    model.generation_config = GenerationConfig(**ends)
+    names = [
+        f"adapter{number}" for number in range(len(adapters))
+    ]  # a folder's name may have a dot, which peft refuses
+    for adapter, name in zip(adapters, names, strict=True):
+        model = load_adapter(model, adapter, name)
+    sampling = {name: getattr(args, name) for name in PROTOTYPE_SAMPLING}
+    samplers = []
+    for label, adapter, name in zip(labels_of(args), adapters or [None], names or [None], strict=True):
+        files = [
+            *Path(model_args.model_name_or_path).glob("*.safetensors"),
+            *Path(adapter or "-").glob("*.safetensors"),
+        ]
+        weights = keys | {
+            "sha256": [sha256_of(file) for file in sorted(files)],
+            "chat_template_sha256": hashlib.sha256((tokenizer.chat_template or "").encode()).hexdigest(),
+        }
+        samplers.append(Sampler(model, tokenizer, label, weights, sampling, args.batch_size, args.seed, adapter=name))
+    return samplers
 
 
 def generate_answers(
@@ -292,9 +293,16 @@ def generate_answers(
     sampling: dict[str, Any],
     batch_size: int,
     seed: int,
+    persona: "Persona | None" = None,
+    stats: dict[str, Any] | None = None,
 ) -> list[dict]:
     """
     Sample an answer to every prompt, and keep each batch as soon as it is there.
+
+    Each prompt has random numbers of its own, so an answer hangs on `seed` and the prompt's id, and not on what else is in its batch.
+    One thing is left: sums of floating-point numbers are rounded otherwise in a batch of another shape. In fp32 the scores of the
+    tokens then differ by about 1e-5, and now and then an answer takes another turn where two tokens were all but even; in half
+    precision this is common. Where it must not happen, keep to one batch size.
 
     Args:
         model ([`~transformers.PreTrainedModel`]):
@@ -311,98 +319,120 @@ def generate_answers(
             What the answers come from: base model, precision, checksum of the adapter. Written into every answer, so that
             answers of an adapter that was trained anew are not taken for those of the old one.
         sampling (`dict`):
-            Arguments of `generate`, such as [`PROTOTYPE_SAMPLING`]. With `temperature` 0 the likeliest token is taken.
+            `max_new_tokens`, `top_k`, `top_p` and `temperature`, such as [`PROTOTYPE_SAMPLING`]. With `temperature` 0 the likeliest
+            token is taken.
         batch_size (`int`):
             Prompts per batch.
         seed (`int`):
-            Seed. Each batch is seeded by it and by its own prompts.
+            Seed.
+        persona ([`~preferans.persona.Persona`], *optional*):
+            Character whose instruction is put before every prompt. The answers' `prompt` stays what was asked, so that systems with
+            and without it are compared on the same prompts.
+        stats (`dict`, *optional*):
+            Filled with what this call took: `answers` and `new_tokens` that it made, `seconds`, `tokens_per_second`, `batch_size` and
+            `device`. Left empty when there was nothing to do.
 
     Returns:
         `list[dict]`: in the order of `prompts`: `id`, `prompt`, `answer` (without the prompt), `model`, `weights`, `sampling`,
-        `batch` (its seed and size), `finish_reason` (`"stop"` when the model ended the answer, `"length"` when the limit did) and `new_tokens`.
+        `persona` (where there is one: its name and the checksum of its instruction), `finish_reason` (`"stop"` when the model ended the
+        answer, `"length"` when the limit did) and `new_tokens`.
+
+    Raises:
+        [`PreferansError`]: when the file holds other answers, or a prompt does not fit the chat template or the model.
     """
     import torch
 
-    from .training import prompt_text
+    from .sampling import Speed, drawing
 
-    output = Path(output)
-    if output.is_dir():
-        raise PreferansError(f"{output}: this is a folder, and a file for the answers is needed.")
-    output.parent.mkdir(parents=True, exist_ok=True)
-    recorded = sampling | {"seed": seed, "batch_size": batch_size}
-    constant = {"model": label, "weights": weights, "sampling": recorded}
-    finished = read_finished(output, constant)
-    # Readers of answers know messages only: a plain text counts as one of the user's.
-    asked = {
-        row["id"]: [{"role": "user", "content": row["prompt"]}] if isinstance(row["prompt"], str) else row["prompt"]
-        for row in prompts
-    }
-    strangers = [row["id"] for row in finished.values() if asked.get(row["id"]) != row["prompt"]]
-    if strangers:
-        raise PreferansError(
-            f"{output}: {len(strangers)} of the answers in it are to other prompts than this command asks (such as "
-            f"{strangers[0]}). Name another file, or delete it."
-        )
-    write_jsonl(output, list(finished.values()))  # drops a line cut short before more is appended
-
-    texts = {row["id"]: prompt_text(row["prompt"], tokenizer) for row in prompts}
-    missing = [row for row in prompts if row["id"] not in finished]
-    order = sorted(missing, key=lambda row: -len(texts[row["id"]]))  # equal lengths together: little padding
+    constant = {"model": label, "weights": weights, "sampling": sampling | {"seed": seed}, "persona": None}
+    if persona:
+        checksum = hashlib.sha256(persona.instruction.encode()).hexdigest()
+        constant["persona"] = {"name": persona.slug, "sha256": checksum}
+    answers = AnswersFile(output, prompts, constant)
+    texts = {row["id"]: _text(row, tokenizer, persona) for row in answers.missing}
+    tokens = {name: len(tokenizer(text, add_special_tokens=False)["input_ids"]) for name, text in texts.items()}
+    room = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    for name, length in tokens.items():
+        if room and length + sampling["max_new_tokens"] > room:
+            raise PreferansError(
+                f"The prompt '{name}' has {length} tokens, which with max_new_tokens {sampling['max_new_tokens']} is more than the {room} "
+                f"that {label} can read. Shorten it, or ask for shorter answers."
+            )
+    order = sorted(answers.missing, key=lambda row: -tokens[row["id"]])  # equal lengths together: little padding
     batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
-    greedy = sampling.get("temperature") == 0
-    arguments = {
-        key: value for key, value in sampling.items() if not (greedy and key in ("temperature", "top_k", "top_p"))
-    }
     stop_ids = stop_token_ids(model, tokenizer)
     model.eval()
-    tokens, start = 0, time.perf_counter()
-    with (
-        tqdm(total=len(prompts), desc=f"Answers of {label}", unit="answer") as bar,
-        open(output, "a", encoding="utf-8") as file,
-    ):
-        bar.update(len(finished))
+    with tqdm(total=len(prompts), desc=f"Answers of {label}", unit="answer") as bar:
+        bar.update(len(answers.finished))
+        speed = Speed(bar, tokenizer.pad_token_id)
         for batch in batches:
-            mark = {"seed": batch_seed(seed, batch), "size": len(batch)}
-            torch.manual_seed(mark["seed"])
             inputs = tokenizer(
                 [texts[row["id"]] for row in batch], return_tensors="pt", padding=True, add_special_tokens=False
             )
             inputs = {key: inputs[key].to(model.device) for key in ("input_ids", "attention_mask")}
+            speed.prompt_length = inputs["input_ids"].shape[1]
             with torch.no_grad():
                 made = model.generate(
                     **inputs,
-                    **arguments,
-                    do_sample=not greedy,
+                    max_new_tokens=sampling["max_new_tokens"],
+                    do_sample=False,  # the drawing leaves one token
+                    logits_processor=drawing(
+                        sampling, seed, [row["id"] for row in batch], speed.prompt_length, model.device
+                    ),
+                    stopping_criteria=[speed],
                     eos_token_id=stop_ids,
                     pad_token_id=tokenizer.pad_token_id,
                 )
-            for row, ids in zip(batch, made[:, inputs["input_ids"].shape[1] :].tolist(), strict=True):
+            rows = []
+            for row, ids in zip(batch, made[:, speed.prompt_length :].tolist(), strict=True):
                 end = next((i for i, token in enumerate(ids) if token in stop_ids), None)
                 ids = ids if end is None else ids[:end]
-                tokens += len(ids)
-                finished[row["id"]] = answer = {
-                    "id": row["id"],
-                    "prompt": asked[row["id"]],
-                    "answer": tokenizer.decode(ids, skip_special_tokens=True).strip(),
-                    **constant,
-                    "batch": mark,
-                    "finish_reason": "length" if end is None else "stop",
-                    "new_tokens": len(ids),
-                }
-                file.write(json.dumps(answer, ensure_ascii=False) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+                rows.append(
+                    {
+                        "id": row["id"],
+                        "answer": tokenizer.decode(ids, skip_special_tokens=True).strip(),
+                        "finish_reason": "length" if end is None else "stop",
+                        "new_tokens": len(ids),
+                    }
+                )
+            answers.keep(rows)
+            speed.tokens += sum(row["new_tokens"] for row in rows)
             bar.update(len(batch))
-            bar.set_postfix_str(f"{tokens / (time.perf_counter() - start):.0f} tokens/s")
-    answers = [finished[row["id"]] for row in prompts]
-    write_jsonl(output, answers)
-    return answers
+            speed.show()
+    if stats is not None and batches:
+        stats |= {
+            "answers": len(order),
+            "new_tokens": speed.tokens,
+            "seconds": round(speed.seconds, 1),
+            "tokens_per_second": round(speed.tokens / speed.seconds, 1),
+            "batch_size": batch_size,
+            "device": str(model.device),
+        }
+    return answers.finish()
 
 
-def batch_seed(seed: int, batch: list[dict]) -> int:
-    """Seed of one batch: the same whenever the same prompts are sampled together, before or after a restart."""
-    digest = hashlib.sha256(f"{seed}:{':'.join(row['id'] for row in batch)}".encode("utf-8", "surrogatepass"))
-    return int.from_bytes(digest.digest()[:8], "big") >> 1
+def _text(row: dict, tokenizer: "PreTrainedTokenizerBase", persona: "Persona | None") -> str:
+    """A prompt as the model reads it."""
+    from jinja2 import TemplateError
+
+    from .persona import fold_system
+    from .training import prompt_text
+
+    prompt = row["prompt"]
+    if persona and isinstance(prompt, str):
+        raise PreferansError(
+            f"--persona {persona.slug}: the prompts are texts with the marks of a template in them, before which no instruction can be put. "
+            "Build the dataset with --format conversational, or write the questions into a file for --prompts."
+        )
+    try:
+        if not isinstance(prompt, str):
+            prompt = fold_system(persona.instruct(prompt) if persona else prompt, tokenizer)
+        return prompt_text(prompt, tokenizer)
+    except TemplateError as error:
+        raise PreferansError(
+            f"The prompt '{row['id']}' does not fit the model's chat template ({error}). Mend or leave out the prompt, or name another "
+            "template with --chat_template_path."
+        ) from None
 
 
 def stop_token_ids(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> list[int]:

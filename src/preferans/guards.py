@@ -15,6 +15,7 @@ from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_
 from transformers import Trainer, TrainerCallback, TrainerState
 
 from .errors import TrainingDiverged
+from .hardware import peak_memory
 from .processes import check_sharded, from_main, highest, is_main, local_part
 from .run_folder import is_complete
 
@@ -73,6 +74,8 @@ class GuardedTrainer(Trainer):
         )
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        if "loss" in logs:  # a step of training, not an evaluation or the summary at the end
+            logs["peak_memory_bytes"] = peak_memory()
         if self.accelerator.scaler is not None:
             logs["skipped_steps"] = self.skipped_steps
         super().log(logs, start_time)

@@ -3,9 +3,10 @@
 import re
 from collections import Counter
 
+from .intrusions import confusion
+
 _RUSSIAN_LETTER = re.compile(r"[а-яёА-ЯЁ]")
 _LETTER = re.compile(r"[^\W\d_]")
-_FOREIGN_LETTER = re.compile(r"[^\W\d_а-яёА-ЯЁ]")
 WORD = re.compile(r"[^\W\d_]+(?:-[^\W\d_]+)*")
 WORD_OR_NUMBER = re.compile(r"\w+")
 # Code, links, markup, names as programmers write them and keys of JSON.
@@ -53,10 +54,7 @@ def is_prose_russian(text: str) -> bool:
 
 def foreign_words(text: str, prompt: str) -> list[str]:
     """
-    Words with letters that are not Russian and that the prompt does not use itself.
-
-    A first measure, by script alone. Links, markup, code in backticks and words in capitals (USB, SELECT) are passed over; brand
-    names are counted unless the prompt has them.
+    Words of other languages that intrude into an answer.
 
     Args:
         text (`str`):
@@ -65,18 +63,9 @@ def foreign_words(text: str, prompt: str) -> list[str]:
             What was asked.
 
     Returns:
-        `list[str]`: such words in lower case, in order, with repetitions.
+        `list[str]`: the words that `intrusions.confusion` finds, in lower case, in order, with repetitions.
     """
-    if not _FOREIGN_LETTER.search(text):
-        return []
-    asked = set(words(prompt))
-    return [
-        word.lower()
-        for word in WORD.findall(_NO_PROSE.sub(" ", text))
-        if word.lower() not in asked
-        and not (len(word) > 1 and word.isupper() and word.isascii())
-        and _FOREIGN_LETTER.search(word)
-    ]
+    return [intruder.word.lower() for intruder in confusion(text, prompt).intruders]
 
 
 def loops(text: str) -> bool:

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .adapters import load_adapter
 from .errors import PreferansError
 from .files import new_folder, read_json, sha256_of, write_json, write_text
-from .generation import load_adapter
 from .vocabulary import (
     CHECKED_TEXTS,
     CHECKED_TOKENS,

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from .errors import PreferansError, did_you_mean
 from .generation import NEXT_TURN
 from .language import loops
+from .phrases import asserted, found, is_phrase, numbers_in, own_words, wrong_numbers
 from .recipe import read_yaml
 
 if TYPE_CHECKING:
@@ -37,12 +38,14 @@ IDENTITY_QUESTIONS = (
 _TEXTS = ("name", "description", "manner")
 _LISTS = ("facts", "taboos", "traces", "taboo_words")
 _KEYS = (*_TEXTS, *_LISTS, "examples")
+_OPTIONAL = ("contradictions",)
 
 # Why an answer given in character makes no pair.
 PERSONA_DROP_REASONS = {
     "unfinished": "an answer is empty or has not one finished sentence",
     "loops": "the answer in character runs in circles",
     "taboo": "it uses a word that breaks the character",
+    "contradiction": "it contradicts what the character knows of themselves",
     "no_trace": "it shows no more trace of the character than the plain answer",
     "same": "both answers are the same",
     "echo": "it begins with the prompt",
@@ -65,6 +68,8 @@ class Persona:
             Questions and answers.
         traces (`tuple[str, ...]`), taboo_words (`tuple[str, ...]`):
             Words, and phrases of words, that give the character away or break it; `*` at the end of a word is any ending.
+        contradictions (`tuple[str, ...]`):
+            Phrases that contradict the facts or the manner; `#` is a number that neither the description nor a fact has.
     """
 
     slug: str
@@ -76,6 +81,7 @@ class Persona:
     examples: tuple[tuple[str, str], ...]
     traces: tuple[str, ...]
     taboo_words: tuple[str, ...]
+    contradictions: tuple[str, ...] = ()
 
     @property
     def instruction(self) -> str:
@@ -103,34 +109,24 @@ class Persona:
         return [system, *examples, *others]
 
     @cached_property
-    def _trace_patterns(self) -> dict[str, re.Pattern]:
-        return {words: _pattern(words) for words in self.traces}
-
-    @cached_property
-    def _taboo_patterns(self) -> dict[str, re.Pattern]:
-        return {words: _pattern(words) for words in self.taboo_words}
+    def _numbers(self) -> frozenset[str]:
+        return numbers_in((self.name, self.description, *self.facts))
 
     def find_traces(self, text: str, prompt: str) -> set[str]:
         """Which of `traces` a text shows that the prompt does not use itself."""
-        return _found(self._trace_patterns, text) - _found(self._trace_patterns, prompt)
+        return found(self.traces, text) - found(self.traces, prompt)
 
     def broken_taboos(self, text: str, prompt: str) -> set[str]:
         """Which of `taboo_words` a text uses that the prompt does not use itself."""
-        return _found(self._taboo_patterns, text) - _found(self._taboo_patterns, prompt)
+        return found(self.taboo_words, text) - found(self.taboo_words, prompt)
 
+    def asserted_taboos(self, text: str, prompt: str) -> set[str]:
+        """Which of `taboo_words` a text says of itself: as [`broken_taboos`], and a denial breaks nothing («я не языковая модель»)."""
+        return asserted(self.taboo_words, text) - found(self.taboo_words, prompt)
 
-def _pattern(words: str) -> re.Pattern:
-    parts = (re.escape(_plain(word.rstrip("*"))) + (r"\w*" if word.endswith("*") else "") for word in words.split())
-    return re.compile(r"\b" + r"\s+".join(parts) + r"\b")
-
-
-def _found(patterns: dict[str, re.Pattern], text: str) -> set[str]:
-    plain = _plain(text)
-    return {words for words, pattern in patterns.items() if pattern.search(plain)}
-
-
-def _plain(text: str) -> str:
-    return text.lower().replace("ё", "е")
+    def find_contradictions(self, text: str) -> set[str]:
+        """Which of `contradictions` a text says in its own words, outside quotation marks."""
+        return wrong_numbers(self.contradictions, own_words(text), self._numbers)
 
 
 def load_persona(path: str | Path) -> Persona:
@@ -145,30 +141,35 @@ def load_persona(path: str | Path) -> Persona:
         [`PreferansError`]: when the file cannot be read, a key is unknown or missing, or a value has the wrong type.
     """
     path = Path(path)
-    found, _ = read_yaml(path, "persona", "personas")
-    for key in found:
-        if key not in _KEYS:
+    values, _ = read_yaml(path, "persona", "personas")
+    keys = (*_KEYS, *_OPTIONAL)
+    for key in values:
+        if key not in keys:
             raise PreferansError(
-                f"{path}: there is no key '{key}'.{did_you_mean(str(key), _KEYS)} The keys are {', '.join(_KEYS)}."
+                f"{path}: there is no key '{key}'.{did_you_mean(str(key), keys)} The keys are {', '.join(keys)}."
             )
     for key in _KEYS:
-        if not found.get(key):
+        if not values.get(key):
             raise PreferansError(f"{path}: '{key}' is missing or empty. personas/README.md explains the keys.")
     for key in _TEXTS:
-        if not isinstance(found[key], str):
-            raise PreferansError(f"{path}: '{key}' must be a text, got {found[key]!r:.60}.")
-    for key in _LISTS:
-        if not isinstance(found[key], list) or not all(isinstance(item, str) and item.strip() for item in found[key]):
+        if not isinstance(values[key], str):
+            raise PreferansError(f"{path}: '{key}' must be a text, got {values[key]!r:.60}.")
+    lists = (*_LISTS, *(key for key in _OPTIONAL if key in values))
+    for key in lists:
+        if not isinstance(values[key], list) or not all(
+            isinstance(item, str) and item.strip() for item in values[key]
+        ):
             raise PreferansError(
-                f"{path}: '{key}' must be a list of texts, a dash before each, got {found[key]!r:.60}."
+                f"{path}: '{key}' must be a list of texts, a dash before each, got {values[key]!r:.60}."
             )
-    for key in ("traces", "taboo_words"):
-        for words in found[key]:
-            if not re.fullmatch(r"\w+(-\w+)*\*?( \w+(-\w+)*\*?)*", words.strip()):
+    for key in lists[lists.index("traces") :]:
+        for phrase in values[key]:
+            if not is_phrase(phrase, numbers=key == "contradictions"):
                 raise PreferansError(
-                    f"{path}: '{key}' has '{words}'. Write words of letters, one space between them; an asterisk only at a word's end."
+                    f"{path}: '{key}' has '{phrase}'. Write words of letters, one space between them; an asterisk only at a word's end"
+                    + (", # for a number." if key == "contradictions" else ".")
                 )
-    examples = found["examples"]
+    examples = values["examples"]
     if not isinstance(examples, list) or not all(
         isinstance(example, dict)
         and set(example) == {"question", "answer"}
@@ -178,8 +179,8 @@ def load_persona(path: str | Path) -> Persona:
         raise PreferansError(f"{path}: 'examples' must be a list of entries with the texts 'question' and 'answer'.")
     return Persona(
         slug=path.stem,
-        **{key: found[key].strip() for key in _TEXTS},
-        **{key: tuple(item.strip() for item in found[key]) for key in _LISTS},
+        **{key: values[key].strip() for key in _TEXTS},
+        **{key: tuple(item.strip() for item in values[key]) for key in lists},
         examples=tuple((example["question"].strip(), example["answer"].strip()) for example in examples),
     )
 
@@ -251,6 +252,8 @@ def persona_drop_reason(persona: Persona, prompt: str, chosen: str, rejected: st
         return "loops"
     if persona.broken_taboos(chosen, prompt):
         return "taboo"
+    if persona.find_contradictions(chosen):
+        return "contradiction"
     if len(persona.find_traces(chosen, prompt)) <= len(persona.find_traces(rejected, prompt)):
         return "no_trace"
     return None

@@ -330,9 +330,7 @@ def build_pairs(judgements: Iterable[dict], rule: Rule) -> tuple[pl.DataFrame, d
     """
     judgements = list(judgements)
     standing = latest(judgements)
-    by_prompt: dict[str, list[dict]] = {}
-    for judgement in standing:
-        by_prompt.setdefault(judgement["prompt_id"], []).append(judgement)
+    by_prompt = _by_prompt(standing)
     rows, outcomes, shared, unanimous = [], Counter(), 0, 0
     for prompt_id, group in sorted(by_prompt.items()):
         texts = {answer["id"]: answer["text"].strip() for judgement in group for answer in judgement["answers"]}
@@ -374,6 +372,33 @@ def build_pairs(judgements: Iterable[dict], rule: Rule) -> tuple[pl.DataFrame, d
         "shared": shared,
         "unanimous": unanimous,
     }
+
+
+def pairwise_votes(judgements: Iterable[dict]) -> Iterator[tuple[dict, dict, dict, float]]:
+    """
+    What each rater's verdict says of each two answers to a prompt.
+
+    Args:
+        judgements (`Iterable[dict]`):
+            Judgements, see [`read_ratings`].
+
+    Yields:
+        `tuple[dict, dict, dict, float]`: a judgement of the prompt, two of its answers as they stand there, and what the first of them
+        gets from one rater: 1 when it is the better one, 0 when the other is, 0.5 for a tie.
+    """
+    for _, group in sorted(_by_prompt(latest(judgements)).items()):
+        answers = {answer["id"]: answer for judgement in group for answer in judgement["answers"]}
+        for first, second in combinations(sorted(answers), 2):
+            votes, _ = _votes(group, first, second, "verdict")
+            for _, vote in sorted(votes.items()):
+                yield group[0], answers[first], answers[second], {first: 1.0, second: 0.0, TIE: 0.5}[vote]
+
+
+def _by_prompt(judgements: Iterable[dict]) -> dict[str, list[dict]]:
+    by_prompt: dict[str, list[dict]] = {}
+    for judgement in judgements:
+        by_prompt.setdefault(judgement["prompt_id"], []).append(judgement)
+    return by_prompt
 
 
 def _votes(group: list[dict], first: str, second: str, by: str) -> tuple[dict[str, str], dict[str, int]]:

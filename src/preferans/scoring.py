@@ -2,14 +2,21 @@
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 
-from .language import cyrillic_share, foreign_words, is_russian, loops
+from .intrusions import Confusion, confusion
+from .probes import PROBE_MEASURES
+from .text_measures import chrf, distinct, is_complete, keeps_format, repetition, rouge
 
 RESAMPLES = 2_000
 CONFIDENCE = 0.95
+NO_DIFFERENCE = "no_detectable_difference"
+# With fewer, an exact sign test would find nothing even where all of them agree: 2 * 0.5 ** 5 is more than 0.05.
+LEAST_CONVERSATIONS = 6
 
 
 @dataclasses.dataclass
@@ -58,13 +65,37 @@ def bootstrap(
     data = np.asarray(list(values), dtype=float)
     if not len(data):
         return Score(math.nan, math.nan, math.nan, 0)
-    _, group = np.unique(np.arange(len(data)) if groups is None else np.asarray(list(groups)), return_inverse=True)
+    group, drawn = resampled(range(len(data)) if groups is None else groups, seed)
     weight = np.ones(len(data)) if weights is None else np.asarray(list(weights), dtype=float)
     sums, sizes = np.bincount(group, weights=weight * data), np.bincount(group, weights=weight)
-    drawn = np.random.default_rng(seed).integers(len(sums), size=(RESAMPLES, len(sums)))
     means = sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1)
-    low, high = np.quantile(means, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    return Score(float(np.average(data, weights=weight)), float(low), float(high), len(data))
+    return Score(float(np.average(data, weights=weight)), *interval(means), len(data))
+
+
+def resampled(groups: Iterable, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """
+    Which groups are drawn, with replacement, in each resample.
+
+    Args:
+        groups (`Iterable`):
+            The group of each case. The draw depends on the set of groups and not on the order of the cases.
+        seed (`int`, *optional*, defaults to `0`):
+            Seed of the resampling.
+
+    Returns:
+        `tuple[np.ndarray, np.ndarray]`: the number of each case's group, and the numbers of the groups drawn, of shape
+        `(RESAMPLES, number of groups)`.
+    """
+    groups = list(groups)
+    known = {name: number for number, name in enumerate(sorted(set(groups)))}
+    drawn = np.random.default_rng(seed).integers(len(known), size=(RESAMPLES, len(known)))
+    return np.array([known[name] for name in groups]), drawn
+
+
+def interval(values: np.ndarray) -> tuple[float, float]:
+    """Ends of the interval that holds the middle 95 % of resampled values."""
+    low, high = np.quantile(values, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return float(low), float(high)
 
 
 def _win(chosen: float, rejected: float) -> float:
@@ -184,68 +215,133 @@ def imitation_scores(
     return scores | {name: accuracy[name] for name in accuracy if "normalised_accuracy" in name}
 
 
-def _prompt_text(row: dict) -> str:
-    return "\n".join(message["content"] for message in row["prompt"])
+class Measure(NamedTuple):
+    """
+    Something that is measured of every answer.
+
+    Attributes:
+        function (`Callable[[dict], float | None]`): From a row (`prompt`, a list of messages; `answer`; `finish_reason`; `references`,
+            replies of people, and `probed`, see [`~probes.probe_measures`], where there are any) to a number, or to `None` where the question does not arise.
+        better (`str` or `None`): `"higher"`, `"lower"`, or `None` where neither is.
+        unit (`str`): `"share"` (from 0 to 1), `"characters"`, or `"points"` (from 0 to 100).
+    """
+
+    function: Callable[[dict], float | None]
+    better: str | None
+    unit: str
 
 
-# Each gives a number, or None where the question does not arise: an empty answer is in no language.
-ANSWER_MEASURES: dict[str, Callable[[dict], float | None]] = {
-    "empty": lambda row: float(not row["answer"].strip()),
-    "finished": lambda row: float(row["finish_reason"] == "stop"),
-    "loops": lambda row: float(loops(row["answer"])),
-    "in_russian": lambda row: float(is_russian(row["answer"])) if row["answer"].strip() else None,
-    "cyrillic_share": lambda row: cyrillic_share(row["answer"]),
-    "foreign_word_answers": lambda row: (
-        float(bool(foreign_words(row["answer"], _prompt_text(row)))) if row["answer"].strip() else None
+def _of_text(function: Callable[[dict], float | None]) -> Callable[[dict], float | None]:
+    """A measure that an empty answer does not have."""
+
+    def measured(row: dict) -> float | None:
+        value = function(row) if row["answer"].strip() else None
+        return None if value is None else float(value)
+
+    return measured
+
+
+def _of_russian(function: Callable[[Confusion], float]) -> Callable[[dict], float | None]:
+    """A measure that only an answer in Russian has: words of another language can intrude into nothing else."""
+
+    def measured(row: dict) -> float | None:
+        found = confused(row)
+        return float(function(found)) if found.in_russian else None
+
+    return _of_text(measured)
+
+
+@lru_cache(maxsize=1)  # five measures ask for the same answer one after the other
+def _confused(answer: str, prompt: str) -> Confusion:
+    return confusion(answer, prompt)
+
+
+def confused(row: dict) -> Confusion:
+    """Languages in an answer, where words of the prompt are no intruders."""
+    return _confused(row["answer"], "\n".join(message["content"] for message in row["prompt"]))
+
+
+def _probed(name: str) -> Callable[[dict], float | None]:
+    return lambda row: row.get("probed", {}).get(name)
+
+
+def _against(row: dict, function: Callable[[str, list[str]], float]) -> float | None:
+    return function(row["answer"], row["references"]) if row.get("references") else None
+
+
+# In the order of the tables.
+MEASURES: dict[str, Measure] = {
+    "empty": Measure(lambda row: float(not row["answer"].strip()), "lower", "share"),
+    "finished": Measure(
+        lambda row: None if row["finish_reason"] is None else float(row["finish_reason"] == "stop"), "higher", "share"
     ),
-    "length": lambda row: float(len(row["answer"])),
-}
+    "complete": Measure(_of_text(lambda row: is_complete(row["answer"], row["finish_reason"])), "higher", "share"),
+    "loops": Measure(_of_text(lambda row: repetition(row["answer"]).loops), "lower", "share"),
+    "repeated_share": Measure(_of_text(lambda row: repetition(row["answer"]).repeated_share), "lower", "share"),
+    "distinct_2": Measure(_of_text(lambda row: distinct(row["answer"], 2)), None, "share"),
+    "in_russian": Measure(_of_text(lambda row: confused(row).in_russian), "higher", "share"),
+    "intrusion": Measure(_of_russian(lambda found: bool(found.intruders)), "lower", "share"),
+    "hard_intrusion": Measure(_of_russian(lambda found: any(word.hard for word in found.intruders)), "lower", "share"),
+    "foreign_word_share": Measure(
+        _of_russian(lambda found: len(found.intruders) / max(1, found.words)), "lower", "share"
+    ),
+    "template_leak": Measure(_of_text(lambda row: bool(confused(row).leaks)), "lower", "share"),
+    "keeps_format": Measure(
+        _of_text(lambda row: keeps_format(row["prompt"][-1]["content"], row["answer"])), "higher", "share"
+    ),
+    "chrf": Measure(_of_text(lambda row: _against(row, chrf)), "higher", "points"),
+    "rougeL": Measure(
+        _of_text(lambda row: _against(row, lambda answer, others: rouge(answer, others)["rougeL"])), "higher", "share"
+    ),
+    "length": Measure(lambda row: float(len(row["answer"])), None, "characters"),
+} | {name: Measure(_probed(name), better, "share") for name, better in PROBE_MEASURES.items()}
 
 
-def answer_scores(answers: list[dict]) -> dict[str, Score]:
+def measure(row: dict) -> dict[str, float | None]:
+    """All of [`MEASURES`] of one answer."""
+    return {name: measure.function(row) for name, measure in MEASURES.items()}
+
+
+def mean_of(values: Sequence[float | None], conversations: Sequence[str]) -> Score:
     """
-    What a system's answers look like.
+    Mean of what is known, with its interval.
 
     Args:
-        answers (`list[dict]`):
-            Rows of `scripts/generate.py`: `prompt`, `answer` and `finish_reason`.
-
-    Returns:
-        `dict[str, Score]`: shares of answers that are `empty`, `finished` (the model ended them itself), `loops`, `in_russian`
-        and that hold words in other letters (`foreign_word_answers`); the mean `cyrillic_share` of letters; the mean `length`
-        in characters. Language is judged over answers that are not empty.
+        values (`Sequence[float | None]`):
+            One number per answer, `None` where the question did not arise.
+        conversations (`Sequence[str]`):
+            Conversation of each answer, see [`bootstrap`].
     """
-    scores = {}
-    for name, measure in ANSWER_MEASURES.items():
-        values = [(measure(row), _conversation(row)) for row in answers]
-        scores[name] = _bootstrap_known(values)
-    return scores
+    return _bootstrap_known(list(zip(values, conversations, strict=True)))
 
 
-def answer_differences(before: list[dict], after: list[dict]) -> dict[str, Score]:
+def difference_of(
+    values: Sequence[float | None],
+    against: Sequence[float | None],
+    conversations: Sequence[str],
+    better: str | None = None,
+) -> tuple[Score, str]:
     """
-    Paired differences, after minus before, over the prompts for which both sides have a value.
+    Mean of the paired differences between two systems' answers to the same prompts, and what it says.
 
     Args:
-        before (`list[dict]`), after (`list[dict]`):
-            Answers of two systems to the same prompts, in the same order.
+        values (`Sequence[float | None]`), against (`Sequence[float | None]`):
+            One measure of the answers of each system, in the same order. Prompts for which either is `None` are left out.
+        conversations (`Sequence[str]`):
+            Conversation of each prompt, see [`bootstrap`].
+        better (`str`, *optional*):
+            Which direction is the better one, see [`Measure`].
 
     Returns:
-        `dict[str, Score]`: see [`answer_scores`].
+        `tuple[Score, str]`: the difference, `values` minus `against`, and the [`verdict`].
     """
-    differences = {}
-    for name, measure in ANSWER_MEASURES.items():
-        values = []
-        for old, new in zip(before, after, strict=True):
-            a, b = measure(old), measure(new)
-            values.append((None if a is None or b is None else b - a, _conversation(new)))
-        differences[name] = _bootstrap_known(values)
-    return differences
-
-
-def _conversation(row: dict) -> str:
-    """What answers of one conversation have in common: its opening question."""
-    return row["prompt"][0]["content"]
+    pairs = [
+        (None if new is None or old is None else new - old, conversation)
+        for new, old, conversation in zip(values, against, conversations, strict=True)
+    ]
+    independent = {conversation for value, conversation in pairs if value is not None}
+    difference = _bootstrap_known(pairs)
+    return difference, verdict(difference, better) if len(independent) >= LEAST_CONVERSATIONS else NO_DIFFERENCE
 
 
 def _bootstrap_known(values: list[tuple[float | None, str]]) -> Score:
@@ -253,8 +349,21 @@ def _bootstrap_known(values: list[tuple[float | None, str]]) -> Score:
     return bootstrap([value for value, _ in known], [group for _, group in known])
 
 
-def verdict(difference: Score) -> str:
-    """A difference in plain words: `"higher"`, `"lower"` or `"no detectable difference"`."""
-    if difference.low > 0:
-        return "higher"
-    return "lower" if difference.high < 0 else "no detectable difference"
+def verdict(difference: Score, better: str | None = None) -> str:
+    """
+    A difference in one word.
+
+    Args:
+        difference ([`Score`]):
+            A paired difference. Its interval decides: where it touches 0, nothing was found.
+        better (`str`, *optional*):
+            Which direction is the better one, `"higher"` or `"lower"`.
+
+    Returns:
+        `str`: `"better"` or `"worse"`; `"higher"` or `"lower"` where neither direction is the better one; or
+        `"no_detectable_difference"`.
+    """
+    if not (difference.low > 0 or difference.high < 0):
+        return NO_DIFFERENCE
+    direction = "higher" if difference.low > 0 else "lower"
+    return direction if better is None else "better" if direction == better else "worse"

@@ -123,3 +123,38 @@ def _save(folder: Path, config_class, model_class, shape: dict, chat_template: s
     model_class(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+def make_parrot(folder: Path, reply: str) -> Path:
+    """A Llama that says one sentence to everything and ends its turn: a served model whose words a test can foretell."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(0)
+    tokenizer = make_tokenizer()
+    tokenizer.chat_template = CHAT_TEMPLATE
+    tokenizer.add_tokens([reply])
+    said = tokenizer.convert_tokens_to_ids(reply)
+    before = tokenizer.apply_chat_template([{"role": "user", "content": "?"}], add_generation_prompt=True)["input_ids"]
+    config = LlamaConfig(
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=1,
+        num_attention_heads=4,
+        vocab_size=len(tokenizer),
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    model = LlamaForCausalLM(config)
+    with torch.no_grad():
+        # nothing but the last token decides: the layer adds nothing, and the head knows two tokens
+        model.model.layers[0].self_attn.o_proj.weight.zero_()
+        model.model.layers[0].mlp.down_proj.weight.zero_()
+        embedded = torch.nn.functional.normalize(model.model.embed_tokens.weight)
+        model.lm_head.weight.zero_()
+        model.lm_head.weight[said] = 100 * embedded[before[-1]]
+        model.lm_head.weight[tokenizer.eos_token_id] = 100 * embedded[said]
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder

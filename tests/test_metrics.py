@@ -1,0 +1,118 @@
+import re
+
+import evaluate
+import pytest
+
+from .support.tiny import ROOT
+
+NAMES = sorted(path.parent.name for path in (ROOT / "metrics").glob("*/*.py"))
+FOR_TEXTS = ["repetition", "completeness", "answer_format", "chrf_ru", "rouge_ru", "distinct_n", "length"]
+
+
+def load(name: str, *configuration: str):
+    return evaluate.load(str(ROOT / "metrics" / name), *configuration)
+
+
+ANSWERS = ["Кошка сидела на окне", "1. Да.\n2. Нет."]
+COLUMNS = {
+    "predictions": ANSWERS,
+    "references": [["Кошки сидели на окнах"], ["Нет.", ANSWERS[1]]],
+    "prompts": ["Что там?", "Дай список."],
+}
+EXPECTED = {
+    "loops": 0.0,
+    "repeated_share": 0.0,
+    "complete": 0.5,
+    "complete_cases": 2,
+    "keeps_format": 1.0,
+    "format_cases": 1,
+    "chrf_mean": (34.2087 + 100) / 2,
+    "rouge1": 1.0,
+    "rouge2": 1.0,
+    "rougeL": 1.0,
+    "distinct_1": 1.0,
+    "corpus_distinct_1": 1.0,
+    "length": 17.0,
+    "length_median": 17.0,
+    "length_words": 3.0,
+}
+
+
+def test_combined_modules_take_what_they_need():
+    results = evaluate.combine([load(name) for name in FOR_TEXTS]).compute(
+        **COLUMNS, finish_reasons=["length", "stop"]
+    )
+    assert {name: results[name] for name in EXPECTED} == pytest.approx(EXPECTED, abs=1e-3)
+    assert re.match(r"nrefs:.*\|nw:2\|", results["chrf_signature"])
+
+
+@pytest.mark.parametrize("name", FOR_TEXTS)
+def test_rows_may_be_added_one_by_one_and_in_batches(name):
+    module = load(name)
+    columns = {key: COLUMNS[key] for key in module.features}
+    at_once = module.compute(**columns)
+    for i in range(2):
+        row = {
+            key.removesuffix("s") if key in ("predictions", "references") else key: column[i]
+            for key, column in columns.items()
+        }
+        module.add(**row)
+    one_by_one = module.compute()
+    module.add_batch(**columns)
+    assert at_once == one_by_one == module.compute()
+
+
+def test_rouge_of_words_as_written():
+    assert (
+        load("rouge_ru", "words").compute(predictions=ANSWERS[:1], references=[["Кошки сидели на окнах"]])["rouge1"]
+        == 0.25
+    )
+    with pytest.raises(ValueError, match="configurations"):
+        load("rouge_ru", "stems").compute(predictions=ANSWERS[:1], references=[["а"]])
+
+
+PAIRS = {
+    "chosen_rewards": [1.0, 0.0, 0.0, 2.0],
+    "rejected_rewards": [0.0, 0.0, 1.0, 0.0],
+    "chosen_lengths": [5, 5, 1, 9],
+    "rejected_lengths": [2, 2, 3, 9],
+}
+
+
+def test_preference_accuracy_is_over_the_whole_set():
+    module = load("preference_accuracy")
+    results = module.compute(**PAIRS)
+    assert results["preference_accuracy"] == 0.625
+    assert results["reward_margin"] == 0.5
+    assert results["length_accuracy"] == 0.625
+    assert results["accuracy_over_length"] == 0.0
+    assert results["pairs"] == 4
+    assert 0 <= results["preference_accuracy_low"] < 0.625 < results["preference_accuracy_high"] <= 1
+    for part in (slice(0, 3), slice(3, 4)):  # unequal batches weigh by their pairs
+        module.add_batch(**{name: column[part] for name, column in PAIRS.items()})
+    assert module.compute() == results
+    grouped = module.compute(**PAIRS, groups=["a", "a", "a", "a"])
+    assert grouped["preference_accuracy_low"] == grouped["preference_accuracy_high"] == 0.625
+
+
+def test_preference_accuracy_names_what_is_missing_or_no_number():
+    module = load("preference_accuracy")
+    with pytest.raises(ValueError, match="needs chosen_lengths, rejected_lengths"):
+        module.compute(chosen_rewards=[1.0], rejected_rewards=[0.0])
+    with pytest.raises(ValueError, match="rejected_rewards holds a number that is not finite"):
+        module.compute(**PAIRS | {"rejected_rewards": [0.0, float("nan"), 1.0, 0.0]})
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_module_has_a_card_and_a_row(name):
+    assert f'evaluate.load("metrics/{name}")' in (ROOT / "metrics" / name / "README.md").read_text(encoding="utf-8")
+    assert f"]({name}/README.md)" in (ROOT / "metrics" / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_example_of_the_page_runs(monkeypatch, capsys):
+    example = re.search(
+        r"```python\n(.*?)```", (ROOT / "metrics" / "README.md").read_text(encoding="utf-8"), re.DOTALL
+    )[1]
+    monkeypatch.chdir(ROOT)
+    exec(example, {})
+    assert "'complete': 0.5" in capsys.readouterr().out
