@@ -12,6 +12,8 @@ import random
 import re
 import time
 from collections.abc import Callable
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -23,7 +25,11 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 TRIES = 8
+CHECK_TRIES = 4  # before the work somebody sits and waits
 LONGEST_WAIT = 60.0  # seconds
+LONGEST_ASKED = 600.0  # seconds, that Retry-After may ask for
+# How hf-xet words a status, which it has in no other form.
+STATUS = re.compile(r"\bstatus (?:client|server) error \(([45]\d\d)\b")
 # Statuses after which the same request may succeed. 409 and 412: somebody else has committed in between.
 PASSING = (408, 409, 412, 425, 429, 500, 502, 503, 504)
 
@@ -83,35 +89,51 @@ def check_can_push(
         [`PreferansError`]: when the name is malformed, there is no valid token, the token may not write there, or the repository is public
         and was to be private.
     """
-    from huggingface_hub import HfApi
+    from huggingface_hub import HfApi, get_token
     from huggingface_hub.constants import HF_HUB_OFFLINE
-    from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
+    from huggingface_hub.errors import RepositoryNotFoundError
 
     check_repo_id(repo_id, option)
     if HF_HUB_OFFLINE:
         raise PreferansError(f"{option} {repo_id}: HF_HUB_OFFLINE is set, so nothing can be pushed. Unset it.")
-    api = HfApi()
-    try:
-        user = with_retries(api.whoami, "asking the Hub who you are", tries=3)
-    except Exception as error:  # no token, a revoked token, no network: each ends here, before the work
+    if not get_token():
         raise PreferansError(
-            f"{option} {repo_id}: the Hub does not recognise you ({in_words(error)}). Sign in with `hf auth login` and a token that may write."
-        ) from None
-    _check_role(user, str(repo_id), option)
+            f"{option} {repo_id}: you are not signed in. Make a token that may write on your page of the Hub, and run hf auth login."
+        )
+    api = HfApi()
+
+    def find() -> Any:
+        _check_role(api.whoami(), str(repo_id), repo_type, option)
+        try:
+            found = api.repo_info(repo_id, repo_type=repo_type)
+        except RepositoryNotFoundError as error:
+            if _status(error) != 404:  # the Hub answers 401 alike to a token that was revoked just now
+                raise
+            return None
+        api.auth_check(repo_id, repo_type=repo_type, write=True)
+        return found
+
     try:
-        found = with_retries(lambda: api.repo_info(repo_id, repo_type=repo_type), "asking for the repository", tries=3)
-    except RepositoryNotFoundError:
-        return
-    except (HfHubHTTPError, OSError) as error:
-        raise PreferansError(f"{option} {repo_id}: the Hub does not answer for it ({in_words(error)}).") from None
-    if private and not found.private:
+        found = with_retries(find, "Asking the Hub whether you may push", tries=CHECK_TRIES)
+    except PreferansError:
+        raise
+    except Exception as error:  # a revoked token, no network, a Hub that is down: each ends here, before the work
+        raise PreferansError(f"{option} {repo_id}: {cure_of(error)}") from None
+    if found and private:
+        _check_private(found, str(repo_id), option)
+    elif found and found.private:
+        print(f"{repo_id} is a private repository and stays one; its settings on the Hub make it public.")
+
+
+def _check_private(found: Any, repo_id: str, option: str = "--repo_id") -> None:
+    if not found.private:
         raise PreferansError(
             f"{option} {repo_id}: this repository is public already. Say --public (hub_private_repo: false in a recipe) if the world may see "
-            "it, or name another one."
+            "what you push, or name another one."
         )
 
 
-def _check_role(user: dict[str, Any], repo_id: str, option: str) -> None:
+def _check_role(user: dict[str, Any], repo_id: str, repo_type: str, option: str) -> None:
     """Refuse a token that could not write: the Hub itself says so only at the end of an upload."""
     namespace = repo_id.split("/")[0]
     roles = {user["name"]: "admin"} | {
@@ -119,22 +141,23 @@ def _check_role(user: dict[str, Any], repo_id: str, option: str) -> None:
     }
     if namespace not in roles:
         raise PreferansError(f"{option} {repo_id}: you may push to {', '.join(roles)}, and not to {namespace}.")
+    if roles[namespace] == "read":
+        raise PreferansError(
+            f"{option} {repo_id}: in {namespace} you may only read. Ask its owners, or push to {user['name']}."
+        )
     token = user.get("auth", {}).get("accessToken", {})
     writes = token.get("role") != "read"
     if token.get("role") == "fineGrained":
-        scopes = token.get("fineGrained", {}).get("scoped", [])
+        places = {("user", namespace), ("org", namespace), (repo_type, repo_id)}
         writes = any(
-            "repo.write" in scope["permissions"] and scope["entity"].get("name") in (namespace, repo_id)
-            for scope in scopes
+            "repo.write" in scope["permissions"]
+            and (scope["entity"].get("type"), scope["entity"].get("name")) in places
+            for scope in token.get("fineGrained", {}).get("scoped", [])
         )
     if not writes:
         raise PreferansError(
             f"{option} {repo_id}: the token '{token.get('displayName', 'in use')}' may not write there. Make one with the role write, and sign "
             "in with it: hf auth login."
-        )
-    if roles[namespace] == "read":
-        raise PreferansError(
-            f"{option} {repo_id}: in {namespace} you may only read. Ask its owners, or push to {user['name']}."
         )
 
 
@@ -177,7 +200,10 @@ def upload(
 
     def bring() -> Published:
         address = api.create_repo(repo_id, repo_type=repo_type, private=private, exist_ok=True)
-        head = api.repo_info(repo_id, repo_type=repo_type).sha
+        found = api.repo_info(repo_id, repo_type=repo_type)
+        if private:
+            _check_private(found, repo_id)  # it may have been opened since the check
+        head = found.sha
         there = _files_there(api, repo_id, repo_type, head)
         missing = [name for name, path in files.items() if there.get(name) not in _marks(path)]
         gone = [name for name in there if name not in files and obsolete(name)]
@@ -191,10 +217,12 @@ def upload(
         return Published(str(address), head, sent)
 
     try:
-        return with_retries(bring, f"uploading to {repo_id}")
+        return with_retries(bring, f"Uploading to {repo_id}")
+    except PreferansError:
+        raise
     except Exception as error:
         raise PreferansError(
-            f"{repo_id}: the upload failed. {cure_of(error)} The same command goes on; nothing is sent twice."
+            f"{repo_id}: the upload failed. {cure_of(error)} The repository holds all of it or nothing; the same command goes on."
         ) from None
 
 
@@ -242,11 +270,11 @@ def read_back(files: dict[str, Path], repo_id: str, repo_type: str, commit: str,
                 lambda name=name: api.hf_hub_download(
                     repo_id, name, repo_type=repo_type, revision=commit, local_dir=folder
                 ),
-                f"reading {name} back",
+                f"Reading {name} back",
             )
         except Exception as error:
             raise PreferansError(
-                f"{repo_id}: it was uploaded, and {name} could not be read back. {cure_of(error)}"
+                f"{repo_id}: it was uploaded, and {name} could not be read back. {cure_of(error)} The same command looks again."
             ) from None
         if _marks(Path(found)) != _marks(path):
             raise PreferansError(
@@ -254,11 +282,9 @@ def read_back(files: dict[str, Path], repo_id: str, repo_type: str, commit: str,
             )
 
 
-def with_retries(
-    call: Callable[[], Result], what: str, tries: int = TRIES, wait: Callable[[float], None] | None = None
-) -> Result:
+def with_retries(call: Callable[[], Result], what: str, tries: int = TRIES) -> Result:
     """
-    Call until it succeeds, waiting longer each time, as long as the Hub says with `Retry-After`.
+    Call until it succeeds, waiting longer each time, or as long as the Hub says with `Retry-After`.
 
     Args:
         call (`Callable`):
@@ -266,9 +292,7 @@ def with_retries(
         what (`str`):
             What is being done, for the line that tells of a retry.
         tries (`int`, *optional*, defaults to `8`):
-            Calls at most; with pauses of up to a minute these are some three minutes.
-        wait (`Callable`, *optional*):
-            Sleeps for so many seconds.
+            Calls at most. With pauses of up to a minute eight take some three minutes.
 
     Returns:
         `Any`: what the call returns.
@@ -276,25 +300,43 @@ def with_retries(
     Raises:
         `Exception`: the call's own, when trying again is no use or the tries are used up.
     """
-    for number in range(1, tries + 1):
+    for number in range(1, tries):
         try:
             return call()
         except Exception as error:
-            if number == tries or not _may_pass(error):
+            if not _may_pass(error):
                 raise
-            seconds = _retry_after(error) or min(2.0**number * random.uniform(0.75, 1.25), LONGEST_WAIT)
+            seconds = _retry_after(error)
+            if seconds is None:
+                seconds = min(2.0**number * random.uniform(0.75, 1.25), LONGEST_WAIT)
             print(f"{what}: {in_words(error)}. Trying again in {seconds:.0f} s ({number} of {tries - 1}).", flush=True)
-            (wait or time.sleep)(seconds)
-    raise AssertionError("unreachable")
+        time.sleep(seconds)
+    return call()
+
+
+def _response(error: BaseException | None) -> Any:
+    """The answer behind an error. The upload of large files hides it behind a plain one."""
+    while error is not None:
+        response = getattr(error, "response", None)
+        if response is not None:
+            return response
+        error = error.__cause__
+    return None
 
 
 def _status(error: BaseException) -> int | None:
-    status = getattr(getattr(error, "response", None), "status_code", None)
-    if status is None and isinstance(error, ConnectionError | RuntimeError):
-        # hf-xet, written in Rust, and the upload of large files give the status in words only.
-        found = re.search(r"\b([45]\d\d)\b", str(error))
-        status = int(found[1]) if found else None
-    return status
+    response = _response(error)
+    if response is not None:
+        return response.status_code
+    found = STATUS.search(str(error))
+    return int(found[1]) if found else None
+
+
+def _disk_is_full(error: BaseException) -> bool:
+    """Also where a quota or the file system sets the end. hf-xet gives the number in words."""
+    said = re.search(r"\(os error (\d+)\)", str(error))
+    number = getattr(error, "errno", None) or (int(said[1]) if said else None)
+    return number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def _may_pass(error: BaseException) -> bool:
@@ -302,44 +344,71 @@ def _may_pass(error: BaseException) -> bool:
     status = _status(error)
     if status is not None:
         return status in PASSING
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.ENOENT):
+    if _disk_is_full(error) or isinstance(error, FileNotFoundError | PermissionError):
         return False
-    module = type(error).__module__.split(".")[0]
-    return isinstance(error, ConnectionError | TimeoutError | RuntimeError) or module.startswith("http")
+    # hf-xet, written in Rust, raises plain RuntimeErrors.
+    return isinstance(error, ConnectionError | TimeoutError | RuntimeError) or type(error).__module__.startswith(
+        "http"
+    )
 
 
 def _retry_after(error: BaseException) -> float | None:
     """Seconds that the Hub asks to wait, at most ten minutes."""
-    value = getattr(getattr(error, "response", None), "headers", {}).get("retry-after", "")
-    return min(float(value), 600.0) if value.replace(".", "", 1).isdigit() else None
+    value = getattr(_response(error), "headers", {}).get("retry-after", "")
+    if value.isdigit():
+        return min(float(value), LONGEST_ASKED)
+    try:
+        moment = parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    return min(max(moment.timestamp() - time.time(), 0.0), LONGEST_ASKED)
 
 
 def in_words(error: BaseException) -> str:
-    """An error in one short line, without a token that may stand in it."""
+    """An error in one short line, without addresses, which may be signed, and without a token."""
     from huggingface_hub import get_token
 
-    text = " ".join(str(error).split()) or type(error).__name__
+    status = _status(error)
+    if status is not None:
+        message = getattr(error, "server_message", None) or getattr(error.__cause__, "server_message", None)
+        phrase = HTTPStatus(status).phrase if status in set(HTTPStatus) else ""
+        text = f"{status} {phrase}".strip() + (f": {message}" if message else "")
+    else:
+        text = re.sub(r"https?://\S+", "…", str(error)) or type(error).__name__
+    text = " ".join(text.split())
     for secret in {get_token(), os.environ.get("HF_TOKEN")} - {None, ""}:
         text = text.replace(str(secret), "hf_***")
-    return f"{text:.300}"
+    return f"{text:.300}".rstrip(". ")
 
 
 def cure_of(error: BaseException) -> str:
     """What went wrong and what to do about it, in two sentences."""
     status, words = _status(error), in_words(error)
+    if _disk_is_full(error):
+        return f"The disk is full, or your share of it ({words}). Free some space: hf cache ls shows what the cache holds."
     if status == 401:
-        return f"The token is no longer valid ({words}). Sign in again: hf auth login."
+        return f"The Hub does not accept the token ({words}). Sign in again: hf auth login. A token in HF_TOKEN goes before that."
     if status == 403:
         return f"You may not do this there ({words}). Take a token with the role write, or name a repository of yours."
     if status == 404:
         return f"The Hub does not find it ({words}). It may have been deleted or renamed in the meantime."
     if status == 413:
-        return f"The Hub finds a file too large ({words}). Datasets are best in several parquet files below 5 GB."
+        return f"The Hub finds a file too large ({words}). Split it: datasets into several parquet files, models into shards."
     if status == 400:
-        return f"The Hub refuses what was sent ({words}). If it is the card, look at the lines between its dashes."
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        return "The disk is full. Free some space (hf cache ls shows what the cache holds)."
-    return f"The Hub did not answer as it should ({words})."
+        return f"The Hub refuses what was sent ({words}). If it is the card, mend the lines between its dashes."
+    if status in (409, 412):
+        return f"Somebody else goes on changing the repository ({words}). Wait until they are done."
+    if status == 429:
+        return f"The Hub asks to be left in peace for a while ({words}). Try again in an hour."
+    if status is not None and status >= 500:
+        return (
+            f"The Hub is out of order ({words}). Try again later; https://status.huggingface.co tells when it is well."
+        )
+    if isinstance(error, FileNotFoundError | PermissionError):
+        return f"A file here cannot be read or written ({words})."
+    if _may_pass(error):
+        return f"The connection to the Hub failed ({words}). Look whether the network is there, and try again."
+    return f"It ended with {type(error).__name__} ({words})."
 
 
 def add_to_collection(repo_id: str, repo_type: str, title: str, private: bool = True) -> str:
@@ -370,7 +439,7 @@ def add_to_collection(repo_id: str, repo_type: str, title: str, private: bool = 
         return api.add_collection_item(collection.slug, repo_id, repo_type, exists_ok=True).url
 
     try:
-        return with_retries(add, f"adding to the collection {title}")
+        return with_retries(add, f"Adding to the collection {title}")
     except Exception as error:
         raise PreferansError(
             f"--collection {title}: {repo_id} is published, and was not added. {cure_of(error)}"
