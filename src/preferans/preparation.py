@@ -20,7 +20,7 @@ from .processes import check_processes, from_main
 from .pushing import check_push_keys, publish_run
 from .recipe import fill
 from .run_folder import check_run_dir, provenance
-from .starting import StartingAdapter, find_adapter, with_revision
+from .starting import StartingAdapter, check_base, find_adapter, with_revision
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -101,10 +101,12 @@ def prepare(kinds: tuple[type, ...], said: dict[str, Any], recipe: str | None) -
             raise PreferansError(f"{place}: the key '{key}' is missing.")
     said = with_revision(said, place)
     pushes = from_main(lambda: check_push_keys(said, place))
-    check_model_exists(said["model_name_or_path"])
     start = find_adapter(said["model_name_or_path"], said.get("model_revision"))
     if start:
         said = _on_its_base(said, start, place)
+    check_model_exists(said["model_name_or_path"])
+    if start:
+        check_base(start)
     device = find_device(said.get("use_cpu", False), said.get("hardware_profile"))
     if device.kind == "cpu" and said.get("activation_offloading"):
         raise PreferansError(
@@ -151,8 +153,7 @@ def prepare(kinds: tuple[type, ...], said: dict[str, Any], recipe: str | None) -
     }
     commit = getattr(config, "_commit_hash", None)
     origin = from_main(lambda: provenance(recipe, said, described, training_args.seed, commit))
-    if start:
-        origin["started_from"] = {"adapter": start.name, "revision": start.revision, "sha256": start.sha256}
+    origin["started_from"] = start.described() if start else None
     from_main(lambda: check_run_dir(training_args.output_dir, origin))
     if from_main(Path(training_args.output_dir, "all_results.json").exists):
         print(f"This run is finished: {training_args.output_dir}.{'' if pushes else ' Nothing to do.'}")
@@ -161,8 +162,11 @@ def prepare(kinds: tuple[type, ...], said: dict[str, Any], recipe: str | None) -
         return None
 
     tokenizer = load_tokenizer(
-        model_args.model_name_or_path,
-        model_args.model_revision,
+        *(
+            (start.name, start.revision)
+            if start and start.has_tokenizer
+            else (said["model_name_or_path"], model_args.model_revision)
+        ),
         said.get("chat_template_path"),
         chat=not isinstance(train_rows[0]["prompt"], str),
     )

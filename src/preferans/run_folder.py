@@ -196,6 +196,7 @@ def check_run_dir(output_dir: str | Path, run: dict[str, Any]) -> None:
             ("dataset_name", old["dataset"]["fingerprint"] == run["dataset"]["fingerprint"]),
             ("model_name_or_path", old["model"]["weights_sha256"] == run["model"]["weights_sha256"]),
             ("chat_template_path", old["chat_template_sha256"] == run["chat_template_sha256"]),
+            ("the adapter it starts from", _start_of(old) == _start_of(run)),
         )
         if not same
     ]
@@ -204,3 +205,7 @@ def check_run_dir(output_dir: str | Path, run: dict[str, Any]) -> None:
             f"output_dir {output_dir}: the folder holds a run of another recipe ({'; '.join(differences)}). Name another "
             "output_dir, or delete the folder."
         )
+
+
+def _start_of(run: dict[str, Any]) -> str | None:
+    return (run.get("started_from") or {}).get("sha256")

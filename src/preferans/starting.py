@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from .adapters import check_bases, load_adapter
 from .errors import PreferansError
 from .files import read_json, sha256_of
 
@@ -27,18 +28,26 @@ class StartingAdapter(NamedTuple):
     Attributes:
         name (`str`): Folder or Hub id.
         revision (`str`, *optional*): On the Hub.
+        folder (`Path`): Where it lies on this machine.
         base (`str`): The model it was trained on.
         base_revision (`str`, *optional*): On the Hub.
         keys (`dict`): What a recipe would say of such an adapter.
         sha256 (`str`): Checksum of its weights.
+        has_tokenizer (`bool`): Whether a tokenizer lies beside it, perhaps with a chat template that the model lacks.
     """
 
     name: str
     revision: str | None
+    folder: Path
     base: str
     base_revision: str | None
     keys: dict[str, Any]
     sha256: str
+    has_tokenizer: bool
+
+    def described(self) -> dict[str, str | None]:
+        """What `provenance.json` says of it."""
+        return {"adapter": self.name, "revision": self.revision, "sha256": self.sha256}
 
 
 def split_revision(name: str) -> tuple[str, str | None]:
@@ -104,7 +113,14 @@ def find_adapter(name: str, revision: str | None = None) -> StartingAdapter | No
         )
     keys = {key: found[theirs] for key, theirs in ADAPTER_KEYS.items() if found.get(theirs) is not None}
     return StartingAdapter(
-        name, revision, found["base_model_name_or_path"], found.get("revision"), keys, sha256_of(weights)
+        name,
+        revision,
+        config.parent,
+        found["base_model_name_or_path"],
+        found.get("revision"),
+        keys,
+        sha256_of(weights),
+        _file_of(name, "tokenizer_config.json", revision) is not None,
     )
 
 
@@ -128,11 +144,25 @@ def put_on(model: "PreTrainedModel", adapter: StartingAdapter) -> "PreTrainedMod
     Raises:
         [`PreferansError`]: when it does not fit.
     """
-    from peft import PeftModel
-
     try:
-        return PeftModel.from_pretrained(model, adapter.name, revision=adapter.revision, is_trainable=True)
-    except (RuntimeError, ValueError) as error:
-        raise PreferansError(
-            f"model_name_or_path {adapter.name}: the adapter does not fit {adapter.base} ({' '.join(str(error).split()):.200})."
-        ) from None
+        return load_adapter(model, adapter.folder, trainable=True)
+    except PreferansError as error:
+        raise _of_the_model(error, adapter) from None
+
+
+def check_base(adapter: StartingAdapter) -> None:
+    """
+    Check, before it is loaded, that the model an adapter belongs to is the one that it was trained on.
+
+    Raises:
+        [`PreferansError`]: when it has other weights now.
+    """
+    try:
+        check_bases([str(adapter.folder)], adapter.base)
+    except PreferansError as error:
+        raise _of_the_model(error, adapter) from None
+
+
+def _of_the_model(error: PreferansError, adapter: StartingAdapter) -> PreferansError:
+    """The error under the name that a recipe gives the adapter."""
+    return PreferansError(str(error).replace(f"--adapter {adapter.folder}", f"model_name_or_path {adapter.name}"))

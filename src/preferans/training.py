@@ -8,6 +8,7 @@ needs besides.
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import sys
 from collections.abc import Callable
@@ -409,6 +410,9 @@ class PreferenceTrainer(GuardedTrainer, SeparatePassesTrainer):
         # TRL has rounded an adapter that training goes on from to bf16, and its frozen copy, the reference, not.
         for name, weight in start.items():
             self.model.get_parameter(name).data = weight.float()
+        if start:
+            # The copy is made anew from where the run starts: checkpoints and the result hold the trained adapter alone.
+            self.model.save_pretrained = functools.partial(self.model.save_pretrained, selected_adapters=["default"])
         if on_longest:
             self.add_callback(_LongestFirst(self, on_longest))
 
