@@ -65,6 +65,8 @@ def main() -> None:
         )
         done = publish(parcel, args.repo_id, private=not args.public)
     what = f"{len(done.uploaded)} files sent" if done.uploaded else "nothing to send, it was all there"
+    if done.removed:
+        print(f"Of an earlier version, taken out: {', '.join(done.removed)}. The repository's history keeps them.")
     print(f"{what}; read back and equal. Commit {done.commit[:12]}: {done.address}")
     if args.collection:
         print(

@@ -48,7 +48,9 @@ def test_the_reference_is_the_adapter(first_run, pairs, tmp_path):
     origin = read_json(run / "provenance.json")
     assert origin["started_from"]["adapter"] == str(first_run)
     assert origin["keys"]["lora_r"] == 4, "the adapter's own shape"
-    assert origin["keys"]["model_name_or_path"] == read_json(first_run / "provenance.json")["keys"]["model_name_or_path"]
+    assert (
+        origin["keys"]["model_name_or_path"] == read_json(first_run / "provenance.json")["keys"]["model_name_or_path"]
+    )
 
 
 def test_the_result_is_one_adapter(first_run, pairs, tiny_llama, tmp_path):

@@ -42,11 +42,13 @@ class Published(NamedTuple):
         address (`str`): Page of the repository.
         commit (`str`): Commit that holds the files.
         uploaded (`list[str]`): Files that were sent; empty when the repository had them all.
+        removed (`list[str]`): Files of an earlier version that were taken out.
     """
 
     address: str
     commit: str
     uploaded: list[str]
+    removed: list[str]
 
 
 def check_repo_id(repo_id: str | None, option: str = "--repo_id") -> None:
@@ -167,7 +169,7 @@ def upload(
     repo_type: str,
     message: str,
     private: bool = True,
-    obsolete: Callable[[str], bool] = lambda name: False,
+    obsolete: re.Pattern | None = None,
 ) -> Published:
     """
     Bring a repository to hold these files, in one commit, through faults.
@@ -183,9 +185,9 @@ def upload(
             Of the commit.
         private (`bool`, *optional*, defaults to `True`):
             Of a repository that is made.
-        obsolete (`Callable`, *optional*):
-            Says of a file's name whether it goes when it is in the repository and not in `files`: a shard of an older dataset
-            would be loaded with the new ones.
+        obsolete (`re.Pattern`, *optional*):
+            Names of files that go when they are in the repository and not in `files`: a shard of an older dataset would be loaded
+            with the new ones. The repository's history keeps them.
 
     Returns:
         [`Published`].
@@ -197,6 +199,7 @@ def upload(
 
     api = HfApi()
     sent: list[str] = []
+    removed: list[str] = []
 
     def bring() -> Published:
         address = api.create_repo(repo_id, repo_type=repo_type, private=private, exist_ok=True)
@@ -206,15 +209,16 @@ def upload(
         head = found.sha
         there = _files_there(api, repo_id, repo_type, head)
         missing = [name for name, path in files.items() if there.get(name) not in _marks(path)]
-        gone = [name for name in there if name not in files and obsolete(name)]
+        gone = [name for name in there if name not in files and obsolete and obsolete.fullmatch(name)]
         if missing or gone:
             operations = [CommitOperationAdd(name, files[name]) for name in missing]
             operations += [CommitOperationDelete(name) for name in gone]
             sent.extend(name for name in missing if name not in sent)
+            removed.extend(name for name in gone if name not in removed)
             head = api.create_commit(
                 repo_id, operations, commit_message=message, repo_type=repo_type, parent_commit=head
             ).oid
-        return Published(str(address), head, sent)
+        return Published(str(address), head, sent, removed)
 
     try:
         return with_retries(bring, f"Uploading to {repo_id}")

@@ -46,6 +46,7 @@ MEANINGS = {
     "sft": "*Loss* and *perplexity* are those of the chosen answers' words; the end token is told apart.",
 }
 QUESTION = "Почему осенью желтеют листья?"
+MERGED = "preferans_merge.json"  # beside a merged model, see merging.py
 WIDGETS = (QUESTION, "Посоветуй, чем заняться в дождливые выходные.", "Объясни простыми словами, что такое инфляция.")
 
 
@@ -56,10 +57,29 @@ def is_hub_id(name: str) -> bool:
     )  # fmt: skip
 
 
-def base_on_hub(run: dict[str, Any]) -> str | None:
-    """The Hub's name of a run's base model, or of the model that it was trimmed from; `None` for a model of one's own."""
-    record = trimmed_from(run["model"]["name"])
-    name = record["source"] if record else run["model"]["name"]
+def base_on_hub(name: str) -> str | None:
+    """The Hub's name of the model that an adapter on `name` works on: itself, or the one it was trimmed from; `None` for one's own."""
+    record = trimmed_from(name)
+    if record and "merged_with" in record:
+        return None
+    return _plain_id(record["source"] if record else _made_from(name, ("preferans_base.json",)))
+
+
+def descends_from(name: str) -> str | None:
+    """The Hub's name of the model whose licence covers `name`: also that of one with an adapter in it."""
+    record = trimmed_from(name)
+    return _plain_id(record["source"] if record else _made_from(name, ("preferans_base.json", MERGED)))
+
+
+def _made_from(name: str, records: tuple[str, ...]) -> str:
+    for path in (Path(name, record) for record in records):
+        if path.is_file():
+            base = read_json(path)["base_model"]
+            return base if isinstance(base, str) else descends_from(base["name"]) or base["name"]
+    return name
+
+
+def _plain_id(name: str) -> str | None:
     return name.split("@")[0] if is_hub_id(name) else None
 
 
@@ -93,14 +113,16 @@ def model_card(folder: str | Path, repo_id: str | None = None, report: str | Non
         `str`: YAML metadata that the Hub reads, and Markdown.
     """
     folder = Path(folder)
-    run = portable(read_json(folder / "provenance.json"))
+    run = read_json(folder / "provenance.json")
     tested = read_json(folder / "test_log_probs.json")
     way = run.get("method", "dpo")
     tokenizer = read_json(folder / "tokenizer_config.json") if (folder / "tokenizer_config.json").is_file() else {}
-    base = base_on_hub(run)
-    licence, page, notice = licence_of(base)
+    model_name = run["model"]["name"]
+    base = base_on_hub(model_name)
+    licence, page, notice = licence_of(base or descends_from(model_name))
     results, values = _results(tested, way)
     keys = run["keys"]
+    run = portable(run)
     dataset = run["dataset"]["name"]
     environment = Environment(
         loader=PackageLoader("preferans", "."), trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
@@ -112,7 +134,9 @@ def model_card(folder: str | Path, repo_id: str | None = None, report: str | Non
         what=f"A LoRA adapter for `{base or run['model']['name']}`, trained on preference pairs with Preferans."
         if way == "dpo"
         else f"A LoRA adapter for `{base or run['model']['name']}`, trained to imitate the chosen answers of preference pairs with Preferans.",
-        trimmed=trimming_in_words(run["model"]["name"]),
+        trimming=_trimming(model_name),
+        trimmed=trimmed_from(model_name) is not None,
+        started_from=run.get("started_from"),
         notice=notice,
         results=results,
         pairs=len(tested["before"]),
@@ -130,26 +154,39 @@ def model_card(folder: str | Path, repo_id: str | None = None, report: str | Non
         else f"`{dataset}`",
         run=run,
         measured=_measured(run.get("measured", {})),
-        command=f"accelerate launch scripts/{way}.py {run['recipe'] or ' '.join(f'--{key} {value}' for key, value in keys.items())}",
-        keys=yaml.safe_dump(keys, allow_unicode=True, sort_keys=False, width=119).strip(),
+        command=f"accelerate launch scripts/{way}.py recipe.yaml",
+        keys=recipe_of(run).strip(),
         licence=f"That of the base model, as the {licence} licence says: {page}. The dataset has its own."
         if page
         else "That of the base model, which covers what is made from it. The dataset has its own.",
     )
 
 
-def portable(run: dict[str, Any]) -> dict[str, Any]:
-    """A run's provenance without the folders of this machine: of an absolute path the last part is left."""
+def portable(value: Any) -> Any:
+    """What JSON holds, such as a run's provenance, without the folders of this machine: of an absolute path the last part is left."""
+    if isinstance(value, dict):
+        return {key: portable(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [portable(item) for item in value]
+    absolute = isinstance(value, str) and re.match(r"(/|~|[A-Za-z]:[\\/])", value) and "\n" not in value
+    return re.split(r"[\\/]", value.rstrip("\\/"))[-1] if absolute else value
 
-    def plain(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: plain(item) for key, item in value.items()}
-        if isinstance(value, list):
-            return [plain(item) for item in value]
-        absolute = isinstance(value, str) and re.match(r"(/|~|[A-Za-z]:[\\/])", value) and "\n" not in value
-        return re.split(r"[\\/]", value.rstrip("\\/"))[-1] if absolute else value
 
-    return plain(run)
+def _trimming(name: str) -> str:
+    record, told = trimmed_from(name) or {}, trimming_in_words(name)
+    for path in (*record.get("merged_with", []), record.get("source", "")):
+        told = told.replace(f"`{path}`", f"`{portable(path)}`")
+    return told
+
+
+def recipe_of(run: dict[str, Any]) -> str:
+    """A run's whole recipe as YAML: its keys with what the command line changed, and the adapter that it started from."""
+    keys, start = portable(run)["keys"], run.get("started_from")
+    if start:
+        name = portable(start)["adapter"]
+        keys = {key: value for key, value in keys.items() if key != "model_revision"}
+        keys |= {"model_name_or_path": f"{name}@{start['revision']}" if start["revision"] else name}
+    return yaml.safe_dump(keys, allow_unicode=True, sort_keys=False, width=119)
 
 
 def _head(
@@ -255,12 +292,64 @@ def _measured(figures: dict[str, Any]) -> str:
     return f"{told}; {figures['precision']}{f'; {skipped} steps skipped by the fp16 scaler' if skipped else ''}."
 
 
+def merged_card(folder: str | Path, origin: dict[str, Any], base: str, vocabulary: str, adapter_only: bool) -> str:
+    """
+    Write the card of what scripts/merge.py made of a run.
+
+    Args:
+        folder (`str` or `Path`):
+            Folder of the run.
+        origin (`dict`):
+            Its provenance.
+        base (`str`):
+            Folder or Hub id of the model that the adapter was merged into, or was written for.
+        vocabulary (`str`):
+            Sentences on its vocabulary, with a space before them.
+        adapter_only (`bool`):
+            Whether it is the adapter still.
+    """
+    from huggingface_hub import ModelCardData
+
+    plain, way = portable(origin), origin.get("method", "dpo")
+    licence, page, notice = licence_of(descends_from(base))
+    dataset = plain["dataset"]["name"]
+    named = base_on_hub(base)
+    data = ModelCardData(
+        language=["ru"],
+        license=licence,
+        license_link=page,
+        license_name="that-of-the-base-model" if licence == "other" else None,
+        base_model=named,
+        base_model_relation=("adapter" if adapter_only else "finetune") if named else None,
+        datasets=[dataset.split("@")[0]] if is_hub_id(dataset) else None,
+        library_name="peft" if adapter_only else "transformers",
+        pipeline_tag="text-generation",
+        tags=[way, "lora" if adapter_only else "merged", "trl", "preferans"],
+    )
+    what = "adapter" if adapter_only else "model"
+    tested = Path(folder, "test_log_probs.json")
+    rows = _results(read_json(tested), way)[0] if tested.is_file() else []
+    table = "".join(f"| {label} | {before} | {after} |\n" for label, before, after in rows)
+    results = (
+        f"\n| On held-out pairs | before | after |\n| --- | ---: | ---: |\n{table}\n{MEANINGS[way]}\n" if rows else ""
+    )
+    return f"""---
+{data.to_yaml().strip()}
+---
+# {"A LoRA adapter" if adapter_only else "A model merged with a LoRA adapter"}, trained with Preferans
+
+Base model: `{named or portable(base)}`, whose licence also covers this {what}.{vocabulary} The adapter was trained on
+`{dataset}`, fingerprint `{plain["dataset"]["fingerprint"]}`, by the recipe `{plain["recipe"]}`. Checksums of all
+are in `{MERGED}`.
+{results}{chr(10) + notice + chr(10) if notice else ""}"""
+
+
 def card_metadata(text: str) -> dict[str, Any]:
     """The YAML between a card's lines of dashes."""
     found = re.match(r"---\n(.*?)\n---\n", text, re.DOTALL)
     return yaml.safe_load(found[1]) if found else {}
 
 
-def as_json(run: dict[str, Any]) -> bytes:
-    """Provenance as it is published."""
-    return (json.dumps(portable(run), ensure_ascii=False, indent=2) + "\n").encode()
+def as_json(value: dict[str, Any]) -> str:
+    """JSON as it is published."""
+    return json.dumps(value, ensure_ascii=False, indent=2) + "\n"

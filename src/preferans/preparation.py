@@ -20,7 +20,7 @@ from .processes import check_processes, from_main
 from .pushing import check_push_keys, publish_run
 from .recipe import fill
 from .run_folder import check_run_dir, provenance
-from .starting import StartingAdapter, check_base, find_adapter, with_revision
+from .starting import StartingAdapter, check_base, commit_in_cache, find_adapter, with_revision
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -151,7 +151,7 @@ def prepare(kinds: tuple[type, ...], said: dict[str, Any], recipe: str | None) -
         "train_pairs": len(train_rows),
         "test_pairs": len(test_rows),
     }
-    commit = getattr(config, "_commit_hash", None)
+    commit = commit_in_cache(said["model_name_or_path"], said.get("model_revision"))
     origin = from_main(lambda: provenance(recipe, said, described, training_args.seed, commit))
     origin["started_from"] = start.described() if start else None
     from_main(lambda: check_run_dir(training_args.output_dir, origin))

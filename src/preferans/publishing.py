@@ -1,30 +1,48 @@
 """What goes to the Hub from a run, a dataset, a model or answers, and how it gets there."""
 
-import hashlib
 import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from .errors import PreferansError
 from .files import read_json
-from .hub import Published, read_back, upload
-from .model_card import as_json, card_metadata, model_card
+from .hub import Published, cure_of, read_back, upload, with_retries
+from .model_card import MERGED, as_json, base_on_hub, card_metadata, is_hub_id, model_card, portable, recipe_of
+from .vocabulary import RECORD_NAME, trimmed_from
 
 # Of a run: what loads it, what was measured, and where it comes from. Checkpoints, optimizer states and pickled arguments stay at home.
 RUN_FILES = (
     "adapter_config.json", "adapter_model.safetensors", "all_results.json", "chat_template.jinja", "merges.txt", "special_tokens_map.json",
     "test_log_probs.json", "tokenizer.json", "tokenizer.model", "tokenizer_config.json", "trainer_state.json", "vocab.json",
 )  # fmt: skip
+TOKENIZER_FILES = (
+    "merges.txt",
+    "special_tokens_map.json",
+    "tokenizer.json",
+    "tokenizer.model",
+    "tokenizer_config.json",
+    "vocab.json",
+)
 REPORT_FILES = ("report.html", "report.md", "scores.json")
 # Pickles run code when they are read.
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
 TOKEN = re.compile(rb"\b(?:hf|api_org)_[A-Za-z0-9]{30,}\b")
+TEXTS = (".md", ".json", ".html", ".yaml", ".txt")
 KINDS = {"run": "model", "model": "model", "dataset": "dataset", "answers": "dataset"}
+
+
+# Shards of an earlier version, which would be loaded with the new ones, by what is published.
+OBSOLETE: dict[str, re.Pattern] = {
+    "run": re.compile(r"(?!)"),
+    "model": re.compile(r"model[^/]*\.safetensors(\.index\.json)?"),
+    "dataset": re.compile(r".*\.parquet"),
+    "answers": re.compile(r"(?!)"),
+}
 
 
 class Parcel(NamedTuple):
@@ -113,31 +131,48 @@ def pack(source: str | Path, repo_id: str, report: str | Path | None = None) -> 
 
 
 def _run_files(source: Path, repo_id: str, made: Path, report: str | Path | None) -> dict[str, Path]:
-    files = {name: source / name for name in RUN_FILES if (source / name).is_file()}
     origin = read_json(source / "provenance.json")
-    (made / "provenance.json").write_bytes(as_json(origin))
-    files["provenance.json"] = made / "provenance.json"
-    recipe = Path(origin["recipe"]) if origin["recipe"] else None
-    if recipe and recipe.is_file():
-        files["recipe.yaml"] = recipe
+    # A trimmed tokenizer numbers tokens otherwise than the full model, which the adapter is published for.
+    names = [
+        name for name in RUN_FILES if name not in TOKENIZER_FILES or trimmed_from(origin["model"]["name"]) is None
+    ]
+    files = {name: source / name for name in names if (source / name).is_file()}
     told = None
     if report:
         files |= _report_files(Path(report))
-        told = (
-            (Path(report) / "report.md").read_text(encoding="utf-8")
-            if (Path(report) / "report.md").is_file()
-            else None
-        )
-    (made / "README.md").write_text(model_card(source, repo_id, told), encoding="utf-8")
-    return files | {"README.md": made / "README.md"}
+        told = (Path(report) / "report.md").read_text(encoding="utf-8")
+    base = base_on_hub(origin["model"]["name"])
+    config = portable(read_json(source / "adapter_config.json"))
+    if base:
+        config |= {"base_model_name_or_path": base, "revision": _commit_of(origin)}
+    texts = {
+        "adapter_config.json": as_json(config),
+        "provenance.json": as_json(portable(origin)),
+        "recipe.yaml": recipe_of(origin),
+        "README.md": model_card(source, repo_id, told),
+    }
+    return files | _written(texts, made)
+
+
+def _commit_of(origin: dict[str, Any]) -> str | None:
+    """The commit of a base model that was taken from the Hub by its own name."""
+    revision = origin["model"]["revision"]
+    return revision if revision and is_hub_id(origin["model"]["name"]) else None
+
+
+def _written(texts: dict[str, str], made: Path) -> dict[str, Path]:
+    for name, text in texts.items():
+        (made / name).write_text(text, encoding="utf-8", newline="\n")
+    return {name: made / name for name in texts}
 
 
 def _report_files(report: Path) -> dict[str, Path]:
-    if not (report / "report.html").is_file():
-        raise PreferansError(
-            f"--report {report}: there is no report.html in it. It is the folder that scripts/score.py wrote."
-        )
-    return {f"report/{name}": report / name for name in REPORT_FILES if (report / name).is_file()}
+    for name in REPORT_FILES:
+        if not (report / name).is_file():
+            raise PreferansError(
+                f"--report {report}: there is no {name} in it. It is the folder that scripts/score.py wrote."
+            )
+    return {f"report/{name}": report / name for name in REPORT_FILES}
 
 
 def _all_files(source: Path, repo_id: str, made: Path, report: str | Path | None) -> dict[str, Path]:
@@ -152,7 +187,8 @@ def _all_files(source: Path, repo_id: str, made: Path, report: str | Path | None
             f"{source}: {pickles[0]} is a pickle, which runs code when it is read, so it is not published. Save weights as safetensors: "
             "scripts/merge.py does."
         )
-    return {name: source / name for name in names}
+    ours = {name: as_json(portable(read_json(source / name))) for name in names if name in (MERGED, RECORD_NAME)}
+    return {name: source / name for name in names} | _written(ours, made)
 
 
 def _dataset_card(source: Path, repo_id: str, made: Path) -> Path:
@@ -163,8 +199,7 @@ def _dataset_card(source: Path, repo_id: str, made: Path) -> Path:
             "does too."
         )
     card = (source / "README.md").read_text(encoding="utf-8").replace("FOLDER_OR_HUB_ID", repo_id)
-    (made / "README.md").write_text(card, encoding="utf-8")
-    return made / "README.md"
+    return _written({"README.md": card}, made)["README.md"]
 
 
 def _answer_files(source: Path, repo_id: str, made: Path, report: str | Path | None) -> dict[str, Path]:
@@ -195,8 +230,7 @@ from datasets import load_dataset
 answers = load_dataset("{repo_id}", split="train")
 ```
 """
-    (made / "README.md").write_text(card, encoding="utf-8")
-    return {source.name: source, "README.md": made / "README.md"}
+    return {source.name: source} | _written({"README.md": card}, made)
 
 
 def check_no_secret(files: dict[str, Path]) -> None:
@@ -243,20 +277,14 @@ def publish(parcel: Parcel, repo_id: str, private: bool = True, message: str | N
     Raises:
         [`PreferansError`]: see [`~preferans.hub.upload`]; or when what was read back is not what was sent.
     """
-    obsolete: Callable[[str], bool] = (
-        (lambda name: name.endswith(".parquet"))
-        if parcel.repo_type == "dataset"
-        else (lambda name: name.endswith(".safetensors"))
-    )
-    done = upload(
-        parcel.files, repo_id, parcel.repo_type, message or f"Publish {parcel.kind} with Preferans", private, obsolete
-    )
+    message = message or f"Publish {parcel.kind} with Preferans"
+    done = upload(parcel.files, repo_id, parcel.repo_type, message, private, OBSOLETE[parcel.kind])
     with tempfile.TemporaryDirectory(prefix="preferans-") as folder:
         read_back(parcel.files, repo_id, parcel.repo_type, done.commit, folder)
         if parcel.kind == "run":
             _same_tensors(Path(folder) / "adapter_model.safetensors", parcel.files["adapter_model.safetensors"])
         elif parcel.repo_type == "dataset":
-            _same_rows(Path(folder), parcel, repo_id, done.commit)
+            _check_rows(parcel, repo_id, done.commit)
     return done
 
 
@@ -269,21 +297,30 @@ def _same_tensors(read: Path, sent: Path) -> None:
         raise PreferansError(f"{sent}: the adapter on the Hub has other weights. Upload it again.")
 
 
-def _same_rows(folder: Path, parcel: Parcel, repo_id: str, commit: str) -> None:
+def _check_rows(parcel: Parcel, repo_id: str, commit: str) -> None:
+    try:
+        with_retries(lambda: _same_rows(parcel, repo_id, commit), f"Loading {repo_id}")
+    except PreferansError:
+        raise
+    except Exception as error:  # datasets raises a dozen kinds
+        raise PreferansError(
+            f"{repo_id}: it was uploaded, and load_dataset does not give its rows. {cure_of(error)} The same command looks again."
+        ) from None
+
+
+def _same_rows(parcel: Parcel, repo_id: str, commit: str) -> None:
     """Load the dataset as others will, by its name, and compare every row with the files that were sent."""
     from datasets import get_dataset_config_names, load_dataset
 
     with tempfile.TemporaryDirectory(prefix="preferans-") as cache:
-        here = (
-            Path(cache) / hashlib.sha256(str(folder).encode()).hexdigest()
-        )  # datasets knows a local folder by its name only
+        here = Path(tempfile.mkdtemp(dir=cache))  # datasets caches a local folder by its name alone
         for name, path in parcel.files.items():
             (here / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, here / name)
         for config in get_dataset_config_names(str(here)):
             there = load_dataset(repo_id, config, revision=commit, cache_dir=cache)
             for split, rows in load_dataset(str(here), config, cache_dir=cache).items():
-                if split not in there or rows.to_list() != there[split].to_list():
+                if split not in there or not rows.data.equals(there[split].data):
                     raise PreferansError(
                         f"{repo_id}: load_dataset gives other rows of {config}, split {split}, than were sent. Upload it again."
                     )
@@ -308,4 +345,8 @@ def warnings_for(parcel: Parcel, repo_id: str) -> list[str]:
         said.append(
             "The base model is a folder of yours, so that nobody else can load the adapter. Merge it, or publish the base as well."
         )
+    home = str(Path.home()).encode()
+    for name, path in parcel.files.items():
+        if len(home) > 5 and name.endswith(TEXTS) and home in path.read_bytes():
+            said.append(f"{name} names folders of this machine ({Path.home()} …), which the world need not know.")
     return said

@@ -137,6 +137,16 @@ def _file_of(name: str, file: str, revision: str | None) -> Path | None:
         return None
 
 
+def commit_in_cache(name: str, revision: str | None = None) -> str | None:
+    """Commit of a Hub model whose configuration was just read, which a branch or a tag stood for; `None` for a folder."""
+    if Path(name).exists():
+        return None
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(name, "config.json", revision=revision)
+    return Path(found).parent.name if isinstance(found, str) else None
+
+
 def put_on(model: "PreTrainedModel", adapter: StartingAdapter) -> "PreTrainedModel":
     """
     Put the adapter onto its base model, ready to train. TRL then keeps a frozen copy of it as the reference.
