@@ -157,8 +157,6 @@ def train_and_write(prepared, switches, plan) -> None:
     summary = "\n".join(f"- {name}: {score.in_words()}" for name, score in scores.items())
     if is_main():
         figures = measured(trainer, prepared, checkpoint, seconds)
-        if pusher:
-            figures["failed_pushes"] = pusher.failed
         figures["planned_peak_bytes"] = plan.trace.peak if plan else None
         write_json(output_dir / "provenance.json", origin | {"measured": figures})
         write_json(output_dir / "test_log_probs.json", tested | {"ids": column_or_numbers(test_rows, "id")})

@@ -1,10 +1,12 @@
 """Publishing to a Hub on this machine with the unmodified clients: what goes, what stays at home, and what is refused first."""
 
+import errno
 import json
 import math
 import re
 import shutil
 import time
+from types import SimpleNamespace
 from typing import ClassVar
 
 import pytest
@@ -14,6 +16,7 @@ from preferans.errors import PreferansError
 from preferans.files import read_json, write_json, write_jsonl
 from preferans.model_card import card_metadata, licence_of, model_card, portable, recipe_of
 from preferans.publishing import check_no_secret, kind_of, pack, warnings_for
+from preferans.pushing import CheckpointPusher
 
 from .support.loophub.cards import check_card
 from .support.runs import call, command, make_pairs
@@ -396,7 +399,7 @@ class TestWhileTraining:
         assert re.search(r"\*\*\* Step \d was not pushed: .*You may not do this there.* Training goes on\.", shown), (
             shown
         )
-        assert "Published, read back and equal" in shown
+        assert re.search(r"Not pushed while training: step \d\. Published, read back and equal", shown)
         files = hub.files("model", "alice/run")
         assert files["adapter_model.safetensors"] == (run / "adapter_model.safetensors").read_bytes()
         assert "README.md" in files and "training_args.bin" not in files
@@ -408,6 +411,32 @@ class TestWhileTraining:
         again = hub.run(words).stdout
         assert "This run is finished" in again and "Published, read back and equal" in again
         assert len(hub.repositories["model", "alice/run"].history()) == commits
+
+    def test_a_full_disk_stops_nothing(self, run, monkeypatch, capsys, tmp_path):
+        def write(*arguments, **options):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr("preferans.pushing.shutil.copyfile", write)
+        monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+        pusher = CheckpointPusher("alice/run", private=True, each_save=True)
+        pusher.on_save(
+            SimpleNamespace(output_dir=str(run)), SimpleNamespace(global_step=2, is_world_process_zero=True), None
+        )
+        pusher.wait()
+        assert pusher.failed == [2] and list(tmp_path.iterdir()) == []
+        assert (
+            "*** Step 2 was not pushed: [Errno 28] No space left on device Training goes on. ***"
+            in capsys.readouterr().out
+        )
+
+    def test_imitation_is_published_too(self, hub, tiny_llama, pairs, tmp_path):
+        run = tmp_path / "run"
+        done = hub.run(command("sft", tiny_llama, pairs, run, push_to_hub="true", hub_model_id="alice/imitation"))
+        assert "Published, read back and equal" in done.stdout
+        text = hub.files("model", "alice/imitation")["README.md"].decode()
+        assert check_card(text, "model")[0] == []
+        assert "| Perplexity of the chosen answers |" in text and "imitate the chosen answers" in text
+        assert "sft" in card_metadata(text)["tags"]
 
     def test_a_revoked_token_loses_nothing(self, hub, tiny_llama, pairs, tmp_path):
         run = tmp_path / "run"

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from preferans.errors import PreferansError
-from preferans.files import read_json, write_json
+from preferans.files import read_json, read_jsonl, write_json, write_jsonl
 from preferans.starting import find_adapter, split_revision, with_revision
 
 from .support.runs import call, command, make_pairs
@@ -65,6 +65,10 @@ def test_the_result_is_one_adapter(first_run, pairs, tiny_llama, tmp_path):
     model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(tiny_llama), run)
     assert list(model.peft_config) == ["default"]
     call("scripts/merge.py", run, "--output_dir", tmp_path / "merged")
+    write_jsonl(tmp_path / "prompts.jsonl", [{"id": "1", "prompt": [{"role": "user", "content": "Как дела?"}]}])
+    words = ["--adapter", run, "--prompts", tmp_path / "prompts.jsonl", "--output", tmp_path / "answers.jsonl"]
+    call("scripts/generate.py", *words, "--use_cpu", "--max_new_tokens", "4")
+    assert len(read_jsonl(tmp_path / "answers.jsonl")) == 1
     ids = torch.arange(20)[None]
     with torch.no_grad():
         merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged")(ids).logits

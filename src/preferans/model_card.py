@@ -180,8 +180,12 @@ def _trimming(name: str) -> str:
 
 
 def recipe_of(run: dict[str, Any]) -> str:
-    """A run's whole recipe as YAML: its keys with what the command line changed, and the adapter that it started from."""
-    keys, start = portable(run)["keys"], run.get("started_from")
+    """A run's whole recipe as YAML: its keys with what the command line changed, and the adapter that it started from. Where it is
+    pushed to is the business of whoever runs it."""
+    keys = {
+        name: value for name, value in portable(run)["keys"].items() if not name.startswith(("push_to_hub", "hub_"))
+    }
+    start = run.get("started_from")
     if start:
         name = portable(start)["adapter"]
         keys = {key: value for key, value in keys.items() if key != "model_revision"}

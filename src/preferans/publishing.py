@@ -141,12 +141,8 @@ def _run_files(source: Path, repo_id: str, made: Path, report: str | Path | None
     if report:
         files |= _report_files(Path(report))
         told = (Path(report) / "report.md").read_text(encoding="utf-8")
-    base = base_on_hub(origin["model"]["name"])
-    config = portable(read_json(source / "adapter_config.json"))
-    if base:
-        config |= {"base_model_name_or_path": base, "revision": _commit_of(origin)}
     texts = {
-        "adapter_config.json": as_json(config),
+        "adapter_config.json": as_json(adapter_config(source, origin)),
         "provenance.json": as_json(portable(origin)),
         "recipe.yaml": recipe_of(origin),
         "README.md": model_card(source, repo_id, told),
@@ -154,10 +150,21 @@ def _run_files(source: Path, repo_id: str, made: Path, report: str | Path | None
     return files | _written(texts, made)
 
 
-def _commit_of(origin: dict[str, Any]) -> str | None:
-    """The commit of a base model that was taken from the Hub by its own name."""
-    revision = origin["model"]["revision"]
-    return revision if revision and is_hub_id(origin["model"]["name"]) else None
+def adapter_config(folder: Path, origin: dict[str, Any]) -> dict[str, Any]:
+    """
+    peft's description of an adapter, for others than this machine.
+
+    Args:
+        folder (`Path`):
+            Run or checkpoint.
+        origin (`dict`):
+            Provenance of the run.
+    """
+    name, commit = origin["model"]["name"], origin["model"]["revision"]
+    config, base = portable(read_json(folder / "adapter_config.json")), base_on_hub(name)
+    if base:
+        config |= {"base_model_name_or_path": base, "revision": commit if is_hub_id(name) else None}
+    return config
 
 
 def _written(texts: dict[str, str], made: Path) -> dict[str, Path]:

@@ -9,10 +9,10 @@ from typing import Any
 from transformers import TrainerCallback
 
 from .errors import PreferansError
+from .files import read_json, write_json
 from .hub import check_can_push, upload
-from .publishing import check_no_secret, pack, publish
+from .publishing import adapter_config, check_no_secret, pack, publish
 
-CHECKPOINT_FILES = ("adapter_config.json", "adapter_model.safetensors")
 STRATEGIES = ("every_save", "end")
 
 
@@ -70,33 +70,51 @@ class CheckpointPusher(TrainerCallback):
             return
         if self._thread and self._thread.is_alive():
             print(
-                f"Step {state.global_step} is not pushed: an earlier push is still under way. The next one carries it."
+                f"Step {state.global_step} is not pushed: an earlier push is still under way. The next one carries all.",
+                flush=True,
             )
             return
-        checkpoint = Path(args.output_dir, f"checkpoint-{state.global_step}")
-        copied = Path(tempfile.mkdtemp(prefix="preferans-"))  # the checkpoint may be rotated away meanwhile
-        for name in CHECKPOINT_FILES:
-            shutil.copyfile(checkpoint / name, copied / name)
+        try:
+            copied = self._copy(Path(args.output_dir), state.global_step)
+        except (OSError, PreferansError) as error:  # such as a full disk
+            self._tell(state.global_step, error)
+            return
         self._thread = threading.Thread(target=self._push, args=(copied, state.global_step), daemon=True)
         self._thread.start()
 
+    def _copy(self, run: Path, step: int) -> Path:
+        """The adapter of a checkpoint, which may be rotated away while it is pushed."""
+        checkpoint, copied = run / f"checkpoint-{step}", Path(tempfile.mkdtemp(prefix="preferans-"))
+        try:
+            shutil.copyfile(checkpoint / "adapter_model.safetensors", copied / "adapter_model.safetensors")
+            write_json(copied / "adapter_config.json", adapter_config(checkpoint, read_json(run / "provenance.json")))
+        except (OSError, PreferansError):
+            shutil.rmtree(copied, ignore_errors=True)
+            raise
+        return copied
+
+    def _tell(self, step: int, error: Exception) -> None:
+        self.failed.append(step)
+        print(f"*** Step {step} was not pushed: {error} Training goes on. ***", flush=True)
+
     def _push(self, folder: Path, step: int) -> None:
-        files = {name: folder / name for name in CHECKPOINT_FILES}
+        files = {path.name: path for path in folder.iterdir()}
         try:
             check_no_secret(files)
             done = upload(files, self.repo_id, "model", f"Adapter after step {step}", self.private)
             print(f"Step {step} is on the Hub: {done.address}")
         except Exception as error:  # the thread has no other way to tell
-            self.failed.append(step)
-            print(f"*** Step {step} was not pushed: {error} Training goes on. ***", flush=True)
+            self._tell(step, error)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
     def wait(self) -> None:
-        """Wait for the push that is under way."""
+        """Wait for the push that is under way, and say once more what did not arrive."""
         if self._thread and self._thread.is_alive():
             print("Waiting for the last push …", flush=True)
             self._thread.join()
+        if self.failed:
+            print(f"Not pushed while training: {', '.join(f'step {step}' for step in self.failed)}.", flush=True)
 
 
 def pusher_for(said: dict[str, Any]) -> CheckpointPusher | None:
@@ -121,7 +139,7 @@ def publish_run(folder: str | Path, said: dict[str, Any]) -> None:
     try:
         with pack(folder, repo_id) as parcel:
             done = publish(parcel, repo_id, private, "Publish the finished run with Preferans")
-    except PreferansError as error:
+    except (PreferansError, OSError) as error:  # a full disk, too
         raise PreferansError(
             f"Training is done and safe in {folder}; publishing failed. {error} Later: python scripts/publish.py {folder} --repo_id {repo_id}"
         ) from None
