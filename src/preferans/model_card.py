@@ -43,7 +43,8 @@ LOSS_PAPERS = {
 MEANINGS = {
     "dpo": "*Likelier per token* is the share of pairs whose chosen answer the model finds likelier than the rejected one, each divided by its length; "
     "half of them is chance. *Reward accuracy* asks which answer became likelier by more; before training it is a tie everywhere.",
-    "sft": "*Loss* and *perplexity* are those of the chosen answers' words; the end token is told apart.",
+    "sft": "*Loss* and *perplexity* are those of the chosen answers' words; the end token is told apart. A lower loss means that such answers "
+    "have become likelier, the rejected ones among them; it does not mean that answers are true, or that the better of two is preferred.",
 }
 QUESTION = "Почему осенью желтеют листья?"
 MERGED = "preferans_merge.json"  # beside a merged model, see merging.py
