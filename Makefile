@@ -10,7 +10,7 @@ demo: .venv/installed
 
 test: .venv/installed
 	$(BIN)/python -m ruff check .
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4
 
 .venv/installed: setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

@@ -189,7 +189,7 @@ def test_from_imitation_to_dpo(tmp_path, preference_folder, call_script, capsys)
 
     # what it wrote is scored as a run of DPO is, and answers
     call_script("scripts/score.py", run, "--output_dir", tmp_path / "report")
-    scores = read_json(tmp_path / "report" / "scores.json")["pairs"]
+    scores = read_json(tmp_path / "report" / "scores.json")["runs"][0]["pairs"]
     tested = read_json(run / "test_log_probs.json")
     gained = [
         (now["chosen_logp"] - was["chosen_logp"]) / was["chosen_tokens"]

@@ -18,6 +18,7 @@ from markupsafe import Markup, escape
 
 from . import report_pictures as pictures
 from .files import read_json, write_text
+from .ratings import CRITERIA
 from .report_words import NOTHING, Words, digits
 
 # Training curves: name in report_*.yaml, keys in the trainer's log with the words for each line, a level to compare with, a unit
@@ -30,15 +31,16 @@ CURVES: tuple[tuple[str, dict[str, str], float | None, float], ...] = (
     ("gradient", {"grad_norm": ""}, None, 1),
     ("memory", {"peak_memory_bytes": ""}, None, 1 << 30),
 )
-CRITERIA = ("relevance", "clarity", "completeness", "originality", "style")
 GAIN = "test_normalised_accuracy_gain"
 FEW_PROMPTS = 100
 # Answers shown of each kind: fewer where several systems are compared, so that the page can still be read to its end.
 SHOWN, SHOWN_OF_SEVERAL = 5, 3
 # Shares that are neither 0 nor 1 in at least so many answers have a distribution worth a look.
 WORTH_A_LOOK = 0.1
-# Halves of surrogate pairs are no text in UTF-8, and control characters none in HTML.
-_UNPRINTABLE = re.compile("[\ud800-\udfff\x00-\x08\x0b\x0e-\x1f\x7f]")
+# Halves of surrogate pairs are no text in UTF-8, control characters none in HTML, and marks that turn the direction of what follows
+# would turn the report's own words.
+_UNPRINTABLE = re.compile("[\ud800-\udfff\x00-\x08\x0b\x0e-\x1f\x7f\u202a-\u202e\u2066-\u2069]")
+_BREAK = re.compile(r"[^\S\u00a0]+")  # white space and ends of lines of every kind, but a space that does not break
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]<>#|~&])")
 
 
@@ -87,7 +89,7 @@ def _printable(text: str) -> str:
 
 def _markdown(text: str) -> str:
     """Any text as one line of Markdown that means nothing but itself."""
-    return _MARKDOWN.sub(r"\\\1", " ".join(str(text).split(" ")).replace("\n", " ").replace("\r", " "))
+    return _MARKDOWN.sub(r"\\\1", _BREAK.sub(" ", text))
 
 
 def _story(scores: dict[str, Any], words: Words) -> dict[str, Any]:
@@ -514,7 +516,11 @@ def _verdicts(verdicts: dict[str, Any] | None, words: Words) -> dict[str, Any] |
         if criteria
         else None,
         "sources": [
-            (words(source["kind"]), source["source"], words.number(source["verdicts"]))
+            (
+                words("judge" if source["kind"] == "judge" else "people"),
+                source["source"],
+                words.number(source["verdicts"]),
+            )
             for source in verdicts["sources"]
         ],
     }
