@@ -1,5 +1,6 @@
 """Runs that start from an adapter: it is the reference, and the run is one like any other."""
 
+import json
 import math
 import shutil
 
@@ -157,3 +158,15 @@ def test_a_folder_whose_name_has_an_at(tmp_path, tiny_llama):
     shutil.copytree(tiny_llama, tmp_path / "model@home")
     assert split_revision(str(tmp_path / "model@home")) == (str(tmp_path / "model@home"), None)
     assert find_adapter(str(tmp_path / "model@home")) is None
+
+
+def test_the_plan_of_such_a_run_is_that_of_its_base(first_run, pairs, tiny_llama, tmp_path, capsys):
+    keys = ["--dataset_name", str(pairs), "--hardware_profile", "gtx1650", "--json", "--lengths", "128"]
+    shape = ["--lora_r", "4", "--lora_alpha", "8", "--lora_target_modules", "all-linear", "--bf16", "false"]
+    plans = []
+    for name in (first_run, tiny_llama):
+        call("scripts/plan.py", "--model_name_or_path", name, *keys, *shape)
+        plans.append(json.loads(capsys.readouterr().out))
+    for plan in plans:
+        del plan[0]["settings"]  # which name the adapter's modules one by one
+    assert plans[0] == plans[1]

@@ -20,7 +20,7 @@ from .processes import check_processes, from_main
 from .pushing import check_push_keys, publish_run
 from .recipe import fill
 from .run_folder import check_run_dir, provenance
-from .starting import StartingAdapter, check_base, commit_in_cache, find_adapter, with_revision
+from .starting import StartingAdapter, check_base, commit_in_cache, find_adapter, on_its_base, with_revision
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -103,7 +103,7 @@ def prepare(kinds: tuple[type, ...], said: dict[str, Any], recipe: str | None) -
     pushes = from_main(lambda: check_push_keys(said, place))
     start = find_adapter(said["model_name_or_path"], said.get("model_revision"))
     if start:
-        said = _on_its_base(said, start, place)
+        said = _from_adapter(said, start, place)
     check_model_exists(said["model_name_or_path"])
     if start:
         check_base(start)
@@ -190,7 +190,7 @@ def prepare(kinds: tuple[type, ...], said: dict[str, Any], recipe: str | None) -
     )
 
 
-def _on_its_base(said: dict[str, Any], start: StartingAdapter, place: str) -> dict[str, Any]:
+def _from_adapter(said: dict[str, Any], start: StartingAdapter, place: str) -> dict[str, Any]:
     """Keys of a run that goes on from an adapter: its base model, and the adapter's own shape."""
     from .processes import is_sharded
 
@@ -206,10 +206,7 @@ def _on_its_base(said: dict[str, Any], start: StartingAdapter, place: str) -> di
         print(
             f"Its shape is decided: the recipe's {', '.join(f'{key} {_in_one_word(value)}' for key, value in others.items())} is passed over."
         )
-    base = {"model_name_or_path": start.base} | (
-        {"model_revision": start.base_revision} if start.base_revision else {}
-    )
-    return {key: value for key, value in said.items() if key != "model_revision"} | base | start.keys
+    return on_its_base(said, start)
 
 
 def _same(said: Any, found: Any) -> bool:

@@ -124,6 +124,14 @@ def find_adapter(name: str, revision: str | None = None) -> StartingAdapter | No
     )
 
 
+def on_its_base(said: dict[str, Any], start: StartingAdapter) -> dict[str, Any]:
+    """Keys of a run that goes on from an adapter: its base model, and the adapter's own shape."""
+    base = {"model_name_or_path": start.base} | (
+        {"model_revision": start.base_revision} if start.base_revision else {}
+    )
+    return {key: value for key, value in said.items() if key != "model_revision"} | base | start.keys
+
+
 def _file_of(name: str, file: str, revision: str | None) -> Path | None:
     """A file of a model's folder or repository; `None` where it has no such file or cannot be asked."""
     if Path(name).is_dir():
