@@ -11,14 +11,15 @@ The command line overrides the recipe:
 A recipe's keys are those of TRL's DPOConfig, ModelConfig and ScriptArguments, and a few of our own; --help_keys lists every one with
 its type, default and meaning. The ones that matter first:
 
-    model_name_or_path   folder or Hub id of the base model
-    dataset_name         folder or Hub id of the preference dataset (data_builders/ makes them)
+    model_name_or_path   folder or Hub id (NAME@REVISION) of the base model, or of an adapter to go on from, which is the reference then
+    dataset_name         folder or Hub id (NAME@REVISION) of the preference dataset (data_builders/ makes them)
     output_dir           folder of the run
     load_in_4bit         hold the base model in 4 bits, a quarter of its size in fp16
     max_length           tokens of prompt and answer: more costs memory and time
     learning_rate, beta, num_train_epochs, loss_type
     separate_passes      one answer of a pair at a time: less memory, the same gradients; left out, the memory plan decides
     hardware_profile     a smaller card that this one shall behave like, such as gtx1650
+    push_to_hub          publish the run; with hub_model_id: NAMESPACE/NAME, private unless hub_private_repo: false (docs/hub.md)
     ignore_plan          start a run that the memory plan (scripts/plan.py) says will not fit
 
 The run's folder receives the adapter, metrics (all_results.json), the log-probabilities of the test pairs before and after
