@@ -13,7 +13,7 @@ import sys
 from email.utils import formatdate
 from itertools import count, cycle
 from pathlib import Path
-from time import time
+from time import monotonic, sleep, time
 
 import pytest
 
@@ -315,15 +315,21 @@ def test_killed_at_the_commit(hub, model, xet, arrives, monkeypatch):
 
 @pytest.mark.parametrize("same", [True, False], ids=["the same", "different things"])
 def test_two_publish_at_once(hub, model, same):
-    one, contents = model("one")
+    one, contents = model("one", one_txt=b"one")
     two, others = (
-        (one, contents) if same else model("two", model_safetensors=contents["model.safetensors"], notes_txt=b"two")
+        (one, contents) if same else model("two", model_safetensors=contents["model.safetensors"], two_txt=b"two")
     )
-    # The first to commit is held up until the other has.
-    hub.fault("POST", "/alice/one/commit/", delay=3)
+
+    def wait_for_the_other() -> None:
+        """Hold up the first to commit until the other has, so that it commits on a state that is gone."""
+        deadline = monotonic() + 60
+        while len(hub.repositories["model", "alice/one"].history()) == 1 and monotonic() < deadline:
+            sleep(0.02)
+
+    hub.fault("POST", "/alice/one/commit/", then=wait_for_the_other)
     processes = [start(hub, folder, "alice/one", xet) for folder, xet in ((one, True), (two, False))]
     shown = [process.communicate(timeout=90)[0] for process in processes]
     assert [process.returncode for process in processes] == [0, 0], shown
     assert stored(hub, "alice/one") == contents | others
     assert len(hub.repositories["model", "alice/one"].history()) == (2 if same else 3)
-    assert "412" in "".join(shown)
+    assert "412 Precondition Failed" in "".join(shown)
