@@ -11,14 +11,15 @@ The command line overrides the recipe:
 A recipe's keys are those of TRL's DPOConfig, ModelConfig and ScriptArguments, and a few of our own; --help_keys lists every one with
 its type, default and meaning. The ones that matter first:
 
-    model_name_or_path   folder or Hub id of the base model
-    dataset_name         folder or Hub id of the preference dataset (data_builders/ makes them)
+    model_name_or_path   folder or Hub id (NAME@REVISION) of the base model, or of an adapter to go on from, which is the reference then
+    dataset_name         folder or Hub id (NAME@REVISION) of the preference dataset (data_builders/ makes them)
     output_dir           folder of the run
     load_in_4bit         hold the base model in 4 bits, a quarter of its size in fp16
     max_length           tokens of prompt and answer: more costs memory and time
     learning_rate, beta, num_train_epochs, loss_type
     separate_passes      one answer of a pair at a time: less memory, the same gradients; left out, the memory plan decides
     hardware_profile     a smaller card that this one shall behave like, such as gtx1650
+    push_to_hub          publish the run; with hub_model_id: NAMESPACE/NAME, private unless hub_private_repo: false (docs/hub.md)
     ignore_plan          start a run that the memory plan (scripts/plan.py) says will not fit
 
 The run's folder receives the adapter, metrics (all_results.json), the log-probabilities of the test pairs before and after
@@ -91,13 +92,16 @@ def train_and_write(prepared, switches, plan) -> None:
     from transformers import set_seed
     from trl import get_peft_config
 
-    from preferans.files import read_json, write_json
+    from preferans.files import read_json, write_json, write_text
     from preferans.fitting import apply, tell_longest
+    from preferans.model_card import model_card
     from preferans.preferences import column_or_numbers
     from preferans.preparation import measured
     from preferans.processes import from_main, is_main, is_sharded
-    from preferans.run_folder import last_checkpoint, write_run_card
+    from preferans.pushing import publish_run, pusher_for
+    from preferans.run_folder import last_checkpoint
     from preferans.scoring import pair_scores
+    from preferans.starting import put_on
     from preferans.training import PreferenceTrainer, load_model
 
     training_args, output_dir, test_rows = prepared.training_args, prepared.output_dir, prepared.test_rows
@@ -107,6 +111,8 @@ def train_and_write(prepared, switches, plan) -> None:
     set_seed(training_args.seed)
     apply(prepared, switches)
     model = load_model(prepared.model_args, prepared.device)
+    if prepared.start:
+        model = put_on(model, prepared.start)
     try:
         trainer = PreferenceTrainer(
             model=model,
@@ -114,14 +120,17 @@ def train_and_write(prepared, switches, plan) -> None:
             train_dataset=prepared.train_rows,
             eval_dataset=test_rows if training_args.eval_strategy != "no" else None,
             processing_class=prepared.tokenizer,
-            peft_config=get_peft_config(prepared.model_args),
+            peft_config=None if prepared.start else get_peft_config(prepared.model_args),
             separate_passes=switches.separate_passes,
             on_longest=tell_longest(prepared, plan) if longest_first and not is_sharded() else None,
         )
     except ValueError as error:  # such as lora_target_modules that the model does not have
         raise PreferansError(f"{prepared.place}: {' '.join(str(error).split())}") from error
-    origin = prepared.origin | {"switches": switches._asdict()}
+    origin = prepared.origin | {"method": "dpo", "switches": switches._asdict()}
     from_main(lambda: write_json(output_dir / "provenance.json", origin))
+    pusher = pusher_for(origin["keys"])
+    if pusher:
+        trainer.add_callback(pusher)
     trainable, total = trainer.model.get_nb_trainable_parameters()
     print(f"Training {trainable:,} parameters of {total:,}.")
 
@@ -152,10 +161,13 @@ def train_and_write(prepared, switches, plan) -> None:
         figures["planned_peak_bytes"] = plan.trace.peak if plan else None
         write_json(output_dir / "provenance.json", origin | {"measured": figures})
         write_json(output_dir / "test_log_probs.json", tested | {"ids": column_or_numbers(test_rows, "id")})
-        write_run_card(output_dir, origin, "On the held-out test pairs:\n\n" + summary)
+        write_text(output_dir / "README.md", model_card(output_dir))
         # Last, because it marks the run as finished.
         write_json(output_dir / "all_results.json", metrics | {name: score.value for name, score in scores.items()})
     print(f"{summary}\nThe adapter is in {output_dir}.")
+    if pusher and is_main():
+        pusher.wait()
+        publish_run(output_dir, origin["keys"])
 
 
 if __name__ == "__main__":

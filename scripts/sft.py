@@ -47,11 +47,13 @@ def train(kinds: tuple, said: dict, recipe: str | None) -> None:
     from transformers import set_seed
     from trl import get_peft_config
 
-    from preferans.files import read_json, write_json
+    from preferans.files import read_json, write_json, write_text
+    from preferans.model_card import model_card
     from preferans.preferences import column_or_numbers
     from preferans.preparation import measured, prepare
     from preferans.processes import count
-    from preferans.run_folder import last_checkpoint, only_process, write_run_card
+    from preferans.pushing import publish_run, pusher_for
+    from preferans.run_folder import last_checkpoint, only_process
     from preferans.scoring import imitation_scores
     from preferans.sft import ImitationTrainer, completions, distinct
     from preferans.training import load_model
@@ -59,6 +61,11 @@ def train(kinds: tuple, said: dict, recipe: str | None) -> None:
     prepared = prepare(kinds, said, recipe)
     if prepared is None:
         return
+    if prepared.start:
+        raise PreferansError(
+            f"{prepared.place}: model_name_or_path {prepared.start.name} is an adapter, and scripts/sft.py starts from a model. Merge it "
+            "first: scripts/merge.py."
+        )
     if count() > 1:
         raise PreferansError(
             "scripts/sft.py trains in one process; launch it with accelerate_configs/gtx1650.yaml or cpu.yaml."
@@ -83,6 +90,9 @@ def train(kinds: tuple, said: dict, recipe: str | None) -> None:
         except ValueError as error:  # such as lora_target_modules that the model does not have
             raise PreferansError(f"{prepared.place}: {' '.join(str(error).split())}") from error
         write_json(output_dir / "provenance.json", prepared.origin)
+        pusher = pusher_for(prepared.origin["keys"])
+        if pusher:
+            trainer.add_callback(pusher)
         trainable, total = trainer.model.get_nb_trainable_parameters()
         print(f"Training {trainable:,} parameters of {total:,}.")
 
@@ -103,21 +113,19 @@ def train(kinds: tuple, said: dict, recipe: str | None) -> None:
         trainer.save_state()
         write_json(
             output_dir / "provenance.json",
-            prepared.origin | {"measured": measured(trainer, prepared, checkpoint, seconds)},
+            prepared.origin | {"method": "sft", "measured": measured(trainer, prepared, checkpoint, seconds)},
         )
         # With the unit of the reward, so that score.py shows this run beside one of DPO: nats per token gained on the base model.
         tested |= {"beta": 1.0, "per_token": True, "ids": column_or_numbers(test_rows, "id")}
         write_json(output_dir / "test_log_probs.json", tested)
         summary = "\n".join(f"- {name}: {score.in_words()}" for name, score in scores.items())
-        meaning = (
-            "On the held-out test pairs (losses in nats per token, the end token apart; perplexity is a loss's exponential):\n\n"
-            f"{summary}\n\nA lower loss means that such answers have become likelier, the rejected ones among them; it does not mean "
-            "that answers are true, or that the better of two is preferred."
-        )
-        write_run_card(output_dir, prepared.origin, meaning, method="sft")
+        write_text(output_dir / "README.md", model_card(output_dir))
         # Last, because it marks the run as finished.
         write_json(output_dir / "all_results.json", metrics | {name: score.value for name, score in scores.items()})
     print(f"{summary}\nThe adapter is in {output_dir}.")
+    if pusher:
+        pusher.wait()
+        publish_run(output_dir, prepared.origin["keys"])
 
 
 if __name__ == "__main__":

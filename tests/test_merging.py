@@ -16,7 +16,8 @@ from preferans import merging
 from preferans.errors import PreferansError
 from preferans.files import read_json, sha256_of, write_json
 from preferans.generation import load_adapter
-from preferans.run_folder import provenance, write_run_card
+from preferans.model_card import model_card
+from preferans.run_folder import provenance
 from preferans.vocabulary import trim_vocabulary, trimmed_from
 
 from .support import mixed
@@ -131,7 +132,7 @@ def test_the_merged_model_is_the_full_one_with_what_was_learned(full, cut, train
     assert trimmed_from(tmp_path / "merged") is None
     assert (tmp_path / "merged" / "NOTICE").read_text(encoding="utf-8") == "Terms of the base model."
     card = (tmp_path / "merged" / "README.md").read_text(encoding="utf-8")
-    assert f"trained with {len(kept):,} of the" in card and f"base_model: {full}" in card
+    assert f"trained with {len(kept):,} of the" in card and f"Base model: `{full.name}`" in card
     call_script("scripts/merge.py", trained, "--base", full, "--output_dir", tmp_path / "other")
     other = load_file(tmp_path / "other" / "model.safetensors")
     assert all(
@@ -158,10 +159,10 @@ def test_two_adapters_go_back_one_after_the_other(full, trained, tmp_path):
     small, large = tmp_path / "small", tmp_path / "large"
     merge(trained, small)
     second = make_run(small, tmp_path / "second", DTYPES[full.name])
-    write_run_card(second, read_json(second / "provenance.json"), "")
-    card = " ".join((second / "README.md").read_text(encoding="utf-8").split())
-    assert f"covers this adapter. The adapter was trained with a vocabulary trimmed from that of `{full}`" in card
-    assert f"fits the full model once it has that of `{trained.as_posix()}` as well" in card
+    write_json(second / "test_log_probs.json", {"before": []})
+    card = " ".join(model_card(second).split())
+    assert f"The adapter was trained with a vocabulary trimmed from that of `{full.name}`" in card
+    assert f"fits the full model once it has that of `{trained.name}` as well" in card
     texts = sample_texts()[:4]
     with pytest.raises(PreferansError, match=re.escape(f"merge.py {trained.as_posix()} --full_vocabulary")):
         merge(second, tmp_path / "out", full_vocabulary=True, texts=texts)
@@ -262,7 +263,7 @@ def test_a_wrong_folder_is_refused_at_once(tmp_path):
 
 def test_how_far_it_is_from_base_and_adapter_is_measured_and_told(full, trained, tmp_path, call_script, capsys):
     call_script("scripts/merge.py", trained, "--output_dir", tmp_path / "merged")
-    found = read_json(tmp_path / "merged" / merging.MANIFEST)["agreement"]
+    found = read_json(tmp_path / "merged" / merging.MERGED)["agreement"]
     assert found["computed_in"] == "float32"
     assert found["positions"] > 100 and 0.9 <= found["greedy_agreement"] <= 1
     assert 0 < found["logit_difference"] <= found["bound"] < found["adapter_effect"]

@@ -49,7 +49,7 @@ def test_what_is_decided_is_said_and_done(kinds, said, capsys):
         ({"activation_offloading": True}, "the CPU, where there is nothing to offload to"),
         ({"hardware_profile": "gtx165"}, "Did you mean 'gtx1650'"),
         ({"hardware_profile": "gtx1650"}, "this run computes on the CPU"),
-        ({"model_name_or_path": "nobody/nothing"}, "model_name_or_path nobody/nothing: the model cannot be loaded"),
+        ({"model_name_or_path": "nobody/nothing"}, "model_name_or_path nobody/nothing: HF_HUB_OFFLINE is set"),
         ({"model_name_or_path": "./absent"}, "there is no such folder"),
         ({"output_dir": ""}, "Command line: the key 'output_dir' is missing"),
     ],

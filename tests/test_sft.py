@@ -15,6 +15,7 @@ from trl import ModelConfig, SFTConfig, SFTTrainer
 
 from preferans.errors import PreferansError, TrainingDiverged
 from preferans.files import read_json, read_jsonl
+from preferans.model_card import card_metadata
 from preferans.run_folder import last_checkpoint
 from preferans.scoring import bootstrap, imitation_scores
 from preferans.sft import ImitationTrainer, completions
@@ -180,7 +181,7 @@ def test_from_imitation_to_dpo(tmp_path, preference_folder, call_script, capsys)
     assert origin["measured"]["kernels"].startswith("the head in tiles of")
     assert origin["dataset"]["train_pairs"] == 6
     card = (run / "README.md").read_text(encoding="utf-8")
-    assert "tags: [sft, lora, preferans]" in card
+    assert card_metadata(card)["tags"][:2] == ["sft", "lora"]
     assert "it does not mean that answers are true" in " ".join(card.split())
     capsys.readouterr()
     call_script(*command)

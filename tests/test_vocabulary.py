@@ -10,7 +10,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from preferans.bpe import BpeTokenizer, is_of_language, keeps_bytes, keeps_text, letters_of
 from preferans.errors import PreferansError
 from preferans.files import read_json, read_jsonl, write_json, write_jsonl
-from preferans.run_folder import provenance, write_run_card
+from preferans.model_card import model_card
+from preferans.run_folder import provenance
 from preferans.vocabulary import check_trimmed, read_texts, trim_vocabulary, trimmed_from, trimming_in_words
 
 from .support import mixed
@@ -146,11 +147,13 @@ def test_what_is_written_is_a_model(full, cut, pair):
 def test_a_runs_card_says_that_its_base_was_trimmed(trimmed, full, cut, tmp_path):
     base = str(cut if trimmed else full)
     data = {"name": "pairs", "fingerprint": "0" * 16, "train_pairs": 1, "test_pairs": 1}
-    write_run_card(tmp_path, provenance(None, {"model_name_or_path": base}, data, seed=0), "- loss: 1")
-    card = " ".join((tmp_path / "README.md").read_text(encoding="utf-8").split())
-    said = "whose licence also covers this adapter. The adapter was trained with a vocabulary trimmed from that of"
+    write_json(tmp_path / "provenance.json", provenance(None, {"model_name_or_path": base}, data, seed=0))
+    write_json(tmp_path / "test_log_probs.json", {"before": []})
+    card = " ".join(model_card(tmp_path).split())
+    said = f"The adapter was trained with a vocabulary trimmed from that of `{full.name}`"
     assert (said in card) == trimmed
     assert "Dataset: `pairs`" in card
+    assert str(full.parent) not in card and str(cut.parent) not in card
 
 
 # Any characters that Unicode knows as neither letter nor digit, besides those that Russian texts are made of.

@@ -108,7 +108,9 @@ def check_bases(adapters: list[str], model: str) -> None:
             )
 
 
-def load_adapter(model: "PreTrainedModel", adapter: str | Path, name: str = "default") -> "PreTrainedModel":
+def load_adapter(
+    model: "PreTrainedModel", adapter: str | Path, name: str = "default", trainable: bool = False
+) -> "PreTrainedModel":
     """
     Put a LoRA adapter onto a loaded base model, beside those that are on it.
 
@@ -119,6 +121,8 @@ def load_adapter(model: "PreTrainedModel", adapter: str | Path, name: str = "def
             Folder of the adapter.
         name (`str`, *optional*, defaults to `"default"`):
             What peft shall call it. The first adapter is the active one until `set_adapter` names another.
+        trainable (`bool`, *optional*, defaults to `False`):
+            Whether its weights shall be trained further.
 
     Raises:
         [`PreferansError`]: when there is no adapter in the folder, or it was trained on another architecture.
@@ -134,9 +138,9 @@ def load_adapter(model: "PreTrainedModel", adapter: str | Path, name: str = "def
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Found missing adapter keys")  # an error below
             if isinstance(model, PeftModel):
-                model.load_adapter(str(adapter), adapter_name=name)
+                model.load_adapter(str(adapter), adapter_name=name, is_trainable=trainable)
             else:
-                model = PeftModel.from_pretrained(model, str(adapter), adapter_name=name)
+                model = PeftModel.from_pretrained(model, str(adapter), adapter_name=name, is_trainable=trainable)
         with safe_open(Path(adapter) / "adapter_model.safetensors", "pt") as file:
             there = {key for key in file.keys() if "lora_" in key}  # noqa: SIM118
         here = {

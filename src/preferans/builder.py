@@ -186,6 +186,7 @@ def finish_dataset(
 def push_if_asked(args: argparse.Namespace) -> None:
     """Upload the finished folder where the command says `--push_to_hub`."""
     if args.push_to_hub:
-        from .hub import push_dataset
+        from .publishing import pack, publish
 
-        print(f"Pushed to {push_dataset(args.output_dir, args.repo_id)}")
+        with pack(args.output_dir, args.repo_id) as parcel:
+            print(f"Pushed, read back and equal: {publish(parcel, args.repo_id).address}")

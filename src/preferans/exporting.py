@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from .errors import PreferansError
 from .files import new_folder, read_json, sha256_of, write_json, write_text
-from .merging import MANIFEST as MERGED
+from .model_card import MERGED
 from .vocabulary import trimmed_from, trimmed_in_words
 
 MANIFEST = "preferans_gguf.json"

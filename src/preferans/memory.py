@@ -31,6 +31,11 @@ TRIMMED_VOCABULARY = 32_768
 COMPARED = ("llama", "gpt2", "gemma3_text", "qwen2")
 
 
+def known_shapes() -> dict[str, dict]:
+    """Shapes of the recipes' models on the Hub, which are part of this package."""
+    return json.loads(files(__package__).joinpath("model_shapes.json").read_text(encoding="utf-8"))
+
+
 def load_shape(name: str, revision: str = "main") -> "PretrainedConfig":
     """
     The shape of a model, without its weights.
@@ -50,7 +55,7 @@ def load_shape(name: str, revision: str = "main") -> "PretrainedConfig":
     """
     from transformers import AutoConfig
 
-    shapes = json.loads(files(__package__).joinpath("model_shapes.json").read_text(encoding="utf-8"))
+    shapes = known_shapes()
     if name in shapes and not Path(name, "config.json").is_file():
         shape = dict(shapes[name])
         return AutoConfig.for_model(shape.pop("model_type"), **shape)

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from .errors import PreferansError
 from .hardware import MIB, PROFILES, Device, decide_precision, find_device, profile_device
-from .memory import Plan, Switches, fastest_that_fits, ladder, load_shape, settings_of
+from .memory import Plan, Switches, fastest_that_fits, known_shapes, ladder, load_shape, settings_of
 from .recipe import read_recipe
+from .starting import find_adapter, on_its_base, with_revision
 from .vocabulary import trimmed_from
 
 if TYPE_CHECKING:
@@ -80,6 +81,12 @@ def read_plan_command(argv: list[str]) -> Question:
         raise PreferansError(
             f"{recipe or 'Command line'}: the key 'model_name_or_path' is missing, so there is nothing to plan."
         )
+    said = with_revision(said, recipe or "Command line")
+    name = said["model_name_or_path"]
+    start = None if name in known_shapes() else find_adapter(name, said.get("model_revision"))
+    if start:
+        said = on_its_base(said, start)
+        name = start.base
     profile = options.hardware_profile or said.get("hardware_profile")
     config = load_shape(name, said.get("model_revision", "main"))
     if profile:

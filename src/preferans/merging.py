@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from .adapters import load_adapter
 from .errors import PreferansError
 from .files import new_folder, read_json, sha256_of, write_json, write_text
+from .model_card import MERGED, merged_card
 from .vocabulary import (
     CHECKED_TEXTS,
     CHECKED_TOKENS,
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-MANIFEST = "preferans_merge.json"
 CONFIG_NAME, WEIGHTS_NAME = "adapter_config.json", "adapter_model.safetensors"
 # What lies beside local weights and still holds for the merged ones: their terms.
 COMPANIONS = ("NOTICE*", "LICENSE*", "USE_POLICY*")
@@ -130,9 +130,10 @@ def merge(
         result |= {key: record[key] for key in ("tokens_before", "tokens_after")}
     with new_folder(output_dir) as folder:
         result |= _write(run, folder, origin, chosen, None if goes_home else own["name"], adapter_only, texts)
-        write_text(folder / "README.md", _card(origin, result, trimmed_from(folder), adapter_only))
+        card = merged_card(run, origin, chosen["name"], _about(result, trimmed_from(folder)), adapter_only)
+        write_text(folder / "README.md", card)
         checked = {key: result[key] for key in ("agreement",) if key in result}
-        write_json(folder / MANIFEST, made_of | {"weights_sha256": _weights(folder)} | checked)
+        write_json(folder / MERGED, made_of | {"weights_sha256": _weights(folder)} | checked)
     return result
 
 
@@ -177,7 +178,7 @@ def _is_there(output_dir: Path, made_of: dict[str, Any]) -> bool:
     """Whether the folder holds this result, unharmed; refused when it holds another or something else."""
     if not output_dir.exists() or (output_dir.is_dir() and not any(output_dir.iterdir())):
         return False
-    found = read_json(output_dir / MANIFEST) if (output_dir / MANIFEST).is_file() else {}
+    found = read_json(output_dir / MERGED) if (output_dir / MERGED).is_file() else {}
     if {key: found.get(key) for key in made_of} != made_of:
         raise PreferansError(
             f"--output_dir {output_dir}: there is something else already, which would be replaced. Name a new folder, or delete it."
@@ -386,31 +387,19 @@ def _copy_companions(base: Path, folder: Path, run: Path, adapter_only: bool) ->
         write_json(folder / RECORD_NAME, record | {"merged_with": [*record.get("merged_with", []), run.as_posix()]})
 
 
-def _card(origin: dict[str, Any], result: dict[str, Any], record: dict[str, Any] | None, adapter_only: bool) -> str:
-    agreement = ""
+def _about(result: dict[str, Any], record: dict[str, Any] | None) -> str:
+    """Sentences for the card, with a space before each: the vocabulary, and how near the merged model is to base and adapter."""
+    text = f" Its vocabulary is {trimmed_in_words(record)}." if record else ""
+    if "tokens_after" in result:
+        text = (
+            f" It was trained with {result['tokens_after']:,} of the {result['tokens_before']:,} tokens; with all of them it gives the same "
+            "logits for these."
+        )
     if "agreement" in result:
         found = result["agreement"]
-        agreement = (
+        text += (
             f" On {found['positions']} positions of Russian texts its logits differ from those of base model and adapter by at most "
             f"{found['logit_difference']:.2g}, and the likeliest token is the same at {found['greedy_agreement']:.1%}; the adapter itself "
             f"changes logits by up to {found['adapter_effect']:.2g}."
         )
-    what, tags = ("adapter", "lora") if adapter_only else ("model", "merged, lora")
-    vocabulary = f" Its vocabulary is {trimmed_in_words(record)}." if record else ""
-    if "tokens_after" in result:
-        vocabulary = (
-            f" It was trained with {result['tokens_after']:,} of the {result['tokens_before']:,} tokens; with all of them it gives the same "
-            "logits for these."
-        )
-    return f"""---
-base_model: {result["base"]}
-library_name: {"peft" if adapter_only else "transformers"}
-pipeline_tag: text-generation
-tags: [{tags}, preferans]
----
-# {"A LoRA adapter" if adapter_only else "A model merged with a LoRA adapter"}, trained with Preferans
-
-Base model: `{result["base"]}`, whose licence also covers this {what}.{vocabulary} The adapter was trained on
-`{origin["dataset"]["name"]}`, fingerprint `{origin["dataset"]["fingerprint"]}`, by the recipe `{origin["recipe"]}`. Checksums of all
-are in `{MANIFEST}`.{agreement}
-"""
+    return text

@@ -19,6 +19,7 @@ import polars as pl
 
 from .errors import PreferansError
 from .files import checksums, new_folder, write_text
+from .starting import split_revision
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
@@ -314,7 +315,7 @@ def load_preferences(name: str, config: str | None = None) -> "DatasetDict":
 
     Args:
         name (`str`):
-            Folder, or id of a dataset on the Hub.
+            Folder, or id of a dataset on the Hub, which may end in `@REVISION`.
         config (`str`, *optional*):
             Configuration of the dataset.
 
@@ -332,8 +333,9 @@ def load_preferences(name: str, config: str | None = None) -> "DatasetDict":
     if Path(name).is_dir():
         contents = "\n".join(f"{file} {checksum}" for file, checksum in sorted(checksums(name).items()))
         cache = Path(datasets.config.HF_DATASETS_CACHE, "preferans", hashlib.sha256(contents.encode()).hexdigest())
+    hub_name, revision = split_revision(name)
     try:
-        return datasets.load_dataset(name, name=config, cache_dir=str(cache) if cache else None)
+        return datasets.load_dataset(hub_name, name=config, revision=revision, cache_dir=str(cache) if cache else None)
     except Exception as error:  # datasets raises a dozen kinds, and each means: not to be had
         place = (
             "the folder is there, but cannot be read as a dataset"
@@ -341,6 +343,8 @@ def load_preferences(name: str, config: str | None = None) -> "DatasetDict":
             else (
                 "there is no such folder here, and the Hub does not give a dataset of that name. Build it first (see "
                 "data_builders/), or correct the name"
+                if not datasets.config.HF_HUB_OFFLINE
+                else "there is no such folder here, HF_HUB_OFFLINE is set, and it is not in the cache. Unset that once and load it"
             )
         )
         raise PreferansError(

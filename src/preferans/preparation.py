@@ -17,8 +17,10 @@ from .hardware import (
 )
 from .preferences import fingerprint, load_checked_splits
 from .processes import check_processes, from_main
+from .pushing import check_push_keys, publish_run
 from .recipe import fill
 from .run_folder import check_run_dir, provenance
+from .starting import StartingAdapter, check_base, commit_in_cache, find_adapter, on_its_base, with_revision
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -44,6 +46,7 @@ class Prepared:
         tokenizer ([`~transformers.PreTrainedTokenizerBase`]): Ready to train with.
         origin (`dict`): See [`~run_folder.provenance`].
         place (`str`): What to call the recipe in a message.
+        start ([`~starting.StartingAdapter`], *optional*): The adapter that training goes on from.
     """
 
     filled: list[Any]
@@ -57,6 +60,7 @@ class Prepared:
     tokenizer: "PreTrainedTokenizerBase"
     origin: dict[str, Any]
     place: str
+    start: StartingAdapter | None = None
 
     @property
     def output_dir(self) -> Path:
@@ -95,7 +99,14 @@ def prepare(kinds: tuple[type, ...], said: dict[str, Any], recipe: str | None) -
     for key in ("model_name_or_path", "dataset_name", "output_dir"):
         if not said.get(key):
             raise PreferansError(f"{place}: the key '{key}' is missing.")
+    said = with_revision(said, place)
+    pushes = from_main(lambda: check_push_keys(said, place))
+    start = find_adapter(said["model_name_or_path"], said.get("model_revision"))
+    if start:
+        said = _from_adapter(said, start, place)
     check_model_exists(said["model_name_or_path"])
+    if start:
+        check_base(start)
     device = find_device(said.get("use_cpu", False), said.get("hardware_profile"))
     if device.kind == "cpu" and said.get("activation_offloading"):
         raise PreferansError(
@@ -114,6 +125,7 @@ def prepare(kinds: tuple[type, ...], said: dict[str, Any], recipe: str | None) -
         next(arguments for arguments in filled if isinstance(arguments, kind))
         for kind in (ScriptArguments, ModelConfig, TrainingArguments)
     )
+    training_args.push_to_hub = False  # the trainer would upload pickled arguments, and say nothing of a failure
     if not model_args.use_peft:
         raise PreferansError(f"{place}: use_peft must be true; Preferans trains LoRA adapters.")
     check_processes(
@@ -139,15 +151,22 @@ def prepare(kinds: tuple[type, ...], said: dict[str, Any], recipe: str | None) -
         "train_pairs": len(train_rows),
         "test_pairs": len(test_rows),
     }
-    origin = from_main(lambda: provenance(recipe, said, described, training_args.seed))
+    commit = commit_in_cache(said["model_name_or_path"], said.get("model_revision"))
+    origin = from_main(lambda: provenance(recipe, said, described, training_args.seed, commit))
+    origin["started_from"] = start.described() if start else None
     from_main(lambda: check_run_dir(training_args.output_dir, origin))
     if from_main(Path(training_args.output_dir, "all_results.json").exists):
-        print(f"This run is finished: {training_args.output_dir}. Nothing to do.")
+        print(f"This run is finished: {training_args.output_dir}.{'' if pushes else ' Nothing to do.'}")
+        if pushes:
+            from_main(lambda: publish_run(training_args.output_dir, said))
         return None
 
     tokenizer = load_tokenizer(
-        model_args.model_name_or_path,
-        model_args.model_revision,
+        *(
+            (start.name, start.revision)
+            if start and start.has_tokenizer
+            else (said["model_name_or_path"], model_args.model_revision)
+        ),
         said.get("chat_template_path"),
         chat=not isinstance(train_rows[0]["prompt"], str),
     )
@@ -167,7 +186,36 @@ def prepare(kinds: tuple[type, ...], said: dict[str, Any], recipe: str | None) -
         tokenizer,
         origin,
         place,
+        start,
     )
+
+
+def _from_adapter(said: dict[str, Any], start: StartingAdapter, place: str) -> dict[str, Any]:
+    """Keys of a run that goes on from an adapter: its base model, and the adapter's own shape."""
+    from .processes import is_sharded
+
+    if is_sharded():
+        raise PreferansError(
+            f"{place}: model_name_or_path {start.name} is an adapter, and with FSDP or DeepSpeed training starts from a model only. Merge it: "
+            "scripts/merge.py."
+        )
+    others = {key: said[key] for key in start.keys if key in said and not _same(said[key], start.keys[key])}
+    shape = ", ".join(f"{key} {_in_one_word(value)}" for key, value in start.keys.items() if value)
+    print(f"Starting from the adapter {start.name} on {start.base}, which is the reference as well ({shape}).")
+    if others:
+        print(
+            f"Its shape is decided: the recipe's {', '.join(f'{key} {_in_one_word(value)}' for key, value in others.items())} is passed over."
+        )
+    return on_its_base(said, start)
+
+
+def _same(said: Any, found: Any) -> bool:
+    said, found = (sorted(value) if isinstance(value, list) else value for value in (said, found))
+    return said == found or [said] == found
+
+
+def _in_one_word(value: Any) -> str:
+    return "+".join(value) if isinstance(value, list) else str(value)
 
 
 def measured(

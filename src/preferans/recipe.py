@@ -34,6 +34,9 @@ CHOICES = {
 }  # fmt: skip
 # Keys of TRL's own script that this one would pass over in silence.
 REFUSED = {
+    "hub_always_push": "a push that is still under way is waited for at the end, and told",
+    "hub_revision": "the adapter goes to the repository's main branch",
+    "hub_token": "it would be written into files; sign in with hf auth login, or set HF_TOKEN",
     "activation_checkpointing": "gradient_checkpointing, which means the same, is the name that the memory plan reads",
     "activation_checkpointing_kwargs": "the memory plan knows checkpointing of whole layers only",
     "assistant_only_loss": "only the chosen answer is learned in any case",

@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from .errors import PreferansError
-from .files import read_json, sha256_of, write_json, write_text
+from .files import read_json, sha256_of, write_json
 from .processes import count, from_main, is_main
-from .vocabulary import trimming_in_words
 
 PACKAGES = ("torch", "trl", "transformers", "peft", "bitsandbytes", "accelerate", "datasets", "preferans")
 # The optimizer lies in optimizer.bin with FSDP; DeepSpeed keeps it in a folder of its own, which `latest` names.
@@ -68,6 +67,8 @@ def last_checkpoint(output_dir: str | Path, num_processes: int = 1) -> str | Non
 
 
 LOCK_NAME = "process.json"
+# Keys that decide no result.
+CHANGES_NOTHING = ("ignore_plan", "longest_first", "push_to_hub", "hub_model_id", "hub_strategy", "hub_private_repo")
 
 
 @contextmanager
@@ -109,7 +110,9 @@ def _take(lock: Path) -> None:
     write_json(lock, {"pid": os.getpid(), "created": psutil.Process().create_time()})
 
 
-def provenance(recipe: str | None, said: dict[str, Any], dataset: dict[str, Any], seed: int) -> dict[str, Any]:
+def provenance(
+    recipe: str | None, said: dict[str, Any], dataset: dict[str, Any], seed: int, commit: str | None = None
+) -> dict[str, Any]:
     """
     Where a run comes from: all that is needed to make it again.
 
@@ -122,6 +125,8 @@ def provenance(recipe: str | None, said: dict[str, Any], dataset: dict[str, Any]
             Name, fingerprint and sizes of the dataset.
         seed (`int`):
             Seed of the run.
+        commit (`str`, *optional*):
+            Commit of a base model on the Hub.
 
     Returns:
         `dict`: ready for JSON.
@@ -135,7 +140,7 @@ def provenance(recipe: str | None, said: dict[str, Any], dataset: dict[str, Any]
         "dataset": dataset,
         "model": {
             "name": model_name,
-            "revision": said.get("model_revision", "main") if not weights else None,
+            "revision": (commit or said.get("model_revision", "main")) if not weights else None,
             "weights_sha256": {file.name: sha256_of(file) for file in weights},
         },
         "chat_template_sha256": sha256_of(template) if template and Path(template).is_file() else None,
@@ -175,9 +180,8 @@ def check_run_dir(output_dir: str | Path, run: dict[str, Any]) -> None:
             raise PreferansError(f"output_dir {output_dir}: the folder is not empty and holds no run. Name a new one.")
         return
     old = read_json(path)
-    # num_processes is compared below as what it was, whether or not a key said it: batches and random states hang on it. The other two
-    # change no result.
-    keys = sorted((set(old["keys"]) | set(run["keys"])) - {"num_processes", "ignore_plan", "longest_first"})
+    # num_processes is compared below as what it was, whether or not a key said it: batches and random states hang on it.
+    keys = sorted((set(old["keys"]) | set(run["keys"])) - {"num_processes", *CHANGES_NOTHING})
     differences = [
         f"{key}: {old['keys'].get(key)!r} there, {run['keys'].get(key)!r} here"
         for key in keys
@@ -192,6 +196,7 @@ def check_run_dir(output_dir: str | Path, run: dict[str, Any]) -> None:
             ("dataset_name", old["dataset"]["fingerprint"] == run["dataset"]["fingerprint"]),
             ("model_name_or_path", old["model"]["weights_sha256"] == run["model"]["weights_sha256"]),
             ("chat_template_path", old["chat_template_sha256"] == run["chat_template_sha256"]),
+            ("the adapter it starts from", _start_of(old) == _start_of(run)),
         )
         if not same
     ]
@@ -202,34 +207,5 @@ def check_run_dir(output_dir: str | Path, run: dict[str, Any]) -> None:
         )
 
 
-def write_run_card(output_dir: str | Path, run: dict[str, Any], summary: str, method: str = "dpo") -> None:
-    """
-    Write the `README.md` of a run.
-
-    Args:
-        output_dir (`str` or `Path`):
-            Folder of the run.
-        run (`dict`):
-            See [`provenance`].
-        summary (`str`):
-            Lines on what was measured.
-        method (`str`, *optional*, defaults to `"dpo"`):
-            How it was trained, as the Hub tags it.
-    """
-    base = run["model"]["name"]
-    write_text(
-        Path(output_dir) / "README.md",
-        f"""---
-base_model: {base}
-library_name: peft
-pipeline_tag: text-generation
-tags: [{method}, lora, preferans]
----
-# A LoRA adapter trained with Preferans
-
-Base model: `{base}`, whose licence also covers this adapter.{trimming_in_words(base)} Dataset: `{run["dataset"]["name"]}`, fingerprint
-`{run["dataset"]["fingerprint"]}`. Recipe: `{run["recipe"]}`; every key, version and checksum is in `provenance.json`.
-
-{summary}
-""",
-    )
+def _start_of(run: dict[str, Any]) -> str | None:
+    return (run.get("started_from") or {}).get("sha256")

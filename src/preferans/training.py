@@ -8,6 +8,7 @@ needs besides.
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import sys
 from collections.abc import Callable
@@ -20,6 +21,9 @@ from accelerate import init_empty_weights
 from accelerate.utils import gather_object
 from datasets import Dataset
 from datasets.fingerprint import Hasher
+from huggingface_hub.constants import HF_HUB_OFFLINE
+from huggingface_hub.errors import GatedRepoError
+from peft import PeftModel
 from safetensors import SafetensorError
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
@@ -186,9 +190,16 @@ def load_tokenizer(
 
 
 def _not_loaded(name: str, error: Exception) -> str:
-    return (
-        f"model_name_or_path {name}: the model cannot be loaded ({' '.join(str(error).split()):.300}). Check the name; a gated "
-        "model (Llama) also needs access granted on its page and `hf auth login`."
+    if HF_HUB_OFFLINE and not Path(name).exists():
+        return (
+            f"model_name_or_path {name}: HF_HUB_OFFLINE is set, and the model is not in the cache as a whole. Unset that once and fetch it: "
+            f"hf download {name}."
+        )
+    gated = isinstance(error.__cause__, GatedRepoError) or "gated" in str(error)
+    return f"model_name_or_path {name}: the model cannot be loaded ({' '.join(str(error).split()):.300}). " + (
+        f"Ask for access on its page, https://huggingface.co/{name}, and sign in: hf auth login."
+        if gated
+        else "Check the name; a gated model (Llama) also needs access granted on its page and `hf auth login`."
     )
 
 
@@ -389,7 +400,19 @@ class PreferenceTrainer(GuardedTrainer, SeparatePassesTrainer):
 
     def __init__(self, *args, on_longest: Callable[[int], None] | None = None, **kwargs):
         score_completions_only()
+        model = kwargs.get("model")
+        start = (
+            {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
+            if isinstance(model, PeftModel)
+            else {}
+        )
         super().__init__(*args, **kwargs)
+        # TRL has rounded an adapter that training goes on from to bf16, and its frozen copy, the reference, not.
+        for name, weight in start.items():
+            self.model.get_parameter(name).data = weight.float()
+        if start:
+            # The copy is made anew from where the run starts: checkpoints and the result hold the trained adapter alone.
+            self.model.save_pretrained = functools.partial(self.model.save_pretrained, selected_adapters=["default"])
         if on_longest:
             self.add_callback(_LongestFirst(self, on_longest))
 
@@ -399,7 +422,11 @@ class PreferenceTrainer(GuardedTrainer, SeparatePassesTrainer):
         tokens = [dataset[f"{part}_ids"][:] for part in ("prompt", "chosen", "rejected")]
         args = self.args
         settings = (args.max_length, args.truncation_mode, args.fp16, args.bf16, args.ld_alpha)
-        base = sorted((name, weight) for name, weight in self.model.state_dict().items() if "lora_" not in name)
+        base = sorted(
+            (name, weight)
+            for name, weight in self.model.state_dict().items()
+            if "lora_" not in name or ".ref." in name
+        )
         self._precompute_model_hash = Hasher.hash([(name, _digest(weight)) for name, weight in base])
         content = Hasher.hash((tokens, settings))
         dataset = dataset.select_columns(dataset.column_names, new_fingerprint=content)
@@ -496,7 +523,9 @@ class PreferenceTrainer(GuardedTrainer, SeparatePassesTrainer):
                 mask = batch["completion_mask"]
                 labels = batch["input_ids"].masked_fill(mask == 0, -100)
                 # Plain sums for both: TRL's compute_ref_log_probs would weigh the reference's by ld_alpha.
-                adapter = use_adapter(model, adapter_name=None) if use_reference else contextlib.nullcontext()
+                # A run that started from an adapter has a frozen copy of it for the reference.
+                reference = "ref" if "ref" in model.peft_config else None
+                adapter = use_adapter(model, adapter_name=reference) if use_reference else contextlib.nullcontext()
                 with adapter, self.accelerator.autocast():
                     log_probs = model(**inputs, labels=labels, fused_lm_head=True).log_probs
                 chosen, rejected = log_probs.sum(dim=1).chunk(2)

@@ -607,7 +607,9 @@ def list_collections(hub: Hub, request: Request) -> Response:
         except HubError:
             continue
         if owner in (None, collection.owner):
-            told.append(json.loads(_collection(collection).body))
+            listed = json.loads(_collection(collection).body)
+            del listed["position"]  # which the client counts for itself
+            told.append(listed)
     return _page(request, told, 100)
 
 

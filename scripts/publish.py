@@ -1,0 +1,78 @@
+"""
+Publish a run, a dataset, a merged model or answers on the Hub, and read it back.
+
+    python scripts/publish.py runs/llama1b_ru --repo_id YOU/Llama-3.2-1B-ru --report reports/llama1b_ru
+    python scripts/publish.py data/oasst1_ru --repo_id YOU/oasst1-ru-preferences
+    python scripts/publish.py models/llama1b_ru --repo_id YOU/Llama-3.2-1B-ru-merged --public
+    python scripts/publish.py answers/llama1b_after.jsonl --repo_id YOU/llama1b-ru-answers
+    python scripts/publish.py runs/llama1b_ru --repo_id YOU/Llama-3.2-1B-ru --dry_run
+
+Sign in first (hf auth login) with a token that may write. The repository is private unless --public is said. Of a run the adapter goes, its
+tokenizer, provenance, figures and a card; checkpoints, optimizer states and pickled arguments do not. All files are searched for tokens first.
+The upload is one commit. It waits and tries again when the Hub is busy; after a stop the same command goes on, and sends nothing twice. Then
+everything is downloaded again and compared.
+"""
+
+import argparse
+
+from preferans.errors import run
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    add = parser.add_argument
+    add("source", metavar="RUN|DATASET|MODEL|ANSWERS", help="folder, or file of answers, to publish")
+    add("--repo_id", required=True, help="name on the Hub: NAMESPACE/NAME")
+    add("--report", metavar="FOLDER", help="what scripts/score.py wrote: goes along, and its figures into the card")
+    who = parser.add_mutually_exclusive_group()
+    who.add_argument("--private", action="store_true", help="only you, and those you name, see it (the default)")
+    who.add_argument("--public", action="store_true", help="the world sees it")
+    add(
+        "--collection",
+        metavar="TITLE",
+        help="also put it into your collection of this title, which is made if there is none",
+    )
+    add(
+        "--dry_run",
+        action="store_true",
+        help="list what would go and show the card; nothing is sent and no token is needed",
+    )
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_arguments()
+    from preferans.hub import add_to_collection, check_can_push, check_repo_id
+    from preferans.publishing import KINDS, contents, kind_of, pack, publish, warnings_for
+
+    check_repo_id(args.repo_id)
+    repo_type = KINDS[kind_of(args.source)]
+    if not args.dry_run:
+        check_can_push(args.repo_id, repo_type, private=not args.public)
+    with pack(args.source, args.repo_id, args.report) as parcel:
+        for warning in warnings_for(parcel, args.repo_id):
+            print(f"*** {warning} ***")
+        if args.dry_run:
+            print(
+                f"Would go to {args.repo_id}, a {'public' if args.public else 'private'} {repo_type}:\n{contents(parcel)}"
+            )
+            print(f"\nThe card:\n\n{parcel.card}")
+            return
+        print(
+            f"{len(parcel.files)} files for {args.repo_id}, a {'public' if args.public else 'private'} {repo_type}:\n{contents(parcel)}"
+        )
+        done = publish(parcel, args.repo_id, private=not args.public)
+    what = f"{len(done.uploaded)} files sent" if done.uploaded else "nothing to send, it was all there"
+    if done.removed:
+        print(f"Of an earlier version, taken out: {', '.join(done.removed)}. The repository's history keeps them.")
+    print(f"{what}; read back and equal. Commit {done.commit[:12]}: {done.address}")
+    if args.collection:
+        print(
+            f"In the collection {add_to_collection(args.repo_id, repo_type, args.collection, private=not args.public)}"
+        )
+
+
+if __name__ == "__main__":
+    run(main)
