@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import ClassVar
 
 import pytest
+import torch
 import yaml
 
 from preferans.errors import PreferansError
@@ -374,6 +375,30 @@ class TestCards:
             "max_new_tokens=150", "max_new_tokens=3"
         )
         exec(compile(code, "card", "exec"), {})
+
+    @pytest.mark.parametrize("nested", [True, False])
+    def test_its_lines_for_4_bits_are_those_of_the_run(self, run, tmp_path, nested):
+        folder = on_base(run, tmp_path / "run", "meta-llama/Llama-3.2-1B-Instruct")
+        origin = read_json(folder / "provenance.json")
+        origin["keys"] |= {"load_in_4bit": True, "dtype": "float16", "use_bnb_nested_quant": nested}
+        write_json(folder / "provenance.json", origin)
+        code = re.search(r"```python\n(.*?)```", model_card(folder, "alice/run"), re.DOTALL)[1]
+        lines = code[: code.index("tokenizer = ")]
+        names = {}
+        exec(compile(lines, "card", "exec"), names)
+        assert names["quantization"].bnb_4bit_compute_dtype == torch.float16
+        assert names["quantization"].bnb_4bit_use_double_quant is nested
+        assert "inputs.to(model.device)" in code, "weights in 4 bits lie on the card, and the question does not"
+
+    def test_lines_of_code_of_a_run_on_a_trimmed_model(self, run, tmp_path):
+        """The card in the run's folder reads the folder, that on the Hub the Hub."""
+        base, folder = tmp_path / "base", tmp_path / "run"
+        base.mkdir()
+        write_json(base / "trimmed_vocabulary.json", {"source": "org/full", "tokens_before": 9, "tokens_after": 3})
+        on_base(run, folder, str(base))
+        shown = [re.search(r"tokenizer.chat_template = (.*)", model_card(folder, name))[1] for name in (None, "a/b")]
+        assert eval(shown[0]) == (run / "chat_template.jinja").read_text(encoding="utf-8")
+        assert 'hf_hub_download("a/b", "chat_template.jinja")' in shown[1]
 
     def test_of_a_merged_model(self, things):
         text = (things["merged"] / "README.md").read_text()

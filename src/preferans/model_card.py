@@ -145,7 +145,8 @@ def model_card(folder: str | Path, repo_id: str | None = None, report: str | Non
         report=report,
         base=base or run["model"]["name"],
         repo_id=repo_id or folder.as_posix(),
-        four_bits=keys.get("load_in_4bit", False),
+        on_hub=repo_id is not None,
+        four_bits=_four_bits(keys),
         dtype=keys.get("dtype", "float32"),
         chat=bool(tokenizer.get("chat_template")) or (folder / "chat_template.jinja").is_file(),
         question=QUESTION,
@@ -282,6 +283,16 @@ def _method(run: dict[str, Any], way: str) -> str:
     return (
         f"{DPO_PAPER} with TRL's DPOTrainer, loss `{' + '.join(losses)}`{' (' + ', '.join(papers) + ')' if papers else ''}, beta "
         f"{keys.get('beta', 0.1)}; {rank}."
+    )
+
+
+def _four_bits(keys: dict[str, Any]) -> str:
+    """How a run held its base model in 4 bits, as arguments of `BitsAndBytesConfig`; empty where it did not."""
+    if not keys.get("load_in_4bit"):
+        return ""
+    return (
+        f'bnb_4bit_quant_type="{keys.get("bnb_4bit_quant_type", "nf4")}", bnb_4bit_use_double_quant={bool(keys.get("use_bnb_nested_quant"))}, '
+        f'bnb_4bit_compute_dtype="{keys.get("dtype", "float32")}"'
     )
 
 
