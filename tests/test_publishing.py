@@ -367,6 +367,23 @@ class TestCards:
         assert licence_of(base)[0] == licence
         assert "revision `" + "a" * 40 in text
 
+    @pytest.mark.parametrize(
+        "base, licence",
+        [
+            ("unsloth/Llama-3.2-1B-Instruct", "llama3.2"),
+            ("meta-llama/Meta-Llama-3.1-8B", "llama3.1"),
+            ("Vikhrmodels/Vikhr-Llama-3.2-1B-Instruct", "llama3.2"),
+            ("unsloth/gemma-3-1b-it", "gemma"),
+            ("google/gemma-2b", "gemma"),
+            ("google/gemma-3n-E2B", "gemma"),
+            ("google/gemma-4-E2B-it", "other"),  # Apache 2.0
+            ("meta-llama/Meta-Llama-3-8B", "other"),
+            (None, "other"),
+        ],
+    )
+    def test_terms_go_with_the_model_and_not_with_its_place(self, base, licence):
+        assert licence_of(base)[0] == licence
+
     def test_its_own_lines_of_code_run(self, things, tiny_llama, tmp_path):
         """The first block of the card's code, on this machine's folders."""
         text = model_card(things["run"])

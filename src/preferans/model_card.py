@@ -12,19 +12,20 @@ from .files import read_json
 from .scoring import Score, imitation_scores, pair_scores
 from .vocabulary import trimmed_from, trimming_in_words
 
-# Terms that ask to be told, by the beginning of a base model's id: the Hub's name of the licence, its page, and the notice.
+# Terms that ask to be told, by a base model's name, in whose namespace ever a copy lies: the Hub's name of the licence, its page, and the
+# notice. Gemma 4 has other terms than those before it.
 TERMS = {
-    "meta-llama/Llama-3.2": (
+    r"\bllama-3\.2\b": (
         "llama3.2",
         "https://github.com/meta-llama/llama-models/blob/main/models/llama3_2/LICENSE",
         "Built with Llama. Llama 3.2 is licensed under the Llama 3.2 Community License, Copyright © Meta Platforms, Inc. All Rights Reserved.",
     ),
-    "meta-llama/Llama-3.1": (
+    r"\bllama-3\.1\b": (
         "llama3.1",
         "https://github.com/meta-llama/llama-models/blob/main/models/llama3_1/LICENSE",
         "Built with Llama. Llama 3.1 is licensed under the Llama 3.1 Community License, Copyright © Meta Platforms, Inc. All Rights Reserved.",
     ),
-    "google/gemma": (
+    r"\bgemma-([27]b|1\.1|2|3n?)\b": (
         "gemma",
         "https://ai.google.dev/gemma/terms",
         "Gemma is provided under and subject to the Gemma Terms of Use found at ai.google.dev/gemma/terms.",
@@ -95,7 +96,8 @@ def licence_of(base: str | None) -> tuple[str, str | None, str | None]:
     Returns:
         `tuple`: the licence as the Hub names it, its page, and the notice that it asks for.
     """
-    return next((terms for start, terms in TERMS.items() if (base or "").startswith(start)), ("other", None, None))
+    name = (base or "").split("/")[-1].lower()
+    return next((terms for pattern, terms in TERMS.items() if re.search(pattern, name)), ("other", None, None))
 
 
 def model_card(folder: str | Path, repo_id: str | None = None, report: str | None = None) -> str:
