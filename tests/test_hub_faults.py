@@ -16,6 +16,9 @@ from pathlib import Path
 from time import monotonic, sleep, time
 
 import pytest
+from huggingface_hub.errors import LocalEntryNotFoundError
+
+from preferans.hub import cure_of, with_retries
 
 from .support.loophub import TestHub
 from .support.loophub.hub import File
@@ -244,6 +247,23 @@ def test_retry_after_is_honoured(met):
             assert waits == [600], case
         if case["fault"] == "503 that stays":
             assert len(waits) == 7 and 120 < sum(waits) < 240, case
+
+
+def test_no_network_while_reading_back_is_no_missing_file(monkeypatch):
+    """The client says that its cache lacks the file, which is a FileNotFoundError to Python."""
+    calls = []
+
+    def read() -> str:
+        calls.append(1)
+        if len(calls) == 1:
+            raise LocalEntryNotFoundError("cannot find the files in the cache") from ConnectionError("refused")
+        return "read"
+
+    monkeypatch.setattr("preferans.hub.time.sleep", calls.append)
+    assert with_retries(read, "Reading back") == "read" and len(calls) == 3
+    lost = LocalEntryNotFoundError("cannot find the files in the cache")
+    lost.__cause__ = ConnectionError("refused")
+    assert cure_of(lost).startswith("The connection to the Hub failed")
 
 
 # Two processes, and one that is killed

@@ -6,6 +6,7 @@ import math
 import re
 import shutil
 import time
+from pathlib import Path
 from types import SimpleNamespace
 from typing import ClassVar
 
@@ -306,6 +307,24 @@ class TestWhatGoes:
         assert "notes.txt" in hub.files("dataset", "alice/two")
         hub.run(["scripts/publish.py", things["answers"], "--repo_id", "alice/two"])
         assert len([name for name in hub.files("dataset", "alice/two") if name.endswith(".parquet")]) == 4
+
+    @pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="asks Linux what is mapped")
+    def test_no_file_is_mapped_when_its_folder_goes(self, hub, things, monkeypatch):
+        """Windows would refuse to remove it, and the publication would end in an error."""
+        code = """
+import os, tempfile
+from preferans.publishing import pack, publish
+class Folder(tempfile.TemporaryDirectory):
+    def __exit__(self, *how):
+        print("mapped:", [line for line in open("/proc/self/maps") if self.name in line])
+        return super().__exit__(*how)
+tempfile.TemporaryDirectory = Folder
+for source, name in ((os.environ["DATASET"], "alice/two"), (os.environ["RUN"], "alice/run")):
+    with pack(source, name) as parcel:
+        publish(parcel, name)
+"""
+        shown = hub.run(code, DATASET=str(things["two"]), RUN=str(things["run"])).stdout
+        assert shown.count("mapped: []") == shown.count("mapped:") == 5, shown
 
     def test_the_recipe_as_it_ran(self, things):
         with pack(things["run"], "alice/run") as parcel:

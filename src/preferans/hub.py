@@ -345,9 +345,13 @@ def _disk_is_full(error: BaseException) -> bool:
 
 def _may_pass(error: BaseException) -> bool:
     """Whether trying again may help: the network, or a status of those that pass."""
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
     status = _status(error)
     if status is not None:
         return status in PASSING
+    if isinstance(error, LocalEntryNotFoundError) and error.__cause__:  # what kept the client from asking for the file
+        return _may_pass(error.__cause__)
     if _disk_is_full(error) or isinstance(error, FileNotFoundError | PermissionError):
         return False
     # hf-xet, written in Rust, raises plain RuntimeErrors.
@@ -408,10 +412,10 @@ def cure_of(error: BaseException) -> str:
         return (
             f"The Hub is out of order ({words}). Try again later; https://status.huggingface.co tells when it is well."
         )
-    if isinstance(error, FileNotFoundError | PermissionError):
-        return f"A file here cannot be read or written ({words})."
     if _may_pass(error):
         return f"The connection to the Hub failed ({words}). Look whether the network is there, and try again."
+    if isinstance(error, FileNotFoundError | PermissionError):
+        return f"A file here cannot be read or written ({words})."
     return f"It ended with {type(error).__name__} ({words})."
 
 

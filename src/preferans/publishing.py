@@ -1,5 +1,6 @@
 """What goes to the Hub from a run, a dataset, a model or answers, and how it gets there."""
 
+import gc
 import os
 import re
 import shutil
@@ -286,7 +287,7 @@ def publish(parcel: Parcel, repo_id: str, private: bool = True, message: str | N
     """
     message = message or f"Publish {parcel.kind} with Preferans"
     done = upload(parcel.files, repo_id, parcel.repo_type, message, private, OBSOLETE[parcel.kind])
-    with tempfile.TemporaryDirectory(prefix="preferans-") as folder:
+    with tempfile.TemporaryDirectory(prefix="preferans-", ignore_cleanup_errors=True) as folder:
         read_back(parcel.files, repo_id, parcel.repo_type, done.commit, folder)
         if parcel.kind == "run":
             _same_tensors(Path(folder) / "adapter_model.safetensors", parcel.files["adapter_model.safetensors"])
@@ -317,20 +318,26 @@ def _check_rows(parcel: Parcel, repo_id: str, commit: str) -> None:
 
 def _same_rows(parcel: Parcel, repo_id: str, commit: str) -> None:
     """Load the dataset as others will, by its name, and compare every row with the files that were sent."""
+    # Rows are mapped from the folder, and Windows removes no folder with mapped files: they go when the inner function returns.
+    with tempfile.TemporaryDirectory(prefix="preferans-", ignore_cleanup_errors=True) as cache:
+        _same_rows_in(cache, parcel, repo_id, commit)
+        gc.collect()
+
+
+def _same_rows_in(cache: str, parcel: Parcel, repo_id: str, commit: str) -> None:
     from datasets import get_dataset_config_names, load_dataset
 
-    with tempfile.TemporaryDirectory(prefix="preferans-") as cache:
-        here = Path(tempfile.mkdtemp(dir=cache))  # datasets caches a local folder by its name alone
-        for name, path in parcel.files.items():
-            (here / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, here / name)
-        for config in get_dataset_config_names(str(here)):
-            there = load_dataset(repo_id, config, revision=commit, cache_dir=cache)
-            for split, rows in load_dataset(str(here), config, cache_dir=cache).items():
-                if split not in there or not rows.data.equals(there[split].data):
-                    raise PreferansError(
-                        f"{repo_id}: load_dataset gives other rows of {config}, split {split}, than were sent. Upload it again."
-                    )
+    here = Path(tempfile.mkdtemp(dir=cache))  # datasets caches a local folder by its name alone
+    for name, path in parcel.files.items():
+        (here / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, here / name)
+    for config in get_dataset_config_names(str(here)):
+        there = load_dataset(repo_id, config, revision=commit, cache_dir=cache)
+        for split, rows in load_dataset(str(here), config, cache_dir=cache).items():
+            if split not in there or not rows.data.equals(there[split].data):
+                raise PreferansError(
+                    f"{repo_id}: load_dataset gives other rows of {config}, split {split}, than were sent. Upload it again."
+                )
 
 
 def contents(parcel: Parcel) -> str:
