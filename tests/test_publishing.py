@@ -6,7 +6,7 @@ import math
 import re
 import shutil
 import time
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from types import SimpleNamespace
 from typing import ClassVar
 
@@ -15,7 +15,7 @@ import torch
 import yaml
 
 from preferans.errors import PreferansError
-from preferans.files import read_json, write_json, write_jsonl
+from preferans.files import read_json, sha256_of, write_json, write_jsonl
 from preferans.model_card import card_metadata, licence_of, model_card, portable, recipe_of
 from preferans.publishing import check_no_secret, kind_of, pack, warnings_for
 from preferans.pushing import CheckpointPusher
@@ -274,6 +274,51 @@ class TestWhatGoes:
         ):
             pass
 
+    def test_folders_of_this_machine_are_told_as_any_system_writes_them(self, things, tmp_path, monkeypatch):
+        row = {"id": "1", "prompt": [], "answer": "Да.", "model": "C:\\Users\\anna\\runs\\x"}
+        write_jsonl(tmp_path / "answers, two.jsonl", [row])
+        monkeypatch.setattr(Path, "home", lambda: PureWindowsPath("C:\\Users\\anna"))
+        with pack(tmp_path / "answers, two.jsonl", "alice/answers") as parcel:
+            told = warnings_for(parcel, "alice/answers")
+            assert any("answers, two.jsonl names folders of this machine" in warning for warning in told)
+            [config] = card_metadata(parcel.card)["configs"]
+            assert config["data_files"] == [{"split": "train", "path": "answers, two.jsonl"}]
+
+    def test_a_row_that_is_no_answer(self, tmp_path):
+        row = {"id": "1", "prompt": [], "answer": "Да.", "model": "m"}
+        for rows, number in (([row, {"id": "2"}], 2), ([], 1)):
+            write_jsonl(tmp_path / "answers.jsonl", rows)
+            with (
+                pytest.raises(PreferansError, match=f"answer {number} is none"),
+                pack(tmp_path / "answers.jsonl", "a/b"),
+            ):
+                pass
+
+    def test_the_state_names_no_folder(self, run, tmp_path):
+        folder = tmp_path / "run"
+        shutil.copytree(run, folder)
+        state = read_json(folder / "trainer_state.json")
+        write_json(folder / "trainer_state.json", state | {"best_model_checkpoint": "/home/anna/run/checkpoint-2"})
+        with pack(folder, "alice/run") as parcel:
+            told = read_json(parcel.files["trainer_state.json"])
+        assert told == state | {"best_model_checkpoint": "checkpoint-2"}
+
+    def test_a_report_of_another_run_is_told(self, run, tmp_path):
+        for name, text in REPORT.items():
+            (tmp_path / name).write_text(text)
+        own = sha256_of(run / "adapter_model.safetensors")
+        for checksum, told in (("0" * 64, True), (own, False)):
+            write_json(tmp_path / "scores.json", {"systems": [{"weights": None}, {"weights": {"sha256": [checksum]}}]})
+            with pack(run, "alice/run", tmp_path) as parcel:
+                found = [warning for warning in warnings_for(parcel, "alice/run") if "another run" in warning]
+                assert bool(found) is told
+
+    def test_the_notice_goes_along(self, run, tmp_path):
+        with pack(on_base(run, tmp_path / "run", "google/gemma-3-270m"), "alice/run") as parcel:
+            assert "Gemma Terms of Use" in parcel.files["NOTICE"].read_text(encoding="utf-8")
+        with pack(run, "alice/run") as parcel:
+            assert "NOTICE" not in parcel.files
+
     def test_a_token_over_the_edge_of_a_block_is_found(self, tmp_path):
         (tmp_path / "big").write_bytes(b" " * ((1 << 24) - 10) + b"hf_" + b"Ab1" * 12)
         with pytest.raises(PreferansError, match="a token"):
@@ -436,6 +481,19 @@ class TestCards:
         assert eval(shown[0]) == (run / "chat_template.jinja").read_text(encoding="utf-8")
         assert 'hf_hub_download("a/b", "chat_template.jinja")' in shown[1]
 
+    def test_its_limits(self, run, tmp_path):
+        """No figures are claimed that are not there, and rounded weights are told."""
+        base, folder = tmp_path / "base", tmp_path / "run"
+        base.mkdir()
+        write_json(base / "preferans_base.json", {"base_model": "google/gemma-3-270m", "gguf_sha256": "f" * 64})
+        on_base(run, folder, str(base))
+        write_json(
+            folder / "test_log_probs.json", read_json(run / "test_log_probs.json") | {"before": [], "after": []}
+        )
+        text = model_card(folder, "alice/run")
+        assert "nothing was measured on the adapter" in text and "figures above" not in text and "0 pairs" not in text
+        assert "GGUF file (SHA-256 `" + "f" * 64 in text and "GGUF" not in model_card(run, "alice/run")
+
     def test_of_a_merged_model(self, things):
         text = (things["merged"] / "README.md").read_text()
         assert check_card(text, "model")[0] == []
@@ -445,9 +503,13 @@ class TestCards:
 
     def test_portable(self):
         told = portable(
-            {"a": ["/home/anna/x", "C:\\Users\\anna\\y", "~/z", "org/name", "data/x"], "b": "/a\n/b", "c": 1}
+            {
+                "a": ["/home/anna/x", "C:\\Users\\anna\\y", "~/z", "\\\\server\\v", "org/name", "data/x"],
+                "b": "/a\n/b",
+                "c": 1,
+            }
         )
-        assert told == {"a": ["x", "y", "z", "org/name", "data/x"], "b": "/a\n/b", "c": 1}
+        assert told == {"a": ["x", "y", "z", "v", "org/name", "data/x"], "b": "/a\n/b", "c": 1}
 
 
 class TestWhileTraining:

@@ -100,6 +100,11 @@ def licence_of(base: str | None) -> tuple[str, str | None, str | None]:
     return next((terms for pattern, terms in TERMS.items() if re.search(pattern, name)), ("other", None, None))
 
 
+def notice_of(licence: str | None) -> str | None:
+    """The notice that a licence, as the Hub names it, wants in a file of its own beside the weights."""
+    return next((f"{notice}\n{page}" for name, page, notice in TERMS.values() if name == licence), None)
+
+
 def model_card(folder: str | Path, repo_id: str | None = None, report: str | None = None) -> str:
     """
     Write the card of a run's adapter.
@@ -139,6 +144,7 @@ def model_card(folder: str | Path, repo_id: str | None = None, report: str | Non
         else f"A LoRA adapter for `{base or run['model']['name']}`, trained to imitate the chosen answers of preference pairs with Preferans.",
         trimming=_trimming(model_name),
         trimmed=trimmed_from(model_name) is not None,
+        unpacked=_unpacked_from(model_name),
         started_from=run.get("started_from"),
         notice=notice,
         results=results,
@@ -172,7 +178,7 @@ def portable(value: Any) -> Any:
         return {key: portable(item) for key, item in value.items()}
     if isinstance(value, list):
         return [portable(item) for item in value]
-    absolute = isinstance(value, str) and re.match(r"(/|~|[A-Za-z]:[\\/])", value) and "\n" not in value
+    absolute = isinstance(value, str) and re.match(r"(/|~|\\\\|[A-Za-z]:[\\/])", value) and "\n" not in value
     return re.split(r"[\\/]", value.rstrip("\\/"))[-1] if absolute else value
 
 
@@ -181,6 +187,12 @@ def _trimming(name: str) -> str:
     for path in (*record.get("merged_with", []), record.get("source", "")):
         told = told.replace(f"`{path}`", f"`{portable(path)}`")
     return told
+
+
+def _unpacked_from(name: str) -> str | None:
+    """Checksum of the GGUF file that a base model's weights were unpacked from."""
+    path = Path(name, "preferans_base.json")
+    return read_json(path).get("gguf_sha256") if path.is_file() else None
 
 
 def recipe_of(run: dict[str, Any]) -> str:

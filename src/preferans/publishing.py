@@ -1,6 +1,7 @@
 """What goes to the Hub from a run, a dataset, a model or answers, and how it gets there."""
 
 import gc
+import json
 import os
 import re
 import shutil
@@ -11,9 +12,19 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from .errors import PreferansError
-from .files import read_json
+from .files import read_json, sha256_of
 from .hub import Published, cure_of, read_back, upload, with_retries
-from .model_card import MERGED, as_json, base_on_hub, card_metadata, is_hub_id, model_card, portable, recipe_of
+from .model_card import (
+    MERGED,
+    as_json,
+    base_on_hub,
+    card_metadata,
+    is_hub_id,
+    model_card,
+    notice_of,
+    portable,
+    recipe_of,
+)
 from .vocabulary import RECORD_NAME, trimmed_from
 
 # Of a run: what loads it, what was measured, and where it comes from. Checkpoints, optimizer states and pickled arguments stay at home.
@@ -33,7 +44,7 @@ REPORT_FILES = ("report.html", "report.md", "scores.json")
 # Pickles run code when they are read.
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
 TOKEN = re.compile(rb"\b(?:hf|api_org)_[A-Za-z0-9]{30,}\b")
-TEXTS = (".md", ".json", ".html", ".yaml", ".txt")
+TEXTS = (".md", ".json", ".jsonl", ".html", ".yaml", ".txt", ".jinja", "Modelfile")
 KINDS = {"run": "model", "model": "model", "dataset": "dataset", "answers": "dataset"}
 
 
@@ -127,6 +138,9 @@ def pack(source: str | Path, repo_id: str, report: str | Path | None = None) -> 
             files["README.md"] = _dataset_card(source, repo_id, made)
         if "README.md" not in files:
             raise PreferansError(f"{source}: there is no card (README.md) in it. Write what it is, then publish it.")
+        if KINDS[kind] == "model" and "NOTICE" not in files:
+            licence = card_metadata(files["README.md"].read_text(encoding="utf-8")).get("license")
+            files |= _written({"NOTICE": f"{notice}\n"} if (notice := notice_of(licence)) else {}, made)
         check_no_secret(files)
         yield Parcel(kind, dict(sorted(files.items())))
 
@@ -142,7 +156,11 @@ def _run_files(source: Path, repo_id: str, made: Path, report: str | Path | None
     if report:
         files |= _report_files(Path(report))
         told = (Path(report) / "report.md").read_text(encoding="utf-8")
-    texts = {
+    state = source / "trainer_state.json"
+    texts = (
+        {"trainer_state.json": as_json(portable(read_json(state)))} if state.is_file() else {}
+    )  # names a checkpoint
+    texts |= {
         "adapter_config.json": as_json(adapter_config(source, origin)),
         "provenance.json": as_json(portable(origin)),
         "recipe.yaml": recipe_of(origin),
@@ -214,8 +232,11 @@ def _answer_files(source: Path, repo_id: str, made: Path, report: str | Path | N
     from .files import read_jsonl
 
     rows = read_jsonl(source)
-    if not rows or any(key not in rows[0] for key in ("id", "prompt", "answer", "model")):
-        raise PreferansError(f"{source}: there are no answers of scripts/generate.py in it.")
+    wrong = next((n for n, row in enumerate(rows, 1) if {"id", "prompt", "answer", "model"} - row.keys()), not rows)
+    if wrong:
+        raise PreferansError(
+            f"{source}: answer {int(wrong)} is none of scripts/generate.py: id, prompt, answer or model is missing."
+        )
     systems = sorted({row["model"] for row in rows})
     card = f"""---
 language: [ru]
@@ -225,7 +246,7 @@ task_categories: [text-generation]
 tags: [answers, preferans]
 configs:
 - config_name: default
-  data_files: [{{split: train, path: {source.name}}}]
+  data_files: [{{split: train, path: {json.dumps(source.name, ensure_ascii=False)}}}]
 ---
 # Answers of {", ".join(systems)}
 
@@ -359,8 +380,17 @@ def warnings_for(parcel: Parcel, repo_id: str) -> list[str]:
         said.append(
             "The base model is a folder of yours, so that nobody else can load the adapter. Merge it, or publish the base as well."
         )
-    home = str(Path.home()).encode()
+    if parcel.kind == "run" and "report/scores.json" in parcel.files:
+        systems = read_json(parcel.files["report/scores.json"]).get("systems", [])
+        checksum = sha256_of(parcel.files["adapter_model.safetensors"])
+        if not any(checksum in ((system.get("weights") or {}).get("sha256") or []) for system in systems):
+            said.append(
+                "None of the systems in the report is this adapter, by the checksum of its weights. Is --report the folder of another run?"
+            )
+    # As it is, and as JSON and a path of any system may write it.
+    home = Path.home()
+    spellings = {spelling.encode() for spelling in (str(home), json.dumps(str(home))[1:-1], home.as_posix())}
     for name, path in parcel.files.items():
-        if len(home) > 5 and name.endswith(TEXTS) and home in path.read_bytes():
+        if len(str(home)) > 5 and name.endswith(TEXTS) and any(found in path.read_bytes() for found in spellings):
             said.append(f"{name} names folders of this machine ({Path.home()} …), which the world need not know.")
     return said
