@@ -313,6 +313,18 @@ class TestWhatGoes:
                 found = [warning for warning in warnings_for(parcel, "alice/run") if "another run" in warning]
                 assert bool(found) is told
 
+    @pytest.mark.parametrize("head", ["license: [mit", "license: a: b", "- mit", "just words", ""])
+    def test_a_card_that_a_person_wrote(self, things, tmp_path, head):
+        """Its head may be anything; what is no YAML is said in one paragraph."""
+        model = tmp_path / "model"
+        shutil.copytree(things["merged"], model)
+        (model / "README.md").write_text(f"---\n{head}\n---\n# Mine\n", encoding="utf-8")
+        try:
+            with pack(model, "alice/model") as parcel:
+                assert warnings_for(parcel, "alice/model") == [] and head in ("- mit", "just words", "")
+        except PreferansError as error:
+            assert "not valid YAML" in str(error) and head.startswith("license")
+
     def test_the_notice_goes_along(self, run, tmp_path):
         with pack(on_base(run, tmp_path / "run", "google/gemma-3-270m"), "alice/run") as parcel:
             assert "Gemma Terms of Use" in parcel.files["NOTICE"].read_text(encoding="utf-8")

@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 from jinja2 import Environment, PackageLoader
 
+from .errors import PreferansError
 from .files import read_json
 from .scoring import Score, imitation_scores, pair_scores
 from .vocabulary import trimmed_from, trimming_in_words
@@ -375,9 +376,20 @@ are in `{MERGED}`.
 
 
 def card_metadata(text: str) -> dict[str, Any]:
-    """The YAML between a card's lines of dashes."""
+    """
+    The YAML between a card's lines of dashes.
+
+    Raises:
+        [`PreferansError`]: when it is none.
+    """
     found = re.match(r"---\n(.*?)\n---\n", text, re.DOTALL)
-    return yaml.safe_load(found[1]) if found else {}
+    try:
+        said = yaml.safe_load(found[1]) if found else None
+    except yaml.YAMLError as error:
+        raise PreferansError(
+            f"README.md: the lines between its dashes are not valid YAML ({' '.join(str(error).split())})."
+        ) from None
+    return said if isinstance(said, dict) else {}
 
 
 def as_json(value: dict[str, Any]) -> str:
