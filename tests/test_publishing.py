@@ -325,6 +325,16 @@ class TestWhatGoes:
         except PreferansError as error:
             assert "not valid YAML" in str(error) and head.startswith("license")
 
+    def test_what_else_lies_in_the_folder_of_a_dataset_stays_at_home(self, pairs, tmp_path):
+        data = tmp_path / "my data"
+        shutil.copytree(pairs, data)
+        for name in ("notes.txt", "raw/people.jsonl", "optimizer.pt", "LICENSE"):
+            (data / name).parent.mkdir(exist_ok=True)
+            (data / name).write_text("mine")
+        with pack(data, "alice/pairs") as parcel:
+            there = {path.relative_to(pairs).as_posix() for path in pairs.rglob("*") if path.is_file()}
+            assert set(parcel.files) == there | {"LICENSE"}
+
     def test_the_notice_goes_along(self, run, tmp_path):
         with pack(on_base(run, tmp_path / "run", "google/gemma-3-270m"), "alice/run") as parcel:
             assert "Gemma Terms of Use" in parcel.files["NOTICE"].read_text(encoding="utf-8")

@@ -43,6 +43,7 @@ TOKENIZER_FILES = (
 REPORT_FILES = ("report.html", "report.md", "scores.json")
 # Pickles run code when they are read.
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
+DATASET_FILE = re.compile(r".*\.parquet|README\.md|(LICENSE|NOTICE)[^/]*")
 TOKEN = re.compile(rb"\b(?:hf|api_org)_[A-Za-z0-9]{30,}\b")
 TEXTS = (".md", ".json", ".jsonl", ".html", ".yaml", ".txt", ".jinja", "Modelfile")
 KINDS = {"run": "model", "model": "model", "dataset": "dataset", "answers": "dataset"}
@@ -207,6 +208,10 @@ def _all_files(source: Path, repo_id: str, made: Path, report: str | Path | None
         for path in source.rglob("*")
         if path.is_file() and not any(part.startswith(".") for part in path.relative_to(source).parts)
     )
+    if (
+        kind_of(source) == "dataset"
+    ):  # what else lies there, such as notes or what the rows were made of, is nobody's business
+        names = [name for name in names if DATASET_FILE.fullmatch(name)]
     pickles = [name for name in names if name.endswith(PICKLES)]
     if pickles:
         raise PreferansError(
