@@ -367,13 +367,20 @@ class TestWhatGoes:
                 kind_of(path)
 
     def test_older_shards_go_and_other_things_stay(self, hub, things):
-        there = {"default/data/train-00000-of-00002.parquet": b"PAR1old", "notes.txt": b"mine"}
+        there = {
+            "default/data/train-00000-of-00002.parquet": b"PAR1old",
+            "other/train-0.parquet": b"PAR1",
+            "notes.txt": b"mine",
+        }
         hub.seed("dataset", "alice/two", there, private=True)
         done = hub.run(["scripts/publish.py", things["two"], "--repo_id", "alice/two"])
         assert "taken out: default/data/train-00000-of-00002.parquet" in done.stdout
-        assert "notes.txt" in hub.files("dataset", "alice/two")
+        kept = hub.files("dataset", "alice/two")
+        assert "notes.txt" in kept and "other/train-0.parquet" in kept, (
+            "another configuration is nobody's older version"
+        )
         hub.run(["scripts/publish.py", things["answers"], "--repo_id", "alice/two"])
-        assert len([name for name in hub.files("dataset", "alice/two") if name.endswith(".parquet")]) == 4
+        assert len([name for name in hub.files("dataset", "alice/two") if name.endswith(".parquet")]) == 5
 
     @pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="asks Linux what is mapped")
     def test_no_file_is_mapped_when_its_folder_goes(self, hub, things, monkeypatch):

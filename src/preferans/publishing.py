@@ -49,15 +49,6 @@ TEXTS = (".md", ".json", ".jsonl", ".html", ".yaml", ".txt", ".jinja", "Modelfil
 KINDS = {"run": "model", "model": "model", "dataset": "dataset", "answers": "dataset"}
 
 
-# Shards of an earlier version, which would be loaded with the new ones, by what is published.
-OBSOLETE: dict[str, re.Pattern] = {
-    "run": re.compile(r"(?!)"),
-    "model": re.compile(r"model[^/]*\.safetensors(\.index\.json)?"),
-    "dataset": re.compile(r".*\.parquet"),
-    "answers": re.compile(r"(?!)"),
-}
-
-
 class Parcel(NamedTuple):
     """
     What is to be published.
@@ -291,6 +282,20 @@ def check_no_secret(files: dict[str, Path]) -> None:
                 tail = text[-longest:]
 
 
+def obsolete_beside(parcel: Parcel) -> re.Pattern | None:
+    """
+    Names of shards of an earlier version, which would be loaded with the new ones. Other folders of a dataset are other configurations.
+    """
+    if parcel.kind == "model":
+        return re.compile(r"model[^/]*\.safetensors(\.index\.json)?")
+    if parcel.kind == "dataset":
+        folders = sorted({name.rpartition("/")[0] for name in parcel.files if name.endswith(".parquet")})
+        return re.compile(
+            "|".join(rf"{re.escape(folder + '/' if folder else '')}[^/]*\.parquet" for folder in folders)
+        )
+    return None
+
+
 def publish(parcel: Parcel, repo_id: str, private: bool = True, message: str | None = None) -> Published:
     """
     Upload a parcel, read it back and compare it.
@@ -312,7 +317,7 @@ def publish(parcel: Parcel, repo_id: str, private: bool = True, message: str | N
         [`PreferansError`]: see [`~preferans.hub.upload`]; or when what was read back is not what was sent.
     """
     message = message or f"Publish {parcel.kind} with Preferans"
-    done = upload(parcel.files, repo_id, parcel.repo_type, message, private, OBSOLETE[parcel.kind])
+    done = upload(parcel.files, repo_id, parcel.repo_type, message, private, obsolete_beside(parcel))
     with tempfile.TemporaryDirectory(prefix="preferans-", ignore_cleanup_errors=True) as folder:
         read_back(parcel.files, repo_id, parcel.repo_type, done.commit, folder)
         if parcel.kind == "run":
