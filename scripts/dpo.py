@@ -141,7 +141,12 @@ def train_and_write(prepared, switches, plan) -> None:
         from_main(lambda: write_json(before_file, before))
     checkpoint = from_main(lambda: last_checkpoint(output_dir, trainer.args.world_size))
     start = time.perf_counter()
-    metrics = trainer.train_from(checkpoint)
+    try:
+        metrics = trainer.train_from(checkpoint)
+    except Exception:
+        if pusher:
+            pusher.wait()  # or it could land after the pushes of the next try
+        raise
     seconds = time.perf_counter() - start
     tested = {
         "beta": training_args.beta,
