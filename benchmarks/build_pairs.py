@@ -162,10 +162,12 @@ def builder_route(folder: str, options: list[str]) -> int:
 
 
 def pairing_route(folder: str, turns: str, pairing: str, num_proc: int) -> int:
-    from preferans.oasst import Rule, build_pairs, in_processes, read_rows
+    from preferans.data.oasst import build_oasst_pairs, in_processes
+    from preferans.data.oasst_rule import PairingRule
+    from preferans.data.oasst_source import read_rows
 
-    rule = Rule(turns=turns, pairing=pairing)
-    return len(build_pairs(read_rows(folder), rule, f"{folder}.shards", in_processes(num_proc))[0])
+    rule = PairingRule(turns=turns, pairing=pairing)
+    return len(build_oasst_pairs(read_rows(folder), rule, f"{folder}.shards", in_processes(num_proc))[0])
 
 
 def measure(route: str, folder: Path, options: list[str]) -> dict:
@@ -181,7 +183,7 @@ def measure(route: str, folder: Path, options: list[str]) -> dict:
 def main() -> None:
     args = parse_arguments()
     if args.job:
-        from preferans.oasst import COLUMNS
+        from preferans.data.oasst_source import OASST_COLUMNS
 
         folder, options = json.loads(args.job[1])
         made = {
@@ -189,7 +191,7 @@ def main() -> None:
             "builder": lambda: builder_route(folder, options),
             "pairing": lambda: pairing_route(folder, args.turns, args.pairing, args.num_proc),
             "notebook": lambda: notebook_route(folder, None),
-            "lean": lambda: notebook_route(folder, list(COLUMNS)),
+            "lean": lambda: notebook_route(folder, list(OASST_COLUMNS)),
         }[args.job[0]]()
         kilobytes = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
         print(json.dumps({"memory": kilobytes / 2**20, "made": made}))

@@ -40,8 +40,8 @@ def one_by_one(sampler, prompts: list[dict]) -> int:
     """The notebook's loop: a `generate` for each prompt. Number of tokens in the answers."""
     import torch
 
-    from preferans.generation import stop_token_ids
-    from preferans.training import prompt_text
+    from preferans.models.generate import stop_token_ids
+    from preferans.models.loading import prompt_text
 
     stop_ids = stop_token_ids(sampler.model, sampler.tokenizer)
     tokens = 0
@@ -79,7 +79,8 @@ def main() -> None:
     import torch
 
     from preferans.files import read_jsonl
-    from preferans.generation import PROTOTYPE_SAMPLING, load_sampler
+    from preferans.models.generate import load_sampler
+    from preferans.models.sampling_options import PROTOTYPE_SAMPLING
 
     rows = read_jsonl(ROOT / "samples" / "oasst1_ru_sample.jsonl")
     opening = [row for row in rows if row["parent_id"] is None][: args.max_prompts]

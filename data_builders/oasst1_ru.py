@@ -14,63 +14,12 @@ The same source, options and seed give the same dataset; a dataset that is alrea
 import argparse
 from pathlib import Path
 
-import polars as pl
-
-from preferans.builder import (
-    SPLIT_RULE,
-    add_oasst_arguments,
-    add_output_arguments,
-    check_output_arguments,
-    finish_dataset,
-    parse,
-    pin_revision,
-    print_counts,
-    push_if_asked,
-    split_pairs,
-)
-from preferans.cards import card_head, counted, dataset_card, describe_source
-from preferans.errors import PreferansError, run
-from preferans.oasst import (
-    DROP_REASONS,
-    PAIR_DROP_REASONS,
-    PAIRINGS,
-    Rule,
-    account,
-    build_pairs,
-    in_processes,
-    prototype_tables,
-    read_rows,
-)
-from preferans.preferences import fingerprint, write_dataset
-
-RULE = """Every row is indexed and repeated ids are dropped before anything is filtered. A prompt counts when it and all messages before it
-are in the language (by their tag and, for `ru`, by most of their letters), not deleted, approved by reviewers, not synthetic, belong
-to one finished tree, and prompts and replies alternate. A reply counts when the same holds for it and it has a rank. {turns}
-{pairing} Of equal ranks the reply that stands earlier in the source counts as better, but replies with the same rank or the same text
-make no pair, nor does a `chosen` that begins with the prompt. {split_rule}"""
-RULE_TURNS = {
-    "first": "Only prompts that open a conversation are taken.",
-    "all": "Every prompt is taken, with the conversation before it.",
-}
-RULE_PAIRINGS = {
-    "best_worst": "The reply with the lowest rank is paired with that of the highest.",
-    "adjacent": "Each reply is paired with the next one in rank order.",
-    "all": "Each reply is paired with every reply ranked below it.",
-}
-# What the prototype's table has no use for.
-PAIR_OPTIONS = (
-    "turns",
-    "pairing",
-    "max_length_ratio",
-    "keep_long_prob",
-    "min_quality_margin",
-    "normalize_persona",
-    "format",
-    "num_proc",
-)
+from preferans.data.build_options import add_oasst_arguments, add_output_arguments, parse
+from preferans.data.oasst_rule import PAIRINGS, PairingRule
+from preferans.errors import PreferansError, help_first, run
 
 
-def parse_arguments() -> argparse.Namespace:
+def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
@@ -109,7 +58,63 @@ def parse_arguments() -> argparse.Namespace:
     )
     add("--num_proc", type=int, default=1, help="processes for a source of over a million rows (default: %(default)s)")
     add_output_arguments(parser, "data/oasst1_ru")
-    return parse(parser)
+    return parser
+
+
+PARSER = make_parser()
+help_first(PARSER)
+
+import polars as pl
+
+from preferans.data.build import (
+    SPLIT_RULE,
+    check_output_arguments,
+    finish_dataset,
+    pin_revision,
+    print_counts,
+    split_pairs,
+)
+from preferans.data.card import card_head, counted, dataset_card
+from preferans.data.oasst import (
+    PAIR_DROP_REASONS,
+    ROW_DROP_REASONS,
+    account,
+    build_oasst_pairs,
+    in_processes,
+    prototype_tables,
+)
+from preferans.data.oasst_source import read_rows
+from preferans.data.preferences import fingerprint
+from preferans.data.source import describe_source
+from preferans.data.tables import write_dataset
+from preferans.release.bundle import push_dataset
+from preferans.release.hub import check_can_push
+
+RULE = """Every row is indexed and repeated ids are dropped before anything is filtered. A prompt counts when it and all messages before it
+are in the language (by their tag and, for `ru`, by most of their letters), not deleted, approved by reviewers, not synthetic, belong
+to one finished tree, and prompts and replies alternate. A reply counts when the same holds for it and it has a rank. {turns}
+{pairing} Of equal ranks the reply that stands earlier in the source counts as better, but replies with the same rank or the same text
+make no pair, nor does a `chosen` that begins with the prompt. {split_rule}"""
+RULE_TURNS = {
+    "first": "Only prompts that open a conversation are taken.",
+    "all": "Every prompt is taken, with the conversation before it.",
+}
+RULE_PAIRINGS = {
+    "best_worst": "The reply with the lowest rank is paired with that of the highest.",
+    "adjacent": "Each reply is paired with the next one in rank order.",
+    "all": "Each reply is paired with every reply ranked below it.",
+}
+# What the prototype's table has no use for.
+PAIR_OPTIONS = (
+    "turns",
+    "pairing",
+    "max_length_ratio",
+    "keep_long_prob",
+    "min_quality_margin",
+    "normalize_persona",
+    "format",
+    "num_proc",
+)
 
 
 def check_arguments(args: argparse.Namespace) -> None:
@@ -128,9 +133,11 @@ def check_arguments(args: argparse.Namespace) -> None:
         if given:
             raise PreferansError(f"--layout prototype is one fixed table: leave out --{', --'.join(given)}.")
     check_output_arguments(args)
+    if args.push_to_hub:
+        check_can_push(args.repo_id)
 
 
-def card(args: argparse.Namespace, rule: Rule, source: str, licence: str, counts: dict, splits: dict) -> str:
+def card(args: argparse.Namespace, rule: PairingRule, source: str, licence: str, counts: dict, splits: dict) -> str:
     """The dataset's `README.md`."""
     notes = ""
     if rule.max_length_ratio is not None:
@@ -155,7 +162,7 @@ def card(args: argparse.Namespace, rule: Rule, source: str, licence: str, counts
                 ("read", counts["rows"]),
                 ("standing in a pair or in its prompt", counts["used"]),
                 ("sound, but in no pair", counts["unpaired"]),
-                *counted("fell out", DROP_REASONS, counts["dropped"]),
+                *counted("fell out", ROW_DROP_REASONS, counts["dropped"]),
             ],
             "pairs": [
                 ("prompts that count", counts["prompts"]),
@@ -200,11 +207,12 @@ def build_prototype(args: argparse.Namespace) -> None:
     )
     new = write_dataset(args.output_dir, splits, made)
     print(f"{'Written to' if new else 'The table is already in'} {args.output_dir}: {sizes}.")
-    push_if_asked(args)
+    if args.push_to_hub:
+        push_dataset(args.output_dir, args.repo_id)
 
 
 def main() -> None:
-    args = parse_arguments()
+    args = parse(PARSER)
     check_arguments(args)
     pin_revision(args)
     if args.layout == "prototype":
@@ -221,10 +229,12 @@ def main() -> None:
         "keep_long_prob",
         "seed",
     )
-    rule = Rule(**{name: getattr(args, name) for name in names})
+    rule = PairingRule(**{name: getattr(args, name) for name in names})
     batches = read_rows(args.source, args.revision, labels=rule.min_quality_margin is not None)
     output = Path(args.output_dir).resolve()
-    pairs, counts = build_pairs(batches, rule, output.with_name(f".{output.name}.shards"), in_processes(args.num_proc))
+    pairs, counts = build_oasst_pairs(
+        batches, rule, output.with_name(f".{output.name}.shards"), in_processes(args.num_proc)
+    )
     source, licence = describe_source(args.source, args.revision)
     print(f"Source: {source}.")
     print("Rule: " + ", ".join(f"{key} {value}" for key, value in vars(rule).items()) + ".")
@@ -241,6 +251,8 @@ def main() -> None:
         )
     splits = {name: rows.drop("rows") for name, rows in splits.items()}
     finish_dataset(splits, args, lambda made: card(args, rule, source, licence, counts, made))
+    if args.push_to_hub:
+        push_dataset(args.output_dir, args.repo_id)
 
 
 def print_all(counts: dict) -> None:
@@ -248,7 +260,7 @@ def print_all(counts: dict) -> None:
         f"Rows read: {counts['rows']:,}. In a pair or its prompt: {counts['used']:,}; sound, but in none: "
         f"{counts['unpaired']:,}; fell out:"
     )
-    print_counts(DROP_REASONS, counts["dropped"])
+    print_counts(ROW_DROP_REASONS, counts["dropped"])
     print(f"Pairs that the ranks make: {counts['ranked_pairs']:,}; not kept:")
     print_counts(PAIR_DROP_REASONS, counts["pairs_dropped"])
     print(

@@ -17,45 +17,19 @@ import hashlib
 from collections import Counter
 from pathlib import Path
 
-from preferans.builder import (
-    REMOVED,
-    SPLIT_RULE,
-    add_oasst_arguments,
-    add_output_arguments,
-    check_output_arguments,
-    finish_dataset,
-    parse,
-    pin_revision,
-    print_counts,
-    split_pairs,
-)
-from preferans.cards import counted, dataset_card, describe_source
-from preferans.errors import PreferansError, run
-from preferans.generation import (
-    SAMPLE_CHANGES,
-    SAMPLE_DROP_REASONS,
-    add_sampling_arguments,
-    check_sampling_arguments,
-    load_sampler,
-    tidy_sample,
-)
-from preferans.oasst import DROP_REASONS, Rule, best_replies, read_rows
-from preferans.preferences import preference_frame, row_problem
+from preferans.data.build_options import add_oasst_arguments, add_output_arguments, parse
+from preferans.data.oasst_rule import PairingRule
+from preferans.errors import PreferansError, help_first, run
+from preferans.models.sampling_options import add_sampling_arguments
 
-RULE = """A prompt counts when it and all messages before it are in the language (by their tag and, for `ru`, by most of their letters), not
-deleted, approved by reviewers, not synthetic, and belong to a finished tree. `chosen` is its human reply of the lowest rank, or its
-only one. `rejected` is sampled from the model; {pick}. An echo of the prompt at the beginning of a sample and a last word on which the
-limit fell are taken off, and what a base model writes beyond its turn; what is empty then, or equal to `chosen`, makes no pair. {split_rule}"""
 PICKS = {
     "random": "of several samples one is drawn",
     "closest_length": "of several samples the one whose length is closest to that of `chosen` is taken",
     "all": "each sample that differs from the others makes a pair",
 }
 
-NOT_USED = {"not_picked": "another sample for the prompt was picked", "chosen_echo": "chosen begins with the prompt"}
 
-
-def parse_arguments() -> argparse.Namespace:
+def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
@@ -73,13 +47,47 @@ def parse_arguments() -> argparse.Namespace:
     add("--answers", help="file of samples (default: answers/NAME_OF_OUTPUT_DIR.jsonl)")
     add_sampling_arguments(parser)
     add_output_arguments(parser, "data/oasst1_ru_sampled")
-    return parse(parser)
+    return parser
+
+
+PARSER = make_parser()
+help_first(PARSER)
+
+
+from preferans.data.build import (
+    REMOVED,
+    SPLIT_RULE,
+    check_output_arguments,
+    finish_dataset,
+    pin_revision,
+    print_counts,
+    split_pairs,
+)
+from preferans.data.card import counted, dataset_card
+from preferans.data.oasst import ROW_DROP_REASONS, best_replies
+from preferans.data.oasst_source import read_rows
+from preferans.data.preferences import row_problem
+from preferans.data.sampled import SAMPLE_CHANGES, SAMPLE_DROP_REASONS, tidy_sample
+from preferans.data.source import describe_source
+from preferans.data.tables import preference_frame
+from preferans.models.generate import check_sampling_arguments, load_sampler
+from preferans.release.bundle import push_dataset
+from preferans.release.hub import check_can_push
+
+RULE = """A prompt counts when it and all messages before it are in the language (by their tag and, for `ru`, by most of their letters), not
+deleted, approved by reviewers, not synthetic, and belong to a finished tree. `chosen` is its human reply of the lowest rank, or its
+only one. `rejected` is sampled from the model; {pick}. An echo of the prompt at the beginning of a sample and a last word on which the
+limit fell are taken off, and what a base model writes beyond its turn; what is empty then, or equal to `chosen`, makes no pair. {split_rule}"""
+
+NOT_USED = {"not_picked": "another sample for the prompt was picked", "chosen_echo": "chosen begins with the prompt"}
 
 
 def check_arguments(args: argparse.Namespace) -> None:
     if args.num_samples < 1:
         raise PreferansError(f"--num_samples {args.num_samples}: it must be at least 1.")
     check_output_arguments(args)
+    if args.push_to_hub:
+        check_can_push(args.repo_id)
     check_sampling_arguments(args)
     if args.num_samples > 1 and args.temperature == 0:
         raise PreferansError("--temperature 0 gives the same sample every time: leave out --num_samples, or raise it.")
@@ -125,10 +133,10 @@ def pair_samples(reply: dict, samples: list[dict], args: argparse.Namespace, cou
 
 
 def main() -> None:
-    args = parse_arguments()
+    args = parse(PARSER)
     check_arguments(args)
     pin_revision(args)
-    rule = Rule(lang=args.lang, turns=args.turns, normalize_persona=args.normalize_persona)
+    rule = PairingRule(lang=args.lang, turns=args.turns, normalize_persona=args.normalize_persona)
     replies, row_counts = best_replies(read_rows(args.source, args.revision), rule)
     found = len(replies)
     replies = replies[: args.max_prompts]
@@ -159,6 +167,8 @@ def main() -> None:
     counts["near_duplicate"] = near
     source, licence = describe_source(args.source, args.revision)
     finish_dataset(splits, args, lambda made: card(args, source, licence, sampler, replies, row_counts, counts, made))
+    if args.push_to_hub:
+        push_dataset(args.output_dir, args.repo_id)
 
 
 def card(args, source, licence, sampler, replies, row_counts, counts, splits) -> str:
@@ -193,7 +203,7 @@ def card(args, source, licence, sampler, replies, row_counts, counts, splits) ->
         counts={
             "rows": [
                 ("read", row_counts["rows"]),
-                *counted("fell out", DROP_REASONS, row_counts["dropped"]),
+                *counted("fell out", ROW_DROP_REASONS, row_counts["dropped"]),
                 ("prompts that count", row_counts["prompts"]),
                 ("prompts with a human reply", row_counts["with_reply"]),
                 ("prompts asked", len(replies)),

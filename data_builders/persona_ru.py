@@ -19,53 +19,20 @@ import glob
 from collections import Counter
 from pathlib import Path
 
-from preferans.builder import (
-    REMOVED,
-    SPLIT_RULE,
-    add_output_arguments,
-    check_output_arguments,
-    finish_dataset,
-    parse,
-    print_counts,
-    split_pairs,
-)
-from preferans.cards import counted, dataset_card, describe_source
-from preferans.errors import PreferansError, run
-from preferans.files import sha256_of
-from preferans.generation import (
-    add_sampling_arguments,
-    check_sampling_arguments,
-    load_sampler,
-)
-from preferans.persona import (
+from preferans.data.build_options import add_output_arguments, parse
+from preferans.data.persona import (
     IDENTITY_QUESTIONS,
     PERSONA_DROP_REASONS,
     Persona,
-    fold_system,
     load_persona,
     persona_drop_reason,
     whole_sentences,
 )
-from preferans.preferences import preference_frame, row_problem
-from preferans.prompts import distinct_prompts, is_prompt_file, read_prompts, split_rows
-
-RULE = """A model answers each prompt twice. `chosen` is its answer with the instruction and the examples of the persona's file in context,
-`rejected` its answer without them. Both lose what a base model writes beyond its turn, and a sentence that the limit cut. A pair is
-dropped when the answer in character uses a word that breaks the character, contradicts what the file says, runs in circles, or shows no more of the file's trace words
-(those of the prompt aside) than the plain answer. {instruction} {split_rule}"""
-INSTRUCTION = {
-    False: "The prompt of a pair carries no instruction.",
-    True: "The prompt of a pair begins with the instruction as a system message, without the examples.",
-}
-
-CURES = {
-    "unfinished": "Raise --max_new_tokens.",
-    "no_trace": "Take a larger model, more examples, or more traces in the persona's file.",
-    "taboo": "Look at taboo_words in the persona's file.",
-}
+from preferans.errors import PreferansError, help_first, run
+from preferans.models.sampling_options import add_sampling_arguments
 
 
-def parse_arguments() -> argparse.Namespace:
+def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
@@ -95,7 +62,39 @@ def parse_arguments() -> argparse.Namespace:
     )
     add_sampling_arguments(parser)
     add_output_arguments(parser, "data/persona_ru")
-    return parse(parser)
+    return parser
+
+
+PARSER = make_parser()
+help_first(PARSER)
+
+
+from preferans.data.build import REMOVED, SPLIT_RULE, check_output_arguments, finish_dataset, print_counts, split_pairs
+from preferans.data.card import counted, dataset_card
+from preferans.data.preferences import row_problem
+from preferans.data.prompts import distinct_prompts, is_prompt_file, read_prompts, split_rows
+from preferans.data.source import describe_source
+from preferans.data.tables import preference_frame
+from preferans.files import sha256_of
+from preferans.models.generate import check_sampling_arguments, load_sampler
+from preferans.models.loading import fold_system
+from preferans.release.bundle import push_dataset
+from preferans.release.hub import check_can_push
+
+RULE = """A model answers each prompt twice. `chosen` is its answer with the instruction and the examples of the persona's file in context,
+`rejected` its answer without them. Both lose what a base model writes beyond its turn, and a sentence that the limit cut. A pair is
+dropped when the answer in character uses a word that breaks the character, contradicts what the file says, runs in circles, or shows no more of the file's trace words
+(those of the prompt aside) than the plain answer. {instruction} {split_rule}"""
+INSTRUCTION = {
+    False: "The prompt of a pair carries no instruction.",
+    True: "The prompt of a pair begins with the instruction as a system message, without the examples.",
+}
+
+CURES = {
+    "unfinished": "Raise --max_new_tokens.",
+    "no_trace": "Take a larger model, more examples, or more traces in the persona's file.",
+    "taboo": "Look at taboo_words in the persona's file.",
+}
 
 
 def find_prompts(args: argparse.Namespace) -> list[dict]:
@@ -147,13 +146,15 @@ def pair_answers(persona: Persona, prompt: dict, answers: tuple[dict, dict], cou
 
 
 def main() -> None:
-    args = parse_arguments()
+    args = parse(PARSER)
     # cmd and PowerShell hand personas/*.yaml over as it is
     args.persona = [file for pattern in args.persona for file in sorted(glob.glob(pattern)) or [pattern]]
     personas = [load_persona(path) for path in args.persona]
     if len({persona.slug for persona in personas}) < len(personas):
         raise PreferansError(f"--persona {' '.join(args.persona)}: two files have the same name. Rename one.")
     check_output_arguments(args)
+    if args.push_to_hub:
+        check_can_push(args.repo_id)
     check_sampling_arguments(args)
     asked = questions_of(personas, find_prompts(args), args.identity_questions)
     if not asked:
@@ -202,6 +203,8 @@ def main() -> None:
             for name, part in splits.items()
         }
     finish_dataset(splits, args, lambda made: card(args, sampler, personas, len(asked), counts, made))
+    if args.push_to_hub:
+        push_dataset(args.output_dir, args.repo_id)
 
 
 def card(args: argparse.Namespace, sampler, personas: list[Persona], asked: int, counts: Counter, splits: dict) -> str:

@@ -13,46 +13,18 @@ The same judgements, options and seed give the same dataset; a dataset that is a
 
 import argparse
 
-import polars as pl
+from preferans.data.build_options import add_output_arguments, parse
+from preferans.errors import PreferansError, help_first, run
 
-from preferans.builder import (
-    REMOVED,
-    SPLIT_RULE,
-    add_output_arguments,
-    check_output_arguments,
-    finish_dataset,
-    parse,
-    print_counts,
-    split_pairs,
-)
-from preferans.cards import dataset_card
-from preferans.errors import PreferansError, run
-from preferans.files import sha256_of
-from preferans.ratings import BY, CRITERIA, OUTCOMES, Rule, build_pairs, export_files, mean_scores, read_ratings
-
-RULE = """Of the judgements by one rater of the same answers to the same prompt, the last one counts. Each two answers
-to a prompt are put to the vote, one vote a rater. {vote} Where at least `min_raters` raters vote, the answer with more
-than half of the votes, and with at least the share `min_agreement` of them, becomes `chosen` and the other one
-`rejected`{margin}. {split_rule}"""
 VOTES = {
     "verdict": "The answer that a rater names best has that rater's vote against every other answer that they were "
     "shown beside it; a tie is a vote for neither.",
     "totals": "A rater who gave both answers all five scores, from 1 to 5 each, votes for the one with the higher "
     "sum; equal sums are a vote for neither.",
 }
-MARGIN = ", if the mean difference of their sums of scores, over the raters who scored both, is at least `min_margin`"
-
-# What a person can change where an outcome took all pairs away.
-REMEDIES = {
-    "not_judged": "for pairs not judged, take --by {other} if the raters gave {needed}",
-    "too_few_raters": "for too few raters, lower --min_raters or collect more judgements",
-    "raters_disagree": "for raters who disagree, lower --min_agreement (more than half is always needed) or ask "
-    "another rater",
-    "margin": "for a margin too small, lower --min_margin or, with --by verdict, leave it out",
-}
 
 
-def parse_arguments() -> argparse.Namespace:
+def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
@@ -65,7 +37,7 @@ def parse_arguments() -> argparse.Namespace:
     )
     add(
         "--by",
-        choices=BY,
+        choices=VOTES,
         default="verdict",
         help="verdict: a rater votes for the answer named best, against every other one shown beside it; totals: for "
         "the answer with the higher sum of the five scores (default: %(default)s)",
@@ -86,7 +58,43 @@ def parse_arguments() -> argparse.Namespace:
     )
     add("--lang", default="ru", help="language tag that the pairs are given (default: %(default)s)")
     add_output_arguments(parser, "data/ratings_ru")
-    return parse(parser)
+    return parser
+
+
+PARSER = make_parser()
+help_first(PARSER)
+
+import polars as pl
+
+from preferans.data.build import REMOVED, SPLIT_RULE, check_output_arguments, finish_dataset, print_counts, split_pairs
+from preferans.data.card import dataset_card
+from preferans.data.ratings import (
+    CRITERIA,
+    OUTCOMES,
+    VotingRule,
+    build_rating_pairs,
+    export_files,
+    mean_scores,
+    read_ratings,
+)
+from preferans.files import sha256_of
+from preferans.release.bundle import push_dataset
+from preferans.release.hub import check_can_push
+
+RULE = """Of the judgements by one rater of the same answers to the same prompt, the last one counts. Each two answers
+to a prompt are put to the vote, one vote a rater. {vote} Where at least `min_raters` raters vote, the answer with more
+than half of the votes, and with at least the share `min_agreement` of them, becomes `chosen` and the other one
+`rejected`{margin}. {split_rule}"""
+MARGIN = ", if the mean difference of their sums of scores, over the raters who scored both, is at least `min_margin`"
+
+# What a person can change where an outcome took all pairs away.
+REMEDIES = {
+    "not_judged": "for pairs not judged, take --by {other} if the raters gave {needed}",
+    "too_few_raters": "for too few raters, lower --min_raters or collect more judgements",
+    "raters_disagree": "for raters who disagree, lower --min_agreement (more than half is always needed) or ask "
+    "another rater",
+    "margin": "for a margin too small, lower --min_margin or, with --by verdict, leave it out",
+}
 
 
 def check_arguments(args: argparse.Namespace) -> None:
@@ -99,15 +107,17 @@ def check_arguments(args: argparse.Namespace) -> None:
     if not 0 <= args.min_agreement <= 1:
         raise PreferansError(f"--min_agreement {args.min_agreement}: it is a share, from 0 to 1, such as 0.6.")
     check_output_arguments(args)
+    if args.push_to_hub:
+        check_can_push(args.repo_id)
 
 
 def main() -> None:
-    args = parse_arguments()
+    args = parse(PARSER)
     check_arguments(args)
-    rule = Rule(args.by, args.min_margin, args.min_raters, args.min_agreement, args.lang)
+    rule = VotingRule(args.by, args.min_margin, args.min_raters, args.min_agreement, args.lang)
     files = export_files(args.source)
     judgements = read_ratings(files)
-    pairs, counts = build_pairs(judgements, rule)
+    pairs, counts = build_rating_pairs(judgements, rule)
     scores = mean_scores(judgements)
     checksums = ", ".join(f"`{file.name}` (SHA-256 `{sha256_of(file)}`)" for file in files)
     source = f"local files: {checksums}; licence: that of the source"
@@ -123,6 +133,8 @@ def main() -> None:
         f"{sum(map(len, splits.values())):,}."
     )
     finish_dataset(splits, args, lambda made: card(args, rule, source, counts, scores, made))
+    if args.push_to_hub:
+        push_dataset(args.output_dir, args.repo_id)
 
 
 def print_all(counts: dict, scores: dict) -> None:
@@ -179,7 +191,12 @@ def no_pair(args: argparse.Namespace, outcomes: dict) -> str:
 
 
 def card(
-    args: argparse.Namespace, rule: Rule, source: str, counts: dict, scores: dict, splits: dict[str, pl.DataFrame]
+    args: argparse.Namespace,
+    rule: VotingRule,
+    source: str,
+    counts: dict,
+    scores: dict,
+    splits: dict[str, pl.DataFrame],
 ) -> str:
     """The dataset's `README.md`. It names no rater."""
     notes = ""

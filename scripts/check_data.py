@@ -16,11 +16,11 @@ import json
 import re
 import sys
 
-from preferans.builder import parse
-from preferans.errors import PreferansError, run
+from preferans.data.build_options import parse
+from preferans.errors import PreferansError, help_first, run
 
 
-def parse_arguments() -> argparse.Namespace:
+def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
@@ -42,7 +42,18 @@ def parse_arguments() -> argparse.Namespace:
         help="language the answers should be in; only ru is checked, another turns this off (default: that of the rows' own lang, "
         "else ru)",
     )
-    return parse(parser)
+    return parser
+
+
+PARSER = make_parser()
+help_first(PARSER)
+
+
+from preferans.data.check import check_dataset
+from preferans.data.check_report import fixed_text, report_text
+from preferans.data.formats import dataset_format, dataset_language, read_dataset
+from preferans.data.repair import check_fix_dir, write_fixed
+from preferans.models.loading import load_checked_tokenizer
 
 
 def check_arguments(args: argparse.Namespace) -> None:
@@ -57,22 +68,10 @@ def check_arguments(args: argparse.Namespace) -> None:
 
 
 def main() -> int:
-    args = parse_arguments()
+    args = parse(PARSER)
     check_arguments(args)
     # Damaged texts may hold what no encoding can write.
     sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
-
-    from preferans.data_check import (
-        check_dataset,
-        check_fix_dir,
-        dataset_format,
-        dataset_language,
-        fixed_text,
-        load_checked_tokenizer,
-        read_dataset,
-        report_text,
-        write_fixed,
-    )
 
     if args.fix:
         check_fix_dir(args.fix, args.dataset)

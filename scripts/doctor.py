@@ -18,20 +18,27 @@ import json
 import textwrap
 from collections.abc import Iterator
 
-from preferans.errors import run
+from preferans.errors import help_first, run
+from preferans.hardware.device import PROFILES
 
-MARKS = {"ok": "ok  ", "note": "--  ", "skipped": "--  ", "warning": "!   ", "problem": "STOP"}
 
-
-def parse_arguments() -> argparse.Namespace:
-    from preferans.hardware import PROFILES
+def make_parser() -> argparse.ArgumentParser:
 
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     parser.add_argument("--hardware_profile", metavar="NAME", help=f"card to behave like: {', '.join(PROFILES)}")
     parser.add_argument("--json", action="store_true", help="print everything as JSON")
-    return parser.parse_args()
+    return parser
+
+
+PARSER = make_parser()
+help_first(PARSER)
+
+
+from preferans.hardware.doctor import examine
+
+MARKS = {"ok": "ok  ", "note": "--  ", "skipped": "--  ", "warning": "!   ", "problem": "STOP"}
 
 
 def show(mark: str, text: str) -> None:
@@ -40,8 +47,7 @@ def show(mark: str, text: str) -> None:
 
 
 def main() -> int:
-    args = parse_arguments()
-    from preferans.doctor import examine
+    args = PARSER.parse_args()
 
     decided, findings = examine(args.hardware_profile)
     findings = list(findings if args.json else print_as_found(decided, findings))

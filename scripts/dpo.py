@@ -1,178 +1,119 @@
 """
-Train a LoRA adapter with DPO, as a recipe says.
+Train a LoRA adapter with DPO from a recipe.
 
     accelerate launch --quiet --config_file accelerate_configs/cpu.yaml     scripts/dpo.py recipes/gemma270m_ru.yaml
     accelerate launch --quiet --config_file accelerate_configs/gtx1650.yaml scripts/dpo.py recipes/llama1b_ru.yaml
 
-The command line overrides the recipe:
+Options on the command line override the recipe:
 
     ... scripts/dpo.py recipes/llama1b_ru.yaml --max_length 512 --learning_rate 1e-5 --loss_type sigmoid sft
 
-A recipe's keys are those of TRL's DPOConfig, ModelConfig and ScriptArguments, and a few of our own; --help_keys lists every one with
-its type, default and meaning. The ones that matter first:
+A recipe's keys are those of TRL's DPOConfig, ModelConfig and ScriptArguments, and a few of our own. --help_keys lists every key with
+its type, default and meaning. The most important ones:
 
-    model_name_or_path   folder or Hub id (NAME@REVISION) of the base model, or of an adapter to go on from, which is the reference then
+    model_name_or_path   folder or Hub id (NAME@REVISION) of the base model, or of an adapter to continue, which is then the reference
     dataset_name         folder or Hub id (NAME@REVISION) of the preference dataset (data_builders/ makes them)
     output_dir           folder of the run
     load_in_4bit         hold the base model in 4 bits, a quarter of its size in fp16
-    max_length           tokens of prompt and answer: more costs memory and time
+    max_length           tokens of prompt and answer: more needs more memory and time
     learning_rate, beta, num_train_epochs, loss_type
-    separate_passes      one answer of a pair at a time: less memory, the same gradients; left out, the memory plan decides
-    hardware_profile     a smaller card that this one shall behave like, such as gtx1650
+    separate_passes      one answer of a pair at a time: less memory, the same gradients; by default, the memory plan decides
+    hardware_profile     a smaller card to imitate, such as gtx1650
     push_to_hub          publish the run; with hub_model_id: NAMESPACE/NAME, private unless hub_private_repo: false (docs/hub.md)
-    ignore_plan          start a run that the memory plan (scripts/plan.py) says will not fit
+    ignore_plan          start a run that does not fit by the memory plan (scripts/plan.py)
 
-The run's folder receives the adapter, metrics (all_results.json), the log-probabilities of the test pairs before and after
-(test_log_probs.json) and provenance.json. A stopped run goes on when the same command is given again.
+The run's folder receives the adapter, metrics (all_results.json), the log-probabilities of the test pairs before and after training
+(test_log_probs.json) and provenance.json. The same command resumes a stopped run.
 """
 
 import sys
-import time
 
-from preferans.errors import PreferansError, run
+from preferans.errors import PreferansError, help_first, run
+
+help_first(__doc__)
+
+from transformers import set_seed
+from trl import DPOConfig, ModelConfig, ScriptArguments, get_peft_config
+
+from preferans.data.preferences import column_or_numbers
+from preferans.evaluation.held_out import pair_scores
+from preferans.files import write_json
+from preferans.hardware.processes import from_main, is_main, is_sharded
+from preferans.memory.fit import SMALLER_RUN, apply, fit, ran_out_of_memory, report_longest, retreat
+from preferans.models.loading import load_model
+from preferans.models.starting_adapter import put_on
+from preferans.release.finish import finish_run, measured
+from preferans.release.push import check_push_keys, publish_run, pushing_checkpoints
+from preferans.training.arguments import PreferansArguments
+from preferans.training.dpo import PreferenceTrainer
+from preferans.training.prepare import prepare
+from preferans.training.recipe import list_keys, read_recipe, recipe_errors
+from preferans.training.run_folder import kept_scores, last_checkpoint, only_process
+
+ARGUMENT_TYPES = (PreferansArguments, ScriptArguments, ModelConfig, DPOConfig)
 
 
 def main() -> None:
-    if "--help" in sys.argv or "-h" in sys.argv or len(sys.argv) == 1:
-        print(__doc__.strip())
-        return
-    from trl import DPOConfig, ModelConfig, ScriptArguments
-
-    from preferans.recipe import list_keys, read_recipe
-    from preferans.training import PreferansArguments
-
-    kinds = (PreferansArguments, ScriptArguments, ModelConfig, DPOConfig)
     if "--help_keys" in sys.argv:
-        print(list_keys(kinds))
+        print(list_keys(ARGUMENT_TYPES))
         return
-    said, recipe = read_recipe(kinds, sys.argv[1:])
-    train(kinds, said, recipe)
+    recipe_keys, recipe_path = read_recipe(ARGUMENT_TYPES, sys.argv[1:])
+    pushes = from_main(lambda: check_push_keys(recipe_keys, recipe_path or "Command line"))
+    prepared = prepare(ARGUMENT_TYPES, recipe_keys, recipe_path)
+    if prepared:
+        switches, plan = fit(prepared)
+        with only_process(prepared.output_dir):
+            if ran_out_of_memory(lambda: train(prepared, switches, plan)):
+                smaller = retreat(prepared, switches)
+                if ran_out_of_memory(lambda: train(prepared, smaller, None)):
+                    raise PreferansError(
+                        f"{prepared.recipe_name}: out of memory again. The same command tries the next switch, from the last "
+                        f"checkpoint. {SMALLER_RUN}"
+                    )
+    if pushes and is_main():
+        publish_run(recipe_keys["output_dir"], recipe_keys)
 
 
-def train(kinds: tuple, said: dict, recipe: str | None) -> None:
-    from preferans.fitting import SMALLER_RUN, fit, retreat
-    from preferans.preparation import prepare
-    from preferans.run_folder import only_process
-
-    prepared = prepare(kinds, said, recipe)
-    if prepared is None:
-        return
-    switches, plan = fit(prepared)
-    with only_process(prepared.output_dir):
-        if not train_with(prepared, switches, plan):
-            smaller = retreat(prepared, switches)
-            if not train_with(prepared, smaller, None):
-                raise PreferansError(
-                    f"{prepared.place}: out of memory again. The same command tries the next switch, from the last checkpoint. {SMALLER_RUN}"
-                )
-
-
-def train_with(prepared, switches, plan) -> bool:
-    """Train and write the run's folder; `False` when the card ran out of memory."""
-    import gc
-    import signal
-
-    import torch
-
-    interrupt = signal.getsignal(signal.SIGINT)
-    try:
-        train_and_write(prepared, switches, plan)
-        return True
-    except torch.OutOfMemoryError:
-        pass
-    signal.signal(signal.SIGINT, interrupt)
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats()
-    return False
-
-
-def train_and_write(prepared, switches, plan) -> None:
-    from transformers import set_seed
-    from trl import get_peft_config
-
-    from preferans.files import read_json, write_json, write_text
-    from preferans.fitting import apply, tell_longest
-    from preferans.model_card import model_card
-    from preferans.preferences import column_or_numbers
-    from preferans.preparation import measured
-    from preferans.processes import from_main, is_main, is_sharded
-    from preferans.pushing import publish_run, pusher_for
-    from preferans.run_folder import last_checkpoint
-    from preferans.scoring import pair_scores
-    from preferans.starting import put_on
-    from preferans.training import PreferenceTrainer, load_model
-
-    training_args, output_dir, test_rows = prepared.training_args, prepared.output_dir, prepared.test_rows
-    longest_first = prepared.origin["keys"].get("longest_first")
-    if longest_first is None:
-        longest_first = prepared.device.kind == "cuda"
-    set_seed(training_args.seed)
+def train(prepared, switches, plan) -> None:
+    args, output_dir, test_rows = prepared.training_args, prepared.output_dir, prepared.test_rows
+    set_seed(args.seed)
     apply(prepared, switches)
     model = load_model(prepared.model_args, prepared.device)
-    if prepared.start:
-        model = put_on(model, prepared.start)
-    try:
+    if prepared.starting_adapter:
+        model = put_on(model, prepared.starting_adapter)
+    with recipe_errors(prepared.recipe_name):
         trainer = PreferenceTrainer(
             model=model,
-            args=training_args,
+            args=args,
             train_dataset=prepared.train_rows,
-            eval_dataset=test_rows if training_args.eval_strategy != "no" else None,
+            eval_dataset=test_rows if args.eval_strategy != "no" else None,
             processing_class=prepared.tokenizer,
-            peft_config=None if prepared.start else get_peft_config(prepared.model_args),
+            peft_config=None if prepared.starting_adapter else get_peft_config(prepared.model_args),
             separate_passes=switches.separate_passes,
-            on_longest=tell_longest(prepared, plan) if longest_first and not is_sharded() else None,
+            on_longest=report_longest(prepared, plan),
         )
-    except ValueError as error:  # such as lora_target_modules that the model does not have
-        raise PreferansError(f"{prepared.place}: {' '.join(str(error).split())}") from error
-    origin = prepared.origin | {"method": "dpo", "switches": switches._asdict()}
-    from_main(lambda: write_json(output_dir / "provenance.json", origin))
-    pusher = pusher_for(origin["keys"])
-    if pusher:
-        trainer.add_callback(pusher)
-    trainable, total = trainer.model.get_nb_trainable_parameters()
-    print(f"Training {trainable:,} parameters of {total:,}.")
+    run_record = prepared.provenance | {"method": "dpo", "switches": switches._asdict()}
+    from_main(lambda: write_json(output_dir / "provenance.json", run_record))
 
-    before_file = output_dir / "test_log_probs_before.json"
-    # A model that is shared out only when training begins is asked afterwards, with its adapter switched off.
-    if not is_sharded() and not from_main(before_file.exists):
-        before = trainer.completion_log_probs(test_rows, True, "Test pairs before")
-        from_main(lambda: write_json(before_file, before))
-    checkpoint = from_main(lambda: last_checkpoint(output_dir, trainer.args.world_size))
-    start = time.perf_counter()
-    try:
-        metrics = trainer.train_from(checkpoint)
-    except Exception:
-        if pusher:
-            pusher.wait()  # or it could land after the pushes of the next try
-        raise
-    seconds = time.perf_counter() - start
-    tested = {
-        "beta": training_args.beta,
-        "per_token": "sigmoid_norm" in training_args.loss_type,
-        "groups": column_or_numbers(test_rows, "message_tree_id"),
-        "before": trainer.completion_log_probs(test_rows, True, "Test pairs before")
-        if is_sharded()
-        else from_main(lambda: read_json(before_file)),
-        "after": trainer.completion_log_probs(test_rows, False, "Test pairs after"),
-    }
-    scores = pair_scores(**tested)
-    trainer.save_model()
-    trainer.save_state()
-    summary = "\n".join(f"- {name}: {score.in_words()}" for name, score in scores.items())
-    if is_main():
-        figures = measured(trainer, prepared, checkpoint, seconds)
-        figures["planned_peak_bytes"] = plan.trace.peak if plan else None
-        write_json(output_dir / "provenance.json", origin | {"measured": figures})
-        write_json(output_dir / "test_log_probs.json", tested | {"ids": column_or_numbers(test_rows, "id")})
-        write_text(output_dir / "README.md", model_card(output_dir))
-        # Last, because it marks the run as finished.
-        write_json(output_dir / "all_results.json", metrics | {name: score.value for name, score in scores.items()})
-    print(f"{summary}\nThe adapter is in {output_dir}.")
-    if pusher and is_main():
-        pusher.wait()
-        publish_run(output_dir, origin["keys"])
+    def score_before() -> list[dict[str, float]]:
+        return trainer.completion_log_probs(test_rows, True, "Test pairs before")
+
+    with pushing_checkpoints(trainer, prepared.recipe_keys):
+        # A sharded model can be scored only after training has started, with its adapter switched off.
+        before = None if is_sharded() else kept_scores(output_dir, score_before)
+        session = trainer.train_from(from_main(lambda: last_checkpoint(output_dir, args.world_size)))
+        trainer.save_model()
+        trainer.save_state()
+        test_log_probs = {
+            "beta": args.beta,
+            "per_token": "sigmoid_norm" in args.loss_type,
+            "groups": column_or_numbers(test_rows, "message_tree_id"),
+            "before": before or score_before(),
+            "after": trainer.completion_log_probs(test_rows, False, "Test pairs after"),
+        }
+        figures = measured(trainer, prepared, session) | {"planned_peak_bytes": plan.trace.peak if plan else None}
+        scores = pair_scores(**test_log_probs)
+        finish_run(prepared, run_record | {"measured": figures}, session.metrics, scores, test_log_probs)
 
 
 if __name__ == "__main__":

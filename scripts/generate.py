@@ -24,18 +24,12 @@ tells the time they took.
 import argparse
 from pathlib import Path
 
-from preferans.endpoint import add_endpoint_arguments
-from preferans.errors import PreferansError, run
-from preferans.files import write_json
-from preferans.generation import (
-    add_sampling_arguments,
-    check_sampling_arguments,
-    labels_of,
-    load_samplers,
-)
+from preferans.errors import PreferansError, help_first, run
+from preferans.models.endpoint import add_endpoint_arguments
+from preferans.models.sampling_options import add_sampling_arguments
 
 
-def parse_arguments() -> argparse.Namespace:
+def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
@@ -54,7 +48,17 @@ def parse_arguments() -> argparse.Namespace:
     add("--seed", type=int, default=42, help="(default: %(default)s)")
     add_sampling_arguments(parser, several=True)
     add_endpoint_arguments(parser)
-    return parser.parse_args()
+    return parser
+
+
+PARSER = make_parser()
+help_first(PARSER)
+
+from preferans.data.persona import load_persona
+from preferans.data.prompts import distinct_prompts, read_prompts, split_rows
+from preferans.files import write_json
+from preferans.models.generate import check_sampling_arguments, labels_of, load_samplers
+from preferans.models.served import served_model
 
 
 def output_files(args: argparse.Namespace) -> list[str]:
@@ -70,13 +74,9 @@ def output_files(args: argparse.Namespace) -> list[str]:
 
 
 def main() -> None:
-    args = parse_arguments()
+    args = PARSER.parse_args()
     outputs = output_files(args)
     check_sampling_arguments(args)
-
-    from preferans.persona import load_persona
-    from preferans.prompts import distinct_prompts, read_prompts, split_rows
-    from preferans.served import served_model
 
     persona = load_persona(args.persona) if args.persona else None
     prompts = (

@@ -19,11 +19,11 @@ the endpoint is on another one. docs/judge.md says more.
 import argparse
 from pathlib import Path
 
-from preferans.endpoint import Endpoint, add_endpoint_arguments
-from preferans.errors import PreferansError, run
+from preferans.errors import PreferansError, help_first, run
+from preferans.models.endpoint import Endpoint, add_endpoint_arguments
 
 
-def parse_arguments() -> argparse.Namespace:
+def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
@@ -44,11 +44,20 @@ def parse_arguments() -> argparse.Namespace:
     add("--price_in", type=float, help="price of a million tokens read, to show the cost")
     add("--price_out", type=float, help="price of a million tokens written")
     add("--seed", type=int, default=42, help="(default: %(default)s)")
-    return parser.parse_args()
+    return parser
+
+
+PARSER = make_parser()
+help_first(PARSER)
+
+from preferans.data.ratings import read_ratings
+from preferans.evaluation.answers import line_up, read_systems
+from preferans.evaluation.judge import CRITERIA, Judge
+from preferans.evaluation.judge_run import QUESTION_KINDS, agreement, judge_answers, summary, tokens
 
 
 def main() -> int:
-    args = parse_arguments()
+    args = PARSER.parse_args()
     if not args.output.endswith(".jsonl"):
         raise PreferansError(f"--output {args.output}: the file of verdicts must end in .jsonl.")
     for path in [*args.answers, *(args.human or [])]:
@@ -57,10 +66,6 @@ def main() -> int:
     for name in ("max_new_tokens", "price_in", "price_out"):
         if getattr(args, name) is not None and not getattr(args, name) > 0:
             raise PreferansError(f"--{name} {getattr(args, name)}: it must be more than 0.")
-
-    from preferans.judging import KINDS, Judge, agreement, judge_answers, tokens
-    from preferans.ratings import read_ratings
-    from preferans.systems import line_up, read_systems
 
     def cost(prompt_tokens: int, completion_tokens: int) -> str:
         words = f"{prompt_tokens:,} tokens read, {completion_tokens:,} written"
@@ -75,7 +80,7 @@ def main() -> int:
         raise PreferansError("--only pair: name the answers of at least two systems.")
     judgements = read_ratings(args.human) if args.human else []
     judge = Judge(Endpoint(args.endpoint, args.model, args.workers), args.seed, args.max_new_tokens)
-    kinds = [args.only] if args.only else KINDS
+    kinds = [args.only] if args.only else QUESTION_KINDS
     rows, refused = judge_answers(judge, systems, prompts, args.output, kinds, price=cost)
 
     show_summary(rows)
@@ -92,7 +97,6 @@ def main() -> int:
 
 
 def show_summary(rows: list[dict]) -> None:
-    from preferans.judging import CRITERIA, summary
 
     found = summary(rows)
     for system, scores in found["scores"].items():

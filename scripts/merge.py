@@ -28,16 +28,11 @@ Modelfile beside it (docs/export.md); a model that is merged already is only con
 import argparse
 from pathlib import Path
 
-from preferans.errors import PreferansError, run
-from preferans.exporting import GGUF_TYPES, Tools, check_vocabulary, export_gguf, find_tools
-from preferans.files import read_json, read_jsonl
-from preferans.merging import merge
-from preferans.persona import load_persona
-
-SAMPLE = Path(__file__).parents[1] / "samples" / "oasst1_ru_sample.jsonl"
+from preferans.errors import PreferansError, help_first, run
+from preferans.release.llama_cpp import GGUF_TYPES, Tools, find_tools
 
 
-def parse_arguments() -> argparse.Namespace:
+def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
@@ -72,7 +67,18 @@ def parse_arguments() -> argparse.Namespace:
         metavar="FILE",
         help="make the instruction of this character, such as personas/sienna.yaml, the Modelfile's system message",
     )
-    return parser.parse_args()
+    return parser
+
+
+PARSER = make_parser()
+help_first(PARSER)
+
+from preferans.data.persona import load_persona
+from preferans.files import read_json, read_jsonl
+from preferans.release.gguf import check_vocabulary, export_gguf
+from preferans.release.merge import merge
+
+SAMPLE = Path(__file__).parents[1] / "samples" / "oasst1_ru_sample.jsonl"
 
 
 def prepare_export(args: argparse.Namespace) -> tuple[Tools, str | None] | None:
@@ -93,7 +99,7 @@ def prepare_export(args: argparse.Namespace) -> tuple[Tools, str | None] | None:
 
 
 def main() -> None:
-    args = parse_arguments()
+    args = PARSER.parse_args()
     export = prepare_export(args)
     texts = [row["text"] for row in read_jsonl(SAMPLE) if row["lang"] == "ru"]
     result = merge(args.run, args.output_dir, args.base, args.full_vocabulary, args.adapter_only, texts=texts)

@@ -24,28 +24,26 @@ that have shapes and no content. The longest pair is taken to fill max_length. K
 import json
 import sys
 
-from preferans.errors import run
+from preferans.errors import help_first, run
+
+help_first(__doc__)
+
+from preferans.memory.picture import draw
+from preferans.memory.report import as_table, as_text, read_plan_command, sweep
 
 
-def main() -> int | None:
-    if "--help" in sys.argv or "-h" in sys.argv or len(sys.argv) == 1:
-        print(__doc__.strip())
-        return None
-    from preferans.memory_report import as_table, as_text, read_plan_command, sweep
-
-    asked = read_plan_command(sys.argv[1:])
-    plans = sweep(asked)
-    if asked.json:
+def main() -> int:
+    request = read_plan_command(sys.argv[1:])
+    plans = sweep(request)
+    if request.json:
         found = [{"max_length": length, "variant": variant} | plan.as_json() for length, variant, plan in plans]
-        print(json.dumps(found if asked.lengths else found[0], indent=2, ensure_ascii=False))
-    elif asked.lengths:
-        print(as_table(asked, plans))
+        print(json.dumps(found if request.lengths else found[0], indent=2, ensure_ascii=False))
+    elif request.lengths:
+        print(as_table(request, plans))
     else:
-        print(as_text(asked, plans[0][2]))
-    if asked.plot:
-        from preferans.memory_picture import draw
-
-        draw(asked.plot, asked, plans)
+        print(as_text(request, plans[0][2]))
+    if request.plot:
+        draw(request.plot, request, plans)
     return int(any(plan.verdict == "does_not_fit" for _, variant, plan in plans if not variant))
 
 

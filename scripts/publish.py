@@ -15,10 +15,10 @@ everything is downloaded again and compared.
 
 import argparse
 
-from preferans.errors import run
+from preferans.errors import help_first, run
 
 
-def parse_arguments() -> argparse.Namespace:
+def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
@@ -39,16 +39,22 @@ def parse_arguments() -> argparse.Namespace:
         action="store_true",
         help="list what would go and show the card; nothing is sent and no token is needed",
     )
-    return parser.parse_args()
+    return parser
+
+
+PARSER = make_parser()
+help_first(PARSER)
+
+from preferans.hub_names import check_repo_id
+from preferans.release.bundle import REPO_TYPES, contents, kind_of, pack, publish, warnings_for
+from preferans.release.hub import add_to_collection, check_can_push
 
 
 def main() -> None:
-    args = parse_arguments()
-    from preferans.hub import add_to_collection, check_can_push, check_repo_id
-    from preferans.publishing import KINDS, contents, kind_of, pack, publish, warnings_for
+    args = PARSER.parse_args()
 
     check_repo_id(args.repo_id)
-    repo_type = KINDS[kind_of(args.source)]
+    repo_type = REPO_TYPES[kind_of(args.source)]
     if not args.dry_run:
         check_can_push(args.repo_id, repo_type, private=not args.public)
     with pack(args.source, args.repo_id, args.report) as parcel:

@@ -18,10 +18,10 @@ import shlex
 import sys
 from pathlib import Path
 
-from preferans.errors import PreferansError, run
+from preferans.errors import PreferansError, help_first, run
 
 
-def parse_arguments() -> argparse.Namespace:
+def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
@@ -44,23 +44,28 @@ def parse_arguments() -> argparse.Namespace:
     add("--persona", metavar="FILE", help="character that the answers should keep, such as personas/sienna.yaml")
     add("--language", choices=("en", "ru"), default="en", help="of the table and the report (default: %(default)s)")
     add("--output_dir", required=True, help="folder of scores.json, report.html and report.md")
-    return parser.parse_args()
+    return parser
+
+
+PARSER = make_parser()
+help_first(PARSER)
+
+
+from preferans.data.persona import load_persona
+from preferans.evaluation.answers import human_replies, line_up, pick, probes_of, read_systems, same_file
+from preferans.evaluation.compare import compare
+from preferans.evaluation.report.page import write_report
+from preferans.evaluation.report.terminal import score_table
+from preferans.evaluation.verdicts import read_verdicts
+from preferans.files import write_json
 
 
 def main() -> None:
-    args = parse_arguments()
+    args = PARSER.parse_args()
     output_dir = Path(args.output_dir)
     there = next(path for path in (output_dir, *output_dir.resolve().parents) if path.exists())
     if not there.is_dir():
         raise PreferansError(f"--output_dir {output_dir}: {there} is a file, and a folder is needed.")
-
-    from preferans.comparison import compare
-    from preferans.files import write_json
-    from preferans.persona import load_persona
-    from preferans.report import write_report
-    from preferans.score_table import score_table
-    from preferans.systems import human_replies, line_up, pick, probes_of, read_systems, same_file
-    from preferans.verdicts import read_verdicts
 
     runs = [name for name in args.inputs if Path(name).is_dir()]
     files = [name for name in args.inputs if name not in runs]

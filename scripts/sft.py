@@ -1,131 +1,110 @@
 """
-Train a LoRA adapter to imitate the chosen answers of a preference dataset, as a recipe says.
+Train a LoRA adapter to imitate the chosen answers of a preference dataset, from a recipe.
 
     accelerate launch --quiet --config_file accelerate_configs/cpu.yaml     scripts/sft.py recipes/gemma270m_sft_ru.yaml
     accelerate launch --quiet --config_file accelerate_configs/gtx1650.yaml scripts/sft.py recipes/rugpt3medium_sft_ru.yaml
 
-It is the step before scripts/dpo.py for a base model that has never seen a chat: it learns how an answer looks and where it
-ends. The dataset is the one that DPO takes; only the answers are learned, not the questions. Then put the adapter into the
-weights, and start DPO from there:
+Run this before scripts/dpo.py for a base model that has never seen a chat: the model learns how an answer looks and where it ends.
+The dataset is the same as for DPO; only the answers are learned, not the questions. Then merge the adapter into the weights, and
+start DPO from the merged model:
 
     python scripts/merge.py runs/rugpt3medium_sft_ru --output_dir cache/rugpt3medium_sft_ru
     ... scripts/dpo.py recipes/rugpt3medium_ru.yaml --model_name_or_path cache/rugpt3medium_sft_ru --output_dir runs/rugpt3medium_dpo_ru
 
-A recipe's keys are those of TRL's SFTConfig, ModelConfig and ScriptArguments, and hardware_profile; --help_keys lists every one
-with its type, default and meaning. The command line overrides the recipe:
+A recipe's keys are those of TRL's SFTConfig, ModelConfig and ScriptArguments, and hardware_profile. --help_keys lists every key with
+its type, default and meaning. Options on the command line override the recipe:
 
     ... scripts/sft.py recipes/rugpt3medium_sft_ru.yaml --max_length 512 --learning_rate 1e-4 --output_dir runs/try
 
-The run's folder receives the adapter, metrics (all_results.json), the log-probabilities of the test pairs before and after
-(test_log_probs.json) and provenance.json. A stopped run goes on when the same command is given again.
+The run's folder receives the adapter, metrics (all_results.json), the log-probabilities of the test pairs before and after training
+(test_log_probs.json) and provenance.json. The same command resumes a stopped run.
 """
 
 import sys
-import time
 
-from preferans.errors import PreferansError, run
+from preferans.errors import PreferansError, help_first, run
+
+help_first(__doc__)
+
+from transformers import set_seed
+from trl import ModelConfig, ScriptArguments, SFTConfig, get_peft_config
+
+from preferans.data.preferences import column_or_numbers
+from preferans.evaluation.held_out import imitation_scores
+from preferans.files import write_json
+from preferans.hardware.processes import count
+from preferans.models.loading import load_model
+from preferans.release.finish import finish_run, measured
+from preferans.release.push import check_push_keys, publish_run, pushing_checkpoints
+from preferans.training.arguments import HardwareArguments
+from preferans.training.prepare import prepare
+from preferans.training.recipe import list_keys, read_recipe, recipe_errors
+from preferans.training.run_folder import kept_scores, last_checkpoint, only_process
+from preferans.training.sft import ImitationTrainer, completions, drop_repeated
+
+ARGUMENT_TYPES = (HardwareArguments, ScriptArguments, ModelConfig, SFTConfig)
 
 
 def main() -> None:
-    if "--help" in sys.argv or "-h" in sys.argv or len(sys.argv) == 1:
-        print(__doc__.strip())
-        return
-    from trl import ModelConfig, ScriptArguments, SFTConfig
-
-    from preferans.recipe import list_keys, read_recipe
-    from preferans.training import HardwareArguments
-
-    kinds = (HardwareArguments, ScriptArguments, ModelConfig, SFTConfig)
     if "--help_keys" in sys.argv:
-        print(list_keys(kinds))
+        print(list_keys(ARGUMENT_TYPES))
         return
-    said, recipe = read_recipe(kinds, sys.argv[1:])
-    train(kinds, said, recipe)
+    recipe_keys, recipe_path = read_recipe(ARGUMENT_TYPES, sys.argv[1:])
+    pushes = check_push_keys(recipe_keys, recipe_path or "Command line")
+    prepared = prepare(ARGUMENT_TYPES, recipe_keys, recipe_path)
+    if prepared:
+        check_supported(prepared)
+        with only_process(prepared.output_dir):
+            train(prepared)
+    if pushes:
+        publish_run(recipe_keys["output_dir"], recipe_keys)
 
 
-def train(kinds: tuple, said: dict, recipe: str | None) -> None:
-    from transformers import set_seed
-    from trl import get_peft_config
-
-    from preferans.files import read_json, write_json, write_text
-    from preferans.model_card import model_card
-    from preferans.preferences import column_or_numbers
-    from preferans.preparation import measured, prepare
-    from preferans.processes import count
-    from preferans.pushing import publish_run, pusher_for
-    from preferans.run_folder import last_checkpoint, only_process
-    from preferans.scoring import imitation_scores
-    from preferans.sft import ImitationTrainer, completions, distinct
-    from preferans.training import load_model
-
-    prepared = prepare(kinds, said, recipe)
-    if prepared is None:
-        return
-    if prepared.start:
+def check_supported(prepared) -> None:
+    if prepared.starting_adapter:
         raise PreferansError(
-            f"{prepared.place}: model_name_or_path {prepared.start.name} is an adapter, and scripts/sft.py starts from a model. Merge it "
-            "first: scripts/merge.py."
+            f"{prepared.recipe_name}: model_name_or_path {prepared.starting_adapter.name} is an adapter, and scripts/sft.py starts from a "
+            "model. Merge it first: scripts/merge.py."
         )
     if count() > 1:
         raise PreferansError(
             "scripts/sft.py trains in one process; launch it with accelerate_configs/gtx1650.yaml or cpu.yaml."
         )
-    args, output_dir, test_rows = prepared.training_args, prepared.output_dir, prepared.test_rows
-    args.chat_template_path = None  # the tokenizer has it already
-    train_rows = distinct(completions(prepared.train_rows))
-    print(
-        f"{len(prepared.train_rows)} training pairs hold {len(train_rows)} different chosen answers, each learned once an epoch."
-    )
-    with only_process(output_dir):
-        set_seed(args.seed)
-        try:
-            trainer = ImitationTrainer(
-                model=load_model(prepared.model_args, prepared.device),
-                args=args,
-                train_dataset=train_rows,
-                eval_dataset=completions(test_rows) if args.eval_strategy != "no" else None,
-                processing_class=prepared.tokenizer,
-                peft_config=get_peft_config(prepared.model_args),
-            )
-        except ValueError as error:  # such as lora_target_modules that the model does not have
-            raise PreferansError(f"{prepared.place}: {' '.join(str(error).split())}") from error
-        write_json(output_dir / "provenance.json", prepared.origin)
-        pusher = pusher_for(prepared.origin["keys"])
-        if pusher:
-            trainer.add_callback(pusher)
-        trainable, total = trainer.model.get_nb_trainable_parameters()
-        print(f"Training {trainable:,} parameters of {total:,}.")
 
-        before_file = output_dir / "test_log_probs_before.json"
-        if not before_file.exists():
-            write_json(before_file, trainer.pair_log_probs(test_rows, True, "Test pairs before"))
-        checkpoint = last_checkpoint(output_dir)
-        start = time.perf_counter()
-        metrics = trainer.train_from(checkpoint)
-        seconds = time.perf_counter() - start
-        tested = {
-            "groups": column_or_numbers(test_rows, "message_tree_id"),
-            "before": read_json(before_file),
-            "after": trainer.pair_log_probs(test_rows, False, "Test pairs after"),
-        }
-        scores = imitation_scores(**tested)
+
+def train(prepared) -> None:
+    args, output_dir, test_rows = prepared.training_args, prepared.output_dir, prepared.test_rows
+    args.chat_template_path = None  # the tokenizer has the template already
+    train_rows = drop_repeated(completions(prepared.train_rows))
+    print(
+        f"{len(prepared.train_rows)} training pairs have {len(train_rows)} different chosen answers; each is learned once per epoch."
+    )
+    set_seed(args.seed)
+    with recipe_errors(prepared.recipe_name):
+        trainer = ImitationTrainer(
+            model=load_model(prepared.model_args, prepared.device),
+            args=args,
+            train_dataset=train_rows,
+            eval_dataset=completions(test_rows) if args.eval_strategy != "no" else None,
+            processing_class=prepared.tokenizer,
+            peft_config=get_peft_config(prepared.model_args),
+        )
+    run_record = prepared.provenance | {"method": "sft"}
+    write_json(output_dir / "provenance.json", run_record)
+    with pushing_checkpoints(trainer, prepared.recipe_keys):
+        before = kept_scores(output_dir, lambda: trainer.pair_log_probs(test_rows, True, "Test pairs before"))
+        session = trainer.train_from(last_checkpoint(output_dir))
         trainer.save_model()
         trainer.save_state()
-        write_json(
-            output_dir / "provenance.json",
-            prepared.origin | {"method": "sft", "measured": measured(trainer, prepared, checkpoint, seconds)},
-        )
-        # With the unit of the reward, so that score.py shows this run beside one of DPO: nats per token gained on the base model.
-        tested |= {"beta": 1.0, "per_token": True, "ids": column_or_numbers(test_rows, "id")}
-        write_json(output_dir / "test_log_probs.json", tested)
-        summary = "\n".join(f"- {name}: {score.in_words()}" for name, score in scores.items())
-        write_text(output_dir / "README.md", model_card(output_dir))
-        # Last, because it marks the run as finished.
-        write_json(output_dir / "all_results.json", metrics | {name: score.value for name, score in scores.items()})
-    print(f"{summary}\nThe adapter is in {output_dir}.")
-    if pusher:
-        pusher.wait()
-        publish_run(output_dir, prepared.origin["keys"])
+        tested = {
+            "groups": column_or_numbers(test_rows, "message_tree_id"),
+            "before": before,
+            "after": trainer.pair_log_probs(test_rows, False, "Test pairs after"),
+        }
+        # Reward units, so that score.py shows this run beside a DPO run: nats per token gained over the base model.
+        test_log_probs = tested | {"beta": 1.0, "per_token": True}
+        run_record |= {"measured": measured(trainer, prepared, session)}
+        finish_run(prepared, run_record, session.metrics, imitation_scores(**tested), test_log_probs)
 
 
 if __name__ == "__main__":

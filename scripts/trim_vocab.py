@@ -18,22 +18,11 @@ nothing is written. It takes memory for the full model in fp32, or as stored whe
 import argparse
 from pathlib import Path
 
-from preferans.bpe import LANGUAGES, letters_of
-from preferans.errors import PreferansError, run
-from preferans.files import new_folder, read_jsonl, write_json
-from preferans.vocabulary import (
-    LATIN_CUTOFF,
-    RECORD_NAME,
-    check_trimmed,
-    read_texts,
-    trim_vocabulary,
-    trimmed_from,
-)
-
-SAMPLE = Path(__file__).parents[1] / "samples" / "oasst1_ru_sample.jsonl"
+from preferans.errors import PreferansError, help_first, run
+from preferans.models.letters import LANGUAGES, LATIN_CUTOFF, letters_of
 
 
-def parse_arguments() -> argparse.Namespace:
+def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
@@ -61,11 +50,22 @@ def parse_arguments() -> argparse.Namespace:
         metavar="N",
         help="tokens of Latin letters and code stay when their number is below N; 0 leaves single letters (default: %(default)s)",
     )
-    return parser.parse_args()
+    return parser
+
+
+PARSER = make_parser()
+help_first(PARSER)
+
+from preferans.data.corpus import read_texts
+from preferans.files import new_folder, read_jsonl, write_json
+from preferans.models.trimmed import RECORD_NAME, trimmed_from
+from preferans.models.vocabulary import check_trimmed, trim_vocabulary
+
+SAMPLE = Path(__file__).parents[1] / "samples" / "oasst1_ru_sample.jsonl"
 
 
 def main() -> None:
-    args = parse_arguments()
+    args = PARSER.parse_args()
     output_dir = Path(args.output_dir)
     letters_of(args.language)
     if output_dir.exists() and (not output_dir.is_dir() or any(output_dir.iterdir())):

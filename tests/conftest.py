@@ -18,7 +18,7 @@ import hypothesis
 import pytest
 
 from preferans.files import write_jsonl
-from preferans.hardware import restore_kernels
+from preferans.hardware.decisions import restore_kernels
 
 from .support.rows import preference
 from .support.served import served
@@ -73,9 +73,9 @@ def call_script(monkeypatch):
         specification = importlib.util.spec_from_file_location(Path(path).stem + "_script", ROOT / path)
         module = importlib.util.module_from_spec(specification)
         monkeypatch.setitem(sys.modules, specification.name, module)
-        specification.loader.exec_module(module)
         monkeypatch.chdir(ROOT)
         monkeypatch.setattr(sys, "argv", [path, *map(str, arguments)])
+        specification.loader.exec_module(module)
         return module.main()
 
     yield call

@@ -7,7 +7,7 @@ import re
 import pytest
 import torch
 
-from preferans.recipe import CHOICES
+from preferans.training.recipe import CHOICES
 
 from .support.tiny import ROOT
 

@@ -3,7 +3,7 @@
 import datasets
 import evaluate
 
-from preferans.text_measures import keeps_format
+from preferans.text.form_kept import keeps_format
 
 _DESCRIPTION = "Asked in Russian for a list, a table, JSON, code, N items, N sentences or one word: is it there."
 _INPUTS = """

@@ -3,7 +3,7 @@
 import datasets
 import evaluate
 
-from preferans.text_measures import chrf, chrf_plus_plus, corpus_chrf
+from preferans.text.measures import chrf, chrf_plus_plus, corpus_chrf
 
 _DESCRIPTION = "sacrebleu chrF++: likeness to references in characters and words."
 _INPUTS = """

@@ -3,7 +3,7 @@
 import datasets
 import evaluate
 
-from preferans.text_measures import is_complete
+from preferans.text.measures import is_complete
 
 _DESCRIPTION = "Does an answer come to its end, or stop in mid-sentence."
 _INPUTS = """

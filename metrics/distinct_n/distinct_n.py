@@ -3,7 +3,7 @@
 import datasets
 import evaluate
 
-from preferans.text_measures import distinct, word_runs
+from preferans.text.measures import distinct, word_runs
 
 _DESCRIPTION = "Distinct runs of one, two and three words as a share of all."
 _INPUTS = """

@@ -6,7 +6,7 @@ from collections import Counter
 import datasets
 import evaluate
 
-from preferans.intrusions import confusion
+from preferans.text.intrusions import confusion
 
 _DESCRIPTION = """
 Whether answers that should be in Russian are, and whether words of other languages intrude into those that are.

@@ -5,7 +5,7 @@ import statistics
 import datasets
 import evaluate
 
-from preferans.text_measures import word_runs
+from preferans.text.measures import word_runs
 
 _DESCRIPTION = "How long answers are, in characters and words."
 _INPUTS = """

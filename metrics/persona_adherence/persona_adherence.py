@@ -3,9 +3,9 @@
 import datasets
 import evaluate
 
+from preferans.data.persona import load_persona
 from preferans.errors import PreferansError
-from preferans.persona import load_persona
-from preferans.probes import keeps_character
+from preferans.evaluation.probes import keeps_character
 
 _DESCRIPTION = """Whether answers keep to a character that a file of personas/ describes: traces of it are there, no taboo is broken,
 no fact is contradicted."""

@@ -4,7 +4,7 @@ import datasets
 import evaluate
 import numpy as np
 
-from preferans.scoring import bootstrap
+from preferans.evaluation.statistics import bootstrap
 
 _DESCRIPTION = (
     "Share of pairs whose chosen answer has the higher implicit reward, beside what length alone would reach."

@@ -3,7 +3,7 @@
 import datasets
 import evaluate
 
-from preferans.text_measures import repetition
+from preferans.text.measures import repetition
 
 _DESCRIPTION = "Does an answer run in circles, and how much of it was said before."
 _INPUTS = """

@@ -3,7 +3,7 @@
 import datasets
 import evaluate
 
-from preferans.text_measures import ROUGE_TYPES, rouge
+from preferans.text.measures import ROUGE_TYPES, rouge
 
 _DESCRIPTION = (
     "ROUGE over razdel tokens, by lemma (configuration lemmas, the default) or as written (configuration words)."

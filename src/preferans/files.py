@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import yaml
 
-from .errors import PreferansError
+from .errors import PreferansError, did_you_mean
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -182,3 +183,58 @@ def _remove_leftovers(path: Path) -> None:
             shutil.rmtree(sibling, ignore_errors=True)
         else:
             sibling.unlink(missing_ok=True)
+
+
+def read_yaml(
+    path: str | Path, what: str = "recipe", folder: str = "recipes"
+) -> tuple[dict[str, Any], dict[str, int]]:
+    """
+    Read a recipe, or another file of keys.
+
+    Args:
+        path (`str` or `Path`):
+            YAML file with one mapping.
+        what (`str`, *optional*, defaults to `"recipe"`), folder (`str`, *optional*, defaults to `"recipes"`):
+            What to call the file in a message, and where others of its kind are.
+
+    Returns:
+        `tuple[dict, dict]`: values by key, and line numbers by key.
+
+    Raises:
+        [`PreferansError`]: when the file is absent, is not YAML, is not a mapping, or has a key twice.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        here = sorted(str(file) for file in Path(folder).glob("*.yaml"))
+        raise PreferansError(
+            f"{path}: there is no such {what}.{did_you_mean(str(path), here)}"
+            + (f" Here are: {', '.join(here)}." if here else "")
+        ) from None
+    except (UnicodeDecodeError, OSError) as error:
+        raise PreferansError(f"{path}: this is not a text file in UTF-8 ({error}).") from None
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        if not isinstance(node, yaml.MappingNode):
+            raise PreferansError(f"{path}: a recipe is a list of lines 'key: value', and this file is not.")
+        lines: dict[str, int] = {}
+        for key_node, _ in node.value:
+            line = key_node.start_mark.line + 1
+            if key_node.tag != "tag:yaml.org,2002:str":
+                raise PreferansError(
+                    f"{path}, line {line}: a key must be a plain word such as 'beta', got {yaml_text(key_node)}."
+                )
+            key = key_node.value
+            if key in lines:
+                raise PreferansError(
+                    f"{path}, line {line}: '{key}' stands already in line {lines[key]}. Keep one of the two."
+                )
+            lines[key] = line
+        return yaml.safe_load(text), lines
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date such as 2026-13-45
+        raise PreferansError(f"{path}: this is not valid YAML ({' '.join(str(error).split())}).") from None
+
+
+def yaml_text(node: yaml.Node) -> str:
+    """What stands in the file at a YAML node, cut to one short line."""
+    return repr(node.value if isinstance(node, yaml.ScalarNode) else "…")

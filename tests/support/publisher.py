@@ -13,12 +13,12 @@ import huggingface_hub.file_download
 from huggingface_hub import constants
 from loophub_client import fault
 
-import preferans.hub
+import preferans.release.hub
 from preferans.errors import PreferansError
-from preferans.hub import check_can_push
-from preferans.publishing import Parcel, publish
+from preferans.release.bundle import Parcel, publish
+from preferans.release.hub import check_can_push
 
-pause = preferans.hub.time.sleep
+pause = preferans.release.hub.time.sleep
 waits: list[float] = []
 pace = 0.0  # seconds that a wait really takes
 
@@ -60,7 +60,7 @@ def attempt(name: str, folder: Path) -> dict:
 
 def main() -> None:
     global pace
-    preferans.hub.time.sleep = wait  # the module's own is everybody's: the client's waits pass as well
+    preferans.release.hub.time.sleep = wait  # the module's own is everybody's: the client's waits pass as well
     own = os.environ["HF_TOKEN"]
     for case in json.loads(Path(sys.argv[1]).read_text()):
         constants.HF_HUB_DISABLE_XET = case["transport"] == "lfs"

@@ -4,17 +4,19 @@ import tempfile
 
 import polars as pl
 
-from preferans.oasst import COLUMNS, Rule, account, build_pairs, in_processes
+from preferans.data.oasst import account, build_oasst_pairs, in_processes
+from preferans.data.oasst_rule import PairingRule
+from preferans.data.oasst_source import OASST_COLUMNS
 
 
 def build(
     rows: list[dict] | pl.DataFrame, shard_rows: int = 1_000_000, num_proc: int = 1, batch_rows: int = 50, **rule
 ) -> tuple[list[dict], dict]:
     """Preference rows and complete counts of oasst rows, without the split."""
-    frame = rows if isinstance(rows, pl.DataFrame) else pl.DataFrame(rows, schema=COLUMNS)
+    frame = rows if isinstance(rows, pl.DataFrame) else pl.DataFrame(rows, schema=OASST_COLUMNS)
     with tempfile.TemporaryDirectory() as folder:
-        pairs, counts = build_pairs(
-            frame.iter_slices(batch_rows), Rule(**rule), f"{folder}/shards", in_processes(num_proc), shard_rows
+        pairs, counts = build_oasst_pairs(
+            frame.iter_slices(batch_rows), PairingRule(**rule), f"{folder}/shards", in_processes(num_proc), shard_rows
         )
     return pairs.drop("rows").to_dicts(), account(counts, pairs)
 

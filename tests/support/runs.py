@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from preferans.hardware import restore_kernels
+from preferans.hardware.decisions import restore_kernels
 
 from .rows import preference
 from .tiny import ROOT

@@ -8,8 +8,9 @@ from peft import LoraConfig
 from transformers import AutoTokenizer
 from trl import DPOConfig, ModelConfig
 
-from preferans.hardware import Device
-from preferans.training import PreferenceTrainer, load_model
+from preferans.hardware.device import Device
+from preferans.models.loading import load_model
+from preferans.training.dpo import PreferenceTrainer
 
 from .rows import preference
 from .tiny import CHAT_TEMPLATE

@@ -1,0 +1,1 @@
+"""From answers and runs to scores and a report: statistics, measures, judge, verdicts, comparison."""

@@ -1,0 +1,116 @@
+"""
+How far raters agree beyond chance: Cohen's kappa for two of them, Krippendorff's alpha for any number, some of whom may be silent.
+
+1 is full agreement, 0 is what raters reach who answer without looking, each with their own habits; below 0 they contradict each other.
+"""
+
+import math
+from collections.abc import Callable, Hashable, Sequence
+
+import numpy as np
+
+from .statistics import Score, interval, resampled
+
+LEVELS = ("nominal", "ordinal", "interval")
+
+
+def cohen_kappa(
+    first: Sequence[Hashable], second: Sequence[Hashable], categories: Sequence[Hashable], weights: str | None = None
+) -> float:
+    """
+    Cohen's kappa of two raters ([Cohen 1960](https://doi.org/10.1177/001316446002000104)).
+
+    Args:
+        first (`Sequence`), second (`Sequence`):
+            What each rater said of the same cases, in the same order.
+        categories (`Sequence`):
+            All that can be said; where it is ordered, in that order.
+        weights (`str`, *optional*):
+            `"quadratic"` counts a disagreement by the square of its distance in `categories`
+            ([Cohen 1968](https://doi.org/10.1037/h0026256)). Without it every disagreement counts the same.
+
+    Returns:
+        `float`: not-a-number where kappa is not defined: there are no cases, or both raters said one and the same of all.
+    """
+    if weights not in (None, "quadratic"):
+        raise ValueError(f"weights must be None or 'quadratic', got {weights!r}")
+    size = len(categories)
+    number = {category: position for position, category in enumerate(categories)}
+    table = np.zeros((size, size))
+    for one, other in zip(first, second, strict=True):
+        table[number[one], number[other]] += 1
+    cases = table.sum()
+    if not cases:
+        return math.nan
+    position = np.arange(size)
+    distance = position[:, None] - position[None, :]
+    cost = distance.astype(float) ** 2 if weights else (distance != 0).astype(float)
+    by_chance = np.outer(table.sum(axis=1), table.sum(axis=0)) / cases
+    expected = float((cost * by_chance).sum())
+    return 1 - float((cost * table).sum()) / expected if expected else math.nan
+
+
+def krippendorff_alpha(units: Sequence[Sequence[float | None]], level: str = "ordinal") -> float:
+    """
+    Krippendorff's alpha ([Krippendorff 2011](https://repository.upenn.edu/handle/20.500.14332/2089)).
+
+    Args:
+        units (`Sequence[Sequence[float | None]]`):
+            For each thing that was rated, what each rater said; `None` where one said nothing. Things with fewer than two ratings do
+            not count.
+        level (`str`, *optional*, defaults to `"ordinal"`):
+            How far two values are from each other: `"nominal"` (equal or not), `"ordinal"` (by the values in between) or
+            `"interval"` (by their difference).
+
+    Returns:
+        `float`: not-a-number where alpha is not defined: nothing was rated twice, or all ratings are the same.
+    """
+    if level not in LEVELS:
+        raise ValueError(f"level must be one of {LEVELS}, got {level!r}")
+    known = [[value for value in unit if value is not None] for unit in units]
+    known = [unit for unit in known if len(unit) > 1]
+    values = sorted({value for unit in known for value in unit})
+    number = {value: position for position, value in enumerate(values)}
+    coincidences = np.zeros((len(values), len(values)))
+    for unit in known:
+        counts = np.bincount([number[value] for value in unit], minlength=len(values)).astype(float)
+        coincidences += (np.outer(counts, counts) - np.diag(counts)) / (len(unit) - 1)
+    totals = coincidences.sum(axis=0)
+    if level == "nominal":
+        distance = 1.0 - np.eye(len(values))
+    elif level == "interval":
+        distance = np.subtract.outer(np.array(values, float), np.array(values, float)) ** 2
+    else:
+        middle = np.cumsum(totals) - totals / 2  # the place of a value among all ratings put in order
+        distance = np.subtract.outer(middle, middle) ** 2
+    expected = float((distance * np.outer(totals, totals)).sum())
+    observed = float((distance * coincidences).sum())
+    return 1 - (totals.sum() - 1) * observed / expected if expected else math.nan
+
+
+def with_interval(
+    statistic: Callable[[list], float], cases: Sequence, groups: Sequence[Hashable], seed: int = 0
+) -> Score:
+    """
+    A figure that is no mean, with its bootstrap interval.
+
+    Args:
+        statistic (`Callable`):
+            Function of a list of cases.
+        cases (`Sequence`):
+            Cases.
+        groups (`Sequence`):
+            The group of each case, such as its prompt; whole groups are drawn.
+        seed (`int`, *optional*, defaults to `0`):
+            Seed of the resampling.
+
+    Returns:
+        [`~preferans.evaluation.statistics.Score`]: draws for which the figure is not defined are left out of the interval.
+    """
+    value = statistic(list(cases))
+    if math.isnan(value):
+        return Score(math.nan, math.nan, math.nan, len(cases))
+    group, drawn = resampled(groups, seed)
+    blocks = [[cases[case] for case in np.flatnonzero(group == block)] for block in range(group.max() + 1)]
+    values = np.array([statistic([case for block in draw for case in blocks[block]]) for draw in drawn])
+    return Score(value, *interval(values[~np.isnan(values)]), len(cases))

@@ -1,0 +1,1 @@
+"""What this machine can compute with: device, precision and kernels, processes, doctor."""

@@ -1,0 +1,259 @@
+"""What `plan.py` is request, and how it answers."""
+
+import argparse
+import dataclasses
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from tqdm.auto import tqdm
+from transformers import PretrainedConfig
+from trl import DPOConfig, ModelConfig, ScriptArguments
+
+from ..errors import PreferansError
+from ..hardware.device import MIB, PROFILES, Device, find_device, profile_device
+from ..models.trimmed import trimmed_from
+from ..training.arguments import PreferansArguments
+from ..training.prepare import choose_precision, resolve_base_model
+from ..training.recipe import read_recipe
+from .plan import Plan, fastest_that_fits, ladder
+from .settings import Switches, known_shapes, load_shape, settings_of
+
+PICTURES = (".svg", ".png")
+SWEEP_LENGTHS = (256, 512, 768, 1024, 1536, 2048)
+VARIANTS = {
+    "separate passes": {"separate_passes": True, "precompute_ref_log_probs": True},
+    "separate passes, half the rank": {"separate_passes": True, "precompute_ref_log_probs": True, "lora_r": 0.5},
+}
+
+
+@dataclasses.dataclass
+class PlanRequest:
+    """
+    The command line of `plan.py`.
+
+    Attributes:
+        recipe_keys (`dict`): Keys of the recipe and the command line.
+        recipe_path (`str`, *optional*): Path of the recipe.
+        config ([`~transformers.PretrainedConfig`]): Shape of the model.
+        device ([`~preferans.hardware.device.Device`]): Where the run would compute.
+        lengths (`list[int]`): Lengths to plan; empty for the recipe's own.
+        sweep (`bool`), json (`bool`), plot (`str`, *optional*): The options of these names.
+    """
+
+    recipe_keys: dict[str, Any]
+    recipe_path: str | None
+    config: PretrainedConfig
+    device: Device
+    lengths: list[int]
+    sweep: bool
+    json: bool
+    plot: str | None = None
+
+    @property
+    def trimmed(self) -> bool:
+        return trimmed_from(self.recipe_keys["model_name_or_path"]) is not None
+
+
+def read_plan_command(argv: list[str]) -> PlanRequest:
+    """
+    Read the command line of `plan.py`.
+
+    Args:
+        argv (`list[str]`):
+            Without the program's name.
+
+    Raises:
+        [`PreferansError`]: if an option is unknown, or the recipe cannot be planned.
+    """
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--hardware_profile")
+    parser.add_argument("--system", choices=("Linux", "Windows", "WSL"))
+    parser.add_argument("--lengths", type=_lengths, default=[])
+    parser.add_argument("--sweep", action="store_true")
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--plot", type=_picture)
+    options, rest = parser.parse_known_args(argv)
+    keys, recipe_path = read_recipe((PreferansArguments, ScriptArguments, ModelConfig, DPOConfig), rest)
+    recipe_name = recipe_path or "Command line"
+    if not keys.get("model_name_or_path"):
+        raise PreferansError(f"{recipe_name}: the key 'model_name_or_path' is missing, so there is nothing to plan.")
+    keys, _ = resolve_base_model(keys, recipe_name, known_models=known_shapes())
+    config = load_shape(keys["model_name_or_path"], keys.get("model_revision", "main"))
+    device = _device(options, keys, recipe_name)
+    keys, _ = choose_precision(keys, device, config)
+    lengths = options.lengths or (list(SWEEP_LENGTHS) if options.sweep else [])
+    return PlanRequest(keys, recipe_path, config, device, lengths, options.sweep, options.json, options.plot)
+
+
+def _device(options: argparse.Namespace, keys: dict[str, Any], recipe_name: str) -> Device:
+    """The card of the profile, or this machine's device."""
+    profile = options.hardware_profile or keys.get("hardware_profile")
+    if profile:
+        return profile_device(profile, options.system)
+    if options.system:
+        raise PreferansError("--system needs --hardware_profile: the card of this machine has its own system.")
+    device = find_device(keys.get("use_cpu", False))
+    if device.kind == "cpu" and (keys.get("fp16") or keys.get("dtype") == "float16"):
+        raise PreferansError(
+            f"{recipe_name}: this recipe is for a card, and this machine has none. Name the card you mean with "
+            f"--hardware_profile: {', '.join(PROFILES)}."
+        )
+    return device
+
+
+def _lengths(text: str) -> list[int]:
+    lengths = [int(word) if word.strip().isdigit() else 0 for word in text.split(",")]
+    if any(length < 8 for length in lengths):
+        raise PreferansError(
+            f"--lengths {text}: write numbers of tokens from 8 on, with commas: --lengths 512,1024,2048."
+        )
+    return lengths
+
+
+def _picture(path: str) -> str:
+    if not path.lower().endswith(PICTURES):
+        raise PreferansError(f"--plot {path}: end the file's name in {' or '.join(PICTURES)}.")
+    return path
+
+
+def sweep(request: PlanRequest) -> list[tuple[int | None, str, Plan]]:
+    """
+    Make the plans that are asked for.
+
+    Returns:
+        `list[tuple]`: length (`None` for the recipe's own), variant (empty for the recipe as it is) and plan.
+    """
+
+    wanted = list(_wanted(request))
+    plans = []
+    with tqdm(total=len(wanted), desc="Counting bytes", disable=request.json or not sys.stderr.isatty()) as bar:
+        for length, variant, recipe_keys in wanted:
+            settings = settings_of(recipe_keys, request.config, request.device)
+            given = Switches(
+                settings.gradient_checkpointing,
+                settings.separate_passes,
+                settings.activation_offloading,
+                settings.head_tile,
+            )
+            _, plan = fastest_that_fits(
+                request.config,
+                settings,
+                request.device,
+                ladder(given, recipe_keys),
+                accumulation=recipe_keys.get("gradient_accumulation_steps", 1),
+                trimmed=request.trimmed,
+                with_changes=not request.lengths,
+                recipe_keys=recipe_keys,
+                progress=bar.set_postfix_str,
+            )
+            plans.append((length, variant, plan))
+            bar.update()
+    return plans
+
+
+def _wanted(request: PlanRequest) -> Iterator[tuple[int | None, str, dict[str, Any]]]:
+    positions = getattr(request.config, "n_positions", None)
+    for length in request.lengths or [None]:
+        if request.sweep and positions and length > positions:
+            continue
+        recipe_keys = request.recipe_keys | ({"max_length": length} if length else {})
+        yield length, "", recipe_keys
+        for variant, keys in VARIANTS.items() if request.sweep else ():
+            rank = recipe_keys.get("lora_r", 16)
+            keys = keys | ({"lora_r": max(int(rank * keys["lora_r"]), 1)} if "lora_r" in keys else {})
+            if any(recipe_keys.get(key) != value for key, value in keys.items()):
+                yield length, variant, recipe_keys | keys
+
+
+def mib(count: int) -> str:
+    """`"1,234 MiB"`."""
+    return f"{count / MIB:,.0f} MiB"
+
+
+WORDS = {"fits": "fits", "tight": "tight", "does_not_fit": "does not fit"}
+
+
+def _heading(request: PlanRequest) -> str:
+    device = request.device
+    where = device.in_words + (f", {device.system}" if device.kind == "cuda" else "")
+    return f"{request.recipe_keys['model_name_or_path']}{f', {request.recipe_path}' if request.recipe_path else ''}\non {where}"
+
+
+def spare(plan: Plan) -> int:
+    """Bytes left when all reserves are taken off, gaps included; below zero when they are too few."""
+    return plan.usable - plan.trace.peak - plan.reserve["gaps between blocks"]
+
+
+def verdict_in_words(plan: Plan) -> str:
+    """Such as `"fits, 182 MiB to spare"`."""
+    left = spare(plan)
+    return f"{WORDS[plan.verdict]}, " + (f"{mib(left)} to spare" if left >= 0 else f"{mib(-left)} over")
+
+
+def chosen_by_plan(request: PlanRequest, plan: Plan) -> str:
+    """What the recipe leaves open and `dpo.py` would switch, in words; empty where that is nothing."""
+    switched = []
+    if plan.settings.separate_passes and request.recipe_keys.get("separate_passes") is None:
+        switched.append("separate passes")
+    if not plan.settings.gradient_checkpointing and request.recipe_keys.get("gradient_checkpointing") is None:
+        switched.append("no checkpointing")
+    return f"dpo.py then chooses {' and '.join(switched)}" if switched else ""
+
+
+def as_text(request: PlanRequest, plan: Plan) -> str:
+    """One plan, to be read."""
+    settings = plan.settings
+    tokens = settings.prompt_tokens + max(settings.chosen_tokens, settings.rejected_tokens)
+    lines = [
+        _heading(request),
+        f"longest pair of {tokens:,} tokens, {settings.pairs} in a batch, "
+        + ("separate passes" if settings.separate_passes else "both answers in one pass")
+        + (", checkpointing" if settings.gradient_checkpointing else "")
+        + f", head in tiles of {settings.head_tile:,} words",
+        *([chosen_by_plan(request, plan) + "."] if chosen_by_plan(request, plan) else []),
+        "",
+    ]
+    widest = max(plan.trace.by.values())
+    for category, count in sorted(plan.trace.by.items(), key=lambda item: -item[1]):
+        if count >= MIB / 2:
+            lines.append(f"  {category:<32}{mib(count):>12}  {'█' * round(24 * count / widest)}")
+    lines += [
+        f"  {'peak of tensors':<32}{mib(plan.trace.peak):>12}  {plan.trace.phase}",
+        "",
+        *(f"  reserved: {what:<22}{mib(count):>12}" for what, count in plan.reserve.items() if count),
+        f"  {'usable for tensors and gaps':<32}{mib(plan.usable):>12}",
+        "",
+    ]
+    lines.append(f"Verdict: {verdict_in_words(plan)}.")
+    if plan.verdict == "tight":
+        lines.append("It runs if PyTorch's blocks leave few gaps; close what else uses the card.")
+    if plan.changes:
+        lines += ["", "What would change it, cheapest first (* the cheapest that make it fit):"]
+        for change in plan.changes:
+            keys = ", ".join(f"{k}: {str(v).lower() if isinstance(v, bool) else v}" for k, v in change.keys.items())
+            price = change.price + (
+                f"; a step takes about {change.time:.2f} times as long" if change.time != 1 else ""
+            )
+            mark = "*" if change.chosen else " "
+            lines.append(f"{mark} {keys}")
+            lines.append(
+                f"    saves {mib(plan.trace.peak - change.peak)}; {WORDS[change.verdict]} alone. Price: {price}."
+            )
+        if plan.together:
+            lines.append(f"Together: {mib(plan.together.peak)}.")
+        else:
+            lines.append("Not even all of them together are enough: take a smaller model.")
+    lines += ["", "Not certain: " + "; ".join(plan.unsure) + "."] if plan.unsure else []
+    return "\n".join(lines)
+
+
+def as_table(request: PlanRequest, plans: list[tuple[int | None, str, Plan]]) -> str:
+    """Several plans, one a line."""
+    lines = [_heading(request), f"usable for tensors and gaps: {mib(plans[0][2].usable)}", ""]
+    lines.append(f"{'max_length':>10}  {'peak':>10}  {'to spare':>10}  verdict")
+    for length, variant, plan in plans:
+        note = variant or chosen_by_plan(request, plan)
+        verdict = WORDS[plan.verdict] + (f"  ({note})" if note else "")
+        lines.append(f"{length:>10,}  {mib(plan.trace.peak):>10}  {mib(spare(plan)):>10}  {verdict}")
+    return "\n".join(lines)

@@ -1,0 +1,1 @@
+"""Language models: load, adapt, trim, generate, serve."""

@@ -1,0 +1,264 @@
+"""Load a model and its tokenizer, check what was loaded, and turn a prompt into text."""
+
+from pathlib import Path
+
+import torch
+from accelerate import init_empty_weights
+from bitsandbytes.nn import Linear4bit
+from huggingface_hub.constants import HF_HUB_OFFLINE
+from huggingface_hub.errors import GatedRepoError
+from jinja2 import TemplateError
+from safetensors import SafetensorError
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.pytorch_utils import Conv1D
+from trl import ModelConfig, get_quantization_config
+
+from ..errors import PreferansError
+from ..hardware.device import Device
+from ..hardware.processes import is_sharded, receives_weights
+
+
+def load_checked_tokenizer(name: str, chat_template_path: str | None, conversational: bool) -> PreTrainedTokenizerBase:
+    """
+    Load the tokenizer of a model, without its weights.
+
+    Args:
+        name (`str`):
+            Folder or id on the Hub.
+        chat_template_path (`str`, *optional*):
+            Jinja file that replaces the tokenizer's own chat template.
+        conversational (`bool`):
+            Whether a chat template is needed.
+
+    Raises:
+        [`PreferansError`]: when it cannot be read, lacks a chat template that is needed, or a token that ends a text.
+    """
+
+    if not Path(name).is_dir():
+        check_model_exists(name)
+    tokenizer = load_tokenizer(name, "main", chat_template_path, chat=conversational)
+    if tokenizer.eos_token is None:
+        raise PreferansError(
+            f"model_name_or_path {name}: its tokenizer has no eos_token, and TRL needs one. Set it there."
+        )
+    return tokenizer
+
+
+def check_model_exists(name: str | None) -> None:
+    """
+    Check that a model folder can be one, without reading the weights.
+
+    Raises:
+        [`PreferansError`]: when no name is given, or it is a path where no model lies.
+    """
+    if not name:
+        raise PreferansError("model_name_or_path is missing: name a folder, or a model on the Hub.")
+    path = Path(name)
+    if path.exists():
+        if not (path / "config.json").is_file():
+            raise PreferansError(
+                f"model_name_or_path {name}: there is no config.json in it, so it is no model folder."
+            )
+    elif len(path.parts) != 2 or name.startswith((".", "/", "~", "cache/")):
+        cure = " Make it with: python scripts/prepare_gemma.py" if "gemma-3-270m" in name else ""
+        raise PreferansError(f"model_name_or_path {name}: there is no such folder.{cure}")
+
+
+def load_config(name: str, revision: str) -> PretrainedConfig:
+    """
+    Read a model's configuration.
+
+    Raises:
+        [`PreferansError`]: when there is none, as for [`load_model`].
+    """
+    try:
+        return AutoConfig.from_pretrained(name, revision=revision)
+    except (OSError, ValueError) as error:
+        raise PreferansError(_not_loaded(name, error)) from None
+
+
+def load_tokenizer(
+    name: str, revision: str, chat_template_path: str | None, chat: bool = True
+) -> PreTrainedTokenizerBase:
+    """
+    Load a tokenizer that can be trained with: left padding, a padding token and, for messages, a chat template.
+
+    Args:
+        name (`str`):
+            Model folder or id on the Hub.
+        revision (`str`):
+            Revision on the Hub.
+        chat_template_path (`str`, *optional*):
+            Jinja file that replaces the tokenizer's own chat template.
+        chat (`bool`, *optional*, defaults to `True`):
+            Whether messages have to be turned into text. Plain texts need no template.
+
+    Raises:
+        [`PreferansError`]: when the tokenizer or the template cannot be read, or there is no chat template for messages.
+    """
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name, revision=revision)
+    except (OSError, ValueError) as error:
+        raise PreferansError(_not_loaded(name, error)) from None
+    if chat_template_path is not None:
+        try:
+            tokenizer.chat_template = Path(chat_template_path).read_text(encoding="utf-8").rstrip("\n")
+        except (OSError, UnicodeDecodeError) as error:
+            raise PreferansError(f"chat_template_path {chat_template_path}: cannot be read ({error}).") from None
+    if chat and tokenizer.chat_template is None:
+        raise PreferansError(
+            f"{name} has no chat template, so messages cannot be turned into text. Name one with chat_template_path; "
+            "recipes/chat_templates/plain_ru.jinja suits a Russian base model; or build the dataset with --format text."
+        )
+    tokenizer.padding_side = "left"
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def _not_loaded(name: str, error: Exception) -> str:
+    if HF_HUB_OFFLINE and not Path(name).exists():
+        return (
+            f"model_name_or_path {name}: HF_HUB_OFFLINE is set, and the model is not in the cache as a whole. Unset that once and fetch it: "
+            f"hf download {name}."
+        )
+    gated = isinstance(error.__cause__, GatedRepoError) or "gated" in str(error)
+    return f"model_name_or_path {name}: the model cannot be loaded ({' '.join(str(error).split()):.300}). " + (
+        f"Ask for access on its page, https://huggingface.co/{name}, and sign in: hf auth login."
+        if gated
+        else "Check the name; a gated model (Llama) also needs access granted on its page and `hf auth login`."
+    )
+
+
+def prompt_text(prompt: list[dict] | str, tokenizer: PreTrainedTokenizerBase) -> str:
+    """A prompt as the model reads it, with its special tokens, up to where the answer begins."""
+    if isinstance(prompt, str):
+        bos = tokenizer.bos_token_id
+        return (tokenizer.bos_token if bos is not None and tokenizer("")["input_ids"][:1] == [bos] else "") + prompt
+    return tokenizer.apply_chat_template(prompt, tokenize=False, add_generation_prompt=True)
+
+
+def load_model(model_args: ModelConfig, device: Device) -> PreTrainedModel:
+    """
+    Load a causal language model as the recipe says, whole on one device.
+
+    Args:
+        model_args ([`~trl.ModelConfig`]):
+            Name, dtype, quantization and attention of the model.
+        device ([`~preferans.hardware.device.Device`]):
+            Where it shall live. Left to itself, `device_map="auto"` may spill layers to the CPU of a nearly full card.
+
+    Raises:
+        [`PreferansError`]: when it cannot be loaded, or was to be loaded in 4 bits and some linear layer is not.
+    """
+    quantization = get_quantization_config(model_args)
+    dtype = model_args.dtype if model_args.dtype in ("auto", None) else getattr(torch, model_args.dtype)
+    config = load_config(model_args.model_name_or_path, model_args.model_revision)
+    try:
+        if receives_weights():
+            # The main process reads them, and hands each process its part when training begins.
+            with init_empty_weights(include_buffers=False):
+                model = AutoModelForCausalLM.from_config(
+                    config, dtype=dtype, attn_implementation=model_args.attn_implementation
+                )
+            model.tie_weights()
+            return model
+        model = AutoModelForCausalLM.from_pretrained(
+            model_args.model_name_or_path,
+            revision=model_args.model_revision,
+            dtype=dtype,
+            attn_implementation=model_args.attn_implementation,
+            quantization_config=quantization,
+            # A sharded model is placed by the trainer, part by part; else each process has its own card.
+            device_map=None if is_sharded() else {"": torch.cuda.current_device() if device.kind == "cuda" else "cpu"},
+        )
+    except torch.OutOfMemoryError:
+        raise PreferansError(
+            f"model_name_or_path {model_args.model_name_or_path}: the card's memory is too small for the weights alone. Close other "
+            "programs that use the card, write load_in_4bit: true, or take a smaller model."
+        ) from None
+    except (OSError, ValueError, ImportError, SafetensorError) as error:
+        raise PreferansError(_not_loaded(model_args.model_name_or_path, error)) from None
+    if model_args.load_in_4bit:
+        check_4bit(model)
+        keep_4bit_differentiable(model)
+    return model
+
+
+def check_4bit(model: torch.nn.Module) -> int:
+    """
+    Check that every linear layer but the head is held in 4 bits.
+
+    Args:
+        model (`torch.nn.Module`):
+            Loaded model.
+
+    Returns:
+        `int`: number of 4-bit layers.
+
+    Raises:
+        [`PreferansError`]: names a layer that is not.
+    """
+
+    head = model.get_output_embeddings()
+    linears = {
+        name: module
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear | Conv1D) and module is not head
+    }
+    plain = [
+        name
+        for name, module in linears.items()
+        if not isinstance(module, Linear4bit)
+        or module.weight.dtype != torch.uint8
+        or module.weight.quant_state is None
+    ]
+    if plain or not linears:
+        raise PreferansError(
+            f"load_in_4bit is true, but {len(plain)} of {len(linears)} linear layers are not in 4 bits ({', '.join(plain[:3])} …). "
+            "The memory of the run would not be what the recipe promises: check bitsandbytes and the model's architecture."
+        )
+    return len(linears)
+
+
+def keep_4bit_differentiable(model: torch.nn.Module) -> None:
+    """
+    Keep bitsandbytes from repacking 4-bit weights for CPU inference.
+
+    On a CPU with AVX512-BF16 the first forward pass in evaluation mode, such as the one for the reference
+    log-probabilities, repacks the weights for a kernel without a backward pass, and bitsandbytes 0.50 goes on using it in
+    training: gradients no longer flow through the base model's layers, with a mere warning.
+
+    Args:
+        model (`torch.nn.Module`):
+            Model whose 4-bit layers stay as they are, in training and in evaluation.
+    """
+
+    for module in model.modules():
+        if isinstance(module, Linear4bit):
+            module.support_avx512bf16_for_cpu = False
+
+
+def fold_system(messages: list[dict], tokenizer: PreTrainedTokenizerBase) -> list[dict]:
+    """
+    Messages as a chat template can take them: where it knows no system role, as Gemma's, the instruction goes to the head of the
+    first message of the user.
+    """
+
+    if messages[0]["role"] != "system":
+        return messages
+    try:
+        text = tokenizer.apply_chat_template(messages[:2], tokenize=False)
+    except TemplateError:
+        text = ""
+    if messages[0]["content"].strip() in text:
+        return messages
+    system, first, *others = messages
+    return [{"role": "user", "content": f"{system['content']}\n\n{first['content']}"}, *others]

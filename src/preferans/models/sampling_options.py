@@ -1,0 +1,49 @@
+"""Command-line options that name a model and how to sample from it."""
+
+import argparse
+
+# The prototype's settings, by which ratings in the notebook were given.
+PROTOTYPE_SAMPLING = {"max_new_tokens": 150, "top_k": 60, "top_p": 0.9, "temperature": 0.7}
+SAMPLINGS = {
+    "prototype": PROTOTYPE_SAMPLING,
+    "greedy": PROTOTYPE_SAMPLING | {"top_k": 0, "top_p": 1.0, "temperature": 0.0},
+}
+
+
+def add_sampling_arguments(parser: argparse.ArgumentParser, several: bool = False) -> None:
+    """
+    Add the options that name a model and say how to sample from it; with `several`, more than one adapter can be named.
+    """
+    add = parser.add_argument
+    many = {"nargs": "+"} if several else {}
+    add("--model_name_or_path", help="folder or Hub id of the base model; left out, the one of --adapter")
+    add(
+        "--adapter", **many, help=f"folder of a finished run{', or of several with one base model' if several else ''}"
+    )
+    add("--label", **many, help="name of this system in tables (default: the adapter's or the model's folder)")
+    add("--chat_template_path", help="Jinja file, for a base model without a chat template")
+    add("--load_in_4bit", action="store_true", help="hold the base model in 4 bits (NF4, double quantization)")
+    add("--dtype", choices=("float32", "float16", "bfloat16"), default="float32", help="(default: %(default)s)")
+    add("--use_cpu", action="store_true", help="do not use a card")
+    add(
+        "--batch_size",
+        type=int,
+        default=16,
+        help="prompts at a time: more is faster and takes more memory; the answers stay the same (default: %(default)s)",
+    )
+    add(
+        "--sampling",
+        choices=SAMPLINGS,
+        default="prototype",
+        help="prototype: as in the project's first notebook; greedy: always the likeliest token. The next four change single values of it "
+        "(default: %(default)s)",
+    )
+    notes = {
+        "max_new_tokens": "longest answer, in tokens",
+        "top_k": "sample from so many likeliest tokens; 0: from all",
+        "top_p": "sample from the likeliest tokens that have this share of the probability; 1: from all",
+        "temperature": "below 1 the likely tokens come more often, above 1 less often; 0 takes the likeliest",
+    }
+    for name, value in PROTOTYPE_SAMPLING.items():
+        default = ", ".join(f"{sampling} {values[name]:g}" for sampling, values in SAMPLINGS.items())
+        add(f"--{name}", type=type(value), help=f"{notes[name]} ({default})")

@@ -1,0 +1,1 @@
+"""What leaves this machine: the Hub, model cards, merged models, GGUF files."""

@@ -1,0 +1,1 @@
+"""Russian text without a model: language, intruding words, repetition, asked form, manners, near-duplicates."""

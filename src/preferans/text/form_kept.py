@@ -1,0 +1,321 @@
+"""Whether an answer keeps the form it was asked for: a list, a table, JSON, a number of sentences, ..."""
+
+import json
+import re
+from collections.abc import Callable
+from typing import Any
+
+from razdel import sentenize
+
+from .form_asked import FormatRequest, requested_formats
+from .language import WORD_OR_NUMBER
+from .phrases import lowered
+
+
+def keeps_format(prompt: str, answer: str) -> bool | None:
+    """
+    Whether an answer has the form that its prompt asks for in Russian.
+
+    Args:
+        prompt (`str`):
+            The user's last message.
+        answer (`str`):
+            Answer.
+
+    Returns:
+        `bool` or `None`: `True` when all that [`requested_formats`] finds is there, `None` when nothing is asked for. An empty answer
+        keeps no form.
+    """
+    requests = requested_formats(prompt)
+    if not requests:
+        return None
+    return bool(answer.strip()) and all(_holds(request, answer) for request in requests)
+
+
+def _holds(request: FormatRequest, answer: str) -> bool:
+    match request.kind:
+        case "list":
+            return _list_items(answer) >= 2 or len(re.findall(r"<li\b", answer)) >= 2
+        case "numbered_list":
+            return _list_items(answer, numbered=True) >= 2
+        case "table":
+            return bool(rows_of_table(answer)) or "<table" in answer
+        case "json":
+            return _json_value(answer, among_words=True) is not None
+        case "code":
+            return _has_code(answer)
+        case "word":
+            return len(WORD_OR_NUMBER.findall(answer.replace("-", ""))) == 1
+        case "sentences":
+            return _within(request, count_sentences(answer))
+        case _:
+            return any(_within(request, count) for count in _item_counts(answer))
+
+
+def _within(request: FormatRequest, count: int) -> bool:
+    return request.low <= count and (request.high is None or count <= request.high)
+
+
+_NUMBERED_LINE = re.compile(r"^([ \t]*)[*_#> \t]{0,8}\(?(?:\d{1,3}[.)]|\d️?⃣)[*_]*[ \t]*\S", re.MULTILINE)
+_BULLET_LINE = re.compile(r"^([ \t]*)(?:[-*•–—+·◦▪●✅✔]️?[ \t]+\S|[a-zа-яё]\)[ \t]+\S)", re.MULTILINE | re.IGNORECASE)
+_HEADING_LINE = re.compile(r"^()(?:#{1,6}[ \t]+\S|\*\*[^*\n]+\*\*)", re.MULTILINE)
+
+
+def _outermost(pattern: re.Pattern, text: str) -> int:
+    """How many lines of a pattern are indented least: what lies under an item is no item of the same list."""
+    indents = [len(match[1].expandtabs(4)) for match in pattern.finditer(text)]
+    least = min(indents, default=0)
+    return sum(indent <= least + 1 for indent in indents)
+
+
+def _list_items(text: str, numbered: bool = False) -> int:
+    return _outermost(_NUMBERED_LINE, text) or (0 if numbered else _outermost(_BULLET_LINE, text))
+
+
+def _item_counts(answer: str) -> set[int]:
+    """How many things an answer names, in each way in which it may be counted."""
+    counts = {_outermost(pattern, answer) for pattern in (_NUMBERED_LINE, _BULLET_LINE, _HEADING_LINE)}
+    value = _json_value(answer, among_words=True)
+    if isinstance(value, list):
+        counts.add(len(value))
+    if rows := rows_of_table(answer):
+        counts.add(len(rows) - 1)
+    if max(counts) >= 2:
+        return counts
+    lines = [line.strip() for line in answer.splitlines() if line.strip()]
+    counts.add(len(lines))
+    if lines and lines[0].endswith(":"):
+        counts.add(len(lines) - 1)
+    if len(lines) == 1 or (len(lines) == 2 and lines[0].endswith(":")):
+        enumeration = re.sub(r"^[^:]*:", "", lines[-1])
+        counts.add(len([part for part in re.split(r"[,;]|\sи\s", enumeration) if part.strip()]))
+        counts.add(count_sentences(answer))
+    return counts
+
+
+def count_sentences(text: str) -> int:
+    """Sentences of a text, as `razdel` divides it; a heading or an item on a line of its own is one, the number of an item none."""
+
+    return sum(
+        any(map(str.isalnum, part.text)) and not re.fullmatch(r"\(?\d{1,3}[.)]", part.text.strip())
+        for line in text.splitlines()
+        for part in sentenize(line)
+    )
+
+
+_SEPARATOR = re.compile(r"\|?[ \t]*:?-+:?[ \t]*(?:\|[ \t]*:?-+:?[ \t]*)+\|?|\|[ \t]*:?-+:?[ \t]*\|")
+_OUTER_BAR = re.compile(r"^\||(?<!\\)\|$")
+
+
+def rows_of_table(text: str) -> list[list[str]]:
+    """
+    Cells of the first Markdown table of a text, its header first. An empty list where there is none.
+
+    A table has a line of dashes below its header, and at least one row.
+    """
+    lines = [line.strip() for line in text.splitlines()]
+    for i in range(1, len(lines)):
+        if "|" in lines[i - 1] and _SEPARATOR.fullmatch(lines[i]):
+            rows = [lines[i - 1]]
+            for line in lines[i + 1 :]:
+                if "|" not in line:
+                    break
+                rows.append(line)
+            if len(rows) > 1:
+                return [re.split(r"(?<!\\)\|", _OUTER_BAR.sub("", row)) for row in rows]
+    return []
+
+
+def _json_value(answer: str, among_words: bool = False) -> Any:
+    """
+    The value of an answer that is JSON and nothing else, a code fence aside; `None` if there is more or less. With `among_words`, the
+    first object or list of an answer that also has other text.
+    """
+    fenced = _FENCED.fullmatch(answer.strip())
+    value = _parsed(fenced[2] if fenced else answer)
+    if not among_words or isinstance(value, dict | list):
+        return value
+    for block in re.findall(r"```(?:json\w*)?[ \t]*\n(.*?)```", answer, re.DOTALL | re.IGNORECASE):
+        value = _parsed(block)
+        if isinstance(value, dict | list):
+            return value
+    decoder = json.JSONDecoder()
+    for start in list(re.finditer(r"[{\[](?=\s*[\"{\[\]}\d-])", answer))[:20]:
+        try:
+            return decoder.raw_decode(answer, start.start())[0]
+        except (ValueError, RecursionError):
+            continue
+    return None
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+_CODE_LINE = re.compile(
+    r"^[ \t]*(?:def |class \w+|import \w|from \S+ import |for .+[:{)]$|while .+[:{)]$|if .+[:{)]$|return\b|print\(|SELECT\b|INSERT\b|#include|"
+    r"public |function |var |let |const |</?[a-z]\w*[ >]|\w[\w.\[\]]* ?[-+]?= ?\S|.*[;{}]$|\w[\w.]*\(.*\)$|\$ \w)",
+    re.MULTILINE,
+)
+
+
+def _has_code(answer: str) -> bool:
+    if re.search(r"^[ \t]*(?:```|~~~).*\n\s*\S", answer, re.MULTILINE):
+        return True
+    return bool(re.search(r"`[^`\n]*[(=;/$<-][^`\n]*`", answer)) or len(_CODE_LINE.findall(answer)) >= 2
+
+
+_FENCED = re.compile(r"^[ \t]*```[ \t]*([\w+#-]*)[^\n]*\n(.*?)^[ \t]*```[ \t]*$", re.DOTALL | re.MULTILINE)
+_NUMBERED = re.compile(r"[ \t]{0,3}\**(\d{1,3})[.)]\**[ \t]+\S")
+_BULLET = re.compile(r"[ \t]{0,3}[-*•–—+·][ \t]+\S")
+_HEADING = re.compile(r"#{1,6}[ \t]+\S")
+_NESTED = re.compile(r"[ \t]{2,}\S")
+
+
+def _lines(answer: str) -> list[str]:
+    return [line.rstrip() for line in answer.strip().splitlines() if line.strip()]
+
+
+def _bare(answer: str) -> str:
+    """An answer without emphasis, quotation marks and a full stop around it."""
+    return answer.strip().strip("*_`«»\"'“”.!").strip()
+
+
+def _count_ok(count: int, items: int | None, least: int) -> bool:
+    return count == items if items else count >= least
+
+
+def _numbered(answer: str, items: int | None = None, only: bool = False) -> bool:
+    marked = [(line, _NUMBERED.match(line)) for line in _lines(answer)]
+    numbers = [int(match[1]) for _, match in marked if match]
+    others = [line for line, match in marked if not match and not _NESTED.match(line)]
+    return numbers == list(range(1, len(numbers) + 1)) and _count_ok(len(numbers), items, 2) and not (only and others)
+
+
+def _bullets(answer: str, items: int | None = None, only: bool = False) -> bool:
+    lines = _lines(answer)
+    bullets = [line for line in lines if _BULLET.match(line) and not line.startswith("  ")]
+    others = [line for line in lines if not _BULLET.match(line) and not _NESTED.match(line)]
+    return _count_ok(len(bullets), items, 2) and not (only and others)
+
+
+def _table(answer: str, columns: int, rows: int | None = None) -> bool:
+    table = rows_of_table(answer)
+    widths = {len(row) for row in table}
+    # a column for the names of what is compared may stand in front
+    return widths in ({columns}, {columns + 1}) and _count_ok(len(table) - 1, rows, 1)
+
+
+def _json(answer: str, keys: list[str], numbers: list[str] | None = None) -> bool:
+    value = _json_value(answer)
+    if not isinstance(value, dict) or set(value) != set(keys):
+        return False
+    return all(isinstance(value[key], int | float) and not isinstance(value[key], bool) for key in numbers or [])
+
+
+def _json_list(answer: str, items: int) -> bool:
+    value = _json_value(answer)
+    return isinstance(value, list) and len(value) == items and all(isinstance(item, str) for item in value)
+
+
+def _sentences(answer: str, items: int) -> bool:
+    return count_sentences(answer) == items
+
+
+def _words(answer: str, items: int) -> bool:
+    bare = _bare(answer)
+    return "\n" not in bare and len(bare.split()) == items and bool(re.fullmatch(r"[\w\s'’&-]+", bare))
+
+
+def _max_words(answer: str, items: int) -> bool:
+    return 0 < len(WORD_OR_NUMBER.findall(answer)) <= items
+
+
+def _yes_no(answer: str, only: bool = False) -> bool:
+    if only:
+        return lowered(_bare(answer)) in ("да", "нет")
+    return bool(re.match(r"[*_«\"]*(да|нет)\b", lowered(answer.strip()))) and len(WORD_OR_NUMBER.findall(answer)) > 1
+
+
+def _code(answer: str, language: str | None = None, only: bool = False, marked: bool = False) -> bool:
+    blocks = _FENCED.findall(answer)
+    blocks = [(name.lower(), code) for name, code in blocks if code.strip()]
+    allowed = {language} if marked else {language, ""} if language else None
+    if not any(allowed is None or name in allowed for name, _ in blocks):
+        return False
+    return not (only and (len(blocks) > 1 or _FENCED.sub("", answer).strip()))
+
+
+def _number(answer: str) -> bool:
+    return bool(re.fullmatch(r"[-−]?\d{1,3}(?:[  ]\d{3})+(?:[.,]\d+)?|[-−]?\d+(?:[.,]\d+)?", _bare(answer)))
+
+
+def _commas(answer: str, items: int) -> bool:
+    bare = _bare(answer)
+    return "\n" not in bare and ":" not in bare and len([part for part in bare.split(",") if part.strip()]) == items
+
+
+def _line_count(answer: str, items: int) -> bool:
+    return len(_lines(answer)) == items
+
+
+def _choice(answer: str, options: list[str]) -> bool:
+    return lowered(_bare(answer).rstrip(")")) in options
+
+
+def _fits(answer: str, regex: str) -> bool:
+    return bool(re.fullmatch(regex, answer.strip().strip("*`")))
+
+
+def _paragraphs(answer: str, items: int) -> bool:
+    lines = _lines(answer)
+    plain_text = not any(_NUMBERED.match(line) or _BULLET.match(line) or _HEADING.match(line) for line in lines)
+    return plain_text and len(re.split(r"\n\s*\n", answer.strip())) == items and bool(lines)
+
+
+def _headings(answer: str, items: int) -> bool:
+    lines = _FENCED.sub("", answer).splitlines()
+    levels = [len(line.split()[0]) for line in lines if _HEADING.match(line)]
+    # a title of its own may stand above the parts
+    parts = len(levels) - (len(levels) > 1 and levels[0] < min(levels[1:]))
+    return parts == items
+
+
+FORMATS: dict[str, Callable[..., bool]] = {
+    "numbered": _numbered,
+    "bullets": _bullets,
+    "table": _table,
+    "json": _json,
+    "json_list": _json_list,
+    "sentences": _sentences,
+    "words": _words,
+    "max_words": _max_words,
+    "yes_no": _yes_no,
+    "code": _code,
+    "number": _number,
+    "commas": _commas,
+    "lines": _line_count,
+    "choice": _choice,
+    "pattern": _fits,
+    "paragraphs": _paragraphs,
+    "headings": _headings,
+}
+
+
+def has_form(answer: str, kind: str, options: dict[str, Any]) -> bool:
+    """
+    Whether an answer has the form asked for.
+
+    Args:
+        answer (`str`):
+            Answer.
+        kind (`str`):
+            A key of `FORMATS`.
+        options (`dict`):
+            What is asked of it: `items` (how many), `only` (nothing beside it), `columns` and `rows`, `keys` and `numbers` (keys whose
+            values are numbers), `language` and `marked` (the language must stand at the fence), `options` to choose from, `regex`.
+    """
+    return FORMATS[kind](answer, **options)

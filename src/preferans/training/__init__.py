@@ -1,0 +1,1 @@
+"""From a recipe to a run folder: recipe, arguments, preparation, DPO, SFT, guards."""

@@ -1,0 +1,240 @@
+"""
+DPO on a small card: TRL's trainer with adapters in fp32 and a guard against numbers that are none.
+
+[Direct Preference Optimization](https://huggingface.co/papers/2305.18290) and
+[QLoRA](https://huggingface.co/papers/2305.14314) are TRL's and PEFT's work; this module holds what a 4 GB card without bf16
+needs besides.
+"""
+
+import contextlib
+import functools
+import hashlib
+import sys
+from collections.abc import Callable
+from itertools import cycle, islice
+
+import torch
+from accelerate.utils import gather_object
+from datasets import Dataset
+from datasets.fingerprint import Hasher
+from peft import PeftModel
+from torch.utils.data import DataLoader
+from tqdm.auto import tqdm
+from transformers import (
+    TrainerCallback,
+)
+from transformers.trainer_pt_utils import LengthGroupedSampler
+from trl.models.utils import disable_gradient_checkpointing
+from trl.trainer.utils import use_adapter
+
+from ..hardware.device import peak_memory
+from ..hardware.processes import count, is_main, local_part
+from .guards import GuardedTrainer, score_completions_only
+from .separate_passes import SeparatePassesTrainer
+
+
+def pair_lengths(dataset: Dataset, max_length: int | None) -> tuple[list[int], list[int]]:
+    """
+    Tokens of every pair's two sequences, as the model reads them.
+
+    Args:
+        dataset ([`~datasets.Dataset`]):
+            Tokenized by the trainer.
+        max_length (`int`, *optional*):
+            Tokens that a sequence is cut to.
+
+    Returns:
+        `tuple[list[int], list[int]]`: lengths with the chosen and with the rejected answer.
+    """
+    prompts = [len(ids) for ids in dataset["prompt_ids"]]
+    longest = max_length or sys.maxsize
+    return tuple(
+        [min(prompt + len(ids), longest) for prompt, ids in zip(prompts, dataset[f"{side}_ids"], strict=True)]
+        for side in ("chosen", "rejected")
+    )
+
+
+class PreferenceTrainer(GuardedTrainer, SeparatePassesTrainer):
+    """
+    [`~trl.DPOTrainer`] with [`~preferans.training.guards.GuardedTrainer`]'s fp32 adapters and guards, and passes that can be separate.
+
+    Args:
+        on_longest (`Callable[[int], None]`, *optional*):
+            When given, the longest pairs are tried before the first step, and it is told the peak memory of that in bytes.
+
+    Other arguments are those of [`~preferans.training.separate_passes.SeparatePassesTrainer`].
+    """
+
+    def __init__(self, *args, on_longest: Callable[[int], None] | None = None, **kwargs):
+        score_completions_only()
+        model = kwargs.get("model")
+        start = (
+            {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
+            if isinstance(model, PeftModel)
+            else {}
+        )
+        super().__init__(*args, **kwargs)
+        # TRL has rounded an adapter that training goes on from to bf16, and its frozen copy, the reference, not.
+        for name, weight in start.items():
+            self.model.get_parameter(name).data = weight.float()
+        if start:
+            # The copy is made anew from where the run starts: checkpoints and the result hold the trained adapter alone.
+            self.model.save_pretrained = functools.partial(self.model.save_pretrained, selected_adapters=["default"])
+        if on_longest:
+            self.add_callback(_LongestFirst(self, on_longest))
+
+    def _precompute_ref_logps(self, dataset: Dataset, name: str, batch_size: int) -> Dataset:
+        # TRL names its cache after the dataset's history, which holds every key of the recipe, and after the whole model with
+        # the adapter's random start. The reference depends on the tokens, the base model and the precision alone.
+        tokens = [dataset[f"{part}_ids"][:] for part in ("prompt", "chosen", "rejected")]
+        args = self.args
+        settings = (args.max_length, args.truncation_mode, args.fp16, args.bf16, args.ld_alpha)
+        base = sorted(
+            (name, weight)
+            for name, weight in self.model.state_dict().items()
+            if "lora_" not in name or ".ref." in name
+        )
+        self._precompute_model_hash = Hasher.hash([(name, _digest(weight)) for name, weight in base])
+        content = Hasher.hash((tokens, settings))
+        dataset = dataset.select_columns(dataset.column_names, new_fingerprint=content)
+        return super()._precompute_ref_logps(dataset, name, batch_size)
+
+    def _prepare_dataset(self, dataset, processing_class, args, dataset_name):
+        dataset = super()._prepare_dataset(dataset, processing_class, args, dataset_name)
+        if args.train_sampling_strategy == "group_by_length" and args.length_column_name not in dataset.column_names:
+            lengths = [sum(tokens) for tokens in zip(*pair_lengths(dataset, args.max_length), strict=True)]
+            dataset = dataset.add_column(args.length_column_name, lengths)
+        return dataset
+
+    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> torch.utils.data.Sampler | None:
+        sampler = super()._get_train_sampler(train_dataset)
+        if isinstance(sampler, LengthGroupedSampler):
+            return _GroupedByLength(sampler, self.args.data_seed or self.args.seed)
+        return sampler
+
+    def _set_signature_columns_if_needed(self) -> None:
+        super()._set_signature_columns_if_needed()
+        if self.args.length_column_name not in self._signature_columns:  # or the sampler would not see the lengths
+            self._signature_columns.append(self.args.length_column_name)
+
+    def try_longest(self) -> int:
+        """
+        Run the longest pairs forward and backward, and leave everything as it was: weights, random state, metrics.
+
+        Returns:
+            `int`: the most bytes that this took, with room for the optimizer's state.
+        """
+        lengths = [max(pair) for pair in zip(*pair_lengths(self.train_dataset, self.args.max_length), strict=True)]
+        longest = sorted(range(len(lengths)), key=lambda i: -lengths[i])[: self.args.per_device_train_batch_size]
+        pairs = [self.train_dataset[i] for i in longest]
+        counted, self.current_gradient_accumulation_steps = self._total_train_tokens, 1
+        on_card = self.args.device.type == "cuda"
+        state = torch.empty(self._bytes_to_come(), dtype=torch.uint8, device=self.args.device)
+        if on_card:
+            torch.cuda.reset_peak_memory_stats()
+        with torch.random.fork_rng(devices=[self.args.device] if on_card else []):
+            self.training_step(self.model_wrapped, self.data_collator(pairs))
+        peak = peak_memory()
+        del state
+        self.model.zero_grad()
+        self._metrics["train"].clear()
+        self._total_train_tokens = counted
+        return peak
+
+    def _bytes_to_come(self) -> int:
+        """What later steps hold besides: the optimizer's state, and gradients of earlier batches of the same step."""
+        trained = sum(local_part(p).numel() for p in self.model.parameters() if p.requires_grad)
+        moments = 0 if self.optimizer and self.optimizer.state else 2 if "8bit" in str(self.args.optim) else 8
+        return trained * (moments + 4 * (self.args.gradient_accumulation_steps > 1))
+
+    def completion_log_probs(self, dataset: Dataset, use_reference: bool, description: str) -> list[dict[str, float]]:
+        """
+        Log-probabilities of both answers of every pair.
+
+        Args:
+            dataset ([`~datasets.Dataset`]):
+                Preference rows, as the trainer was given.
+            use_reference (`bool`):
+                Whether the reference speaks (the adapter switched off) instead of the model in training.
+            description (`str`):
+                What the progress bar says.
+
+        Returns:
+            `list[dict[str, float]]`: in the order of `dataset`, the sums over the tokens of an answer in nats,
+            `chosen_logp` and `rejected_logp`, and the numbers of these tokens, `chosen_tokens` and `rejected_tokens`.
+        """
+        prepared = self._prepare_dataset(dataset, self.processing_class, self.args, "evaluation")
+        if len(prepared) != len(dataset):
+            raise ValueError(
+                "TRL drops prompts that fill max_length: pass the dataset through drop_long_prompts first"
+            )
+        prepared = prepared.select_columns(["prompt_ids", "chosen_ids", "rejected_ids"])
+        # Long pairs first: less padding, and a memory error comes at once.
+        order = sorted(range(len(prepared)), key=lambda i: -sum(len(ids) for ids in prepared[i].values()))
+        # Every process takes as many pairs, some of them twice, because a sharded model computes in all processes at once.
+        rounds = -(-len(order) // count())
+        order = list(islice(cycle(order), rounds * count()))[self.args.process_index :: count()]
+        loader = DataLoader(
+            prepared, batch_size=self.args.per_device_eval_batch_size, sampler=order, collate_fn=self.data_collator
+        )
+        model = self.accelerator.unwrap_model(self.model)
+        was_training = model.training
+        model.eval()
+        scored = []
+        with torch.no_grad(), disable_gradient_checkpointing(model, self.args.gradient_checkpointing_kwargs):
+            for batch in tqdm(loader, desc=description, disable=self.args.disable_tqdm or not is_main()):
+                batch = self._prepare_inputs(batch)
+                inputs = {key: value for key, value in batch.items() if key != "completion_mask"} | {
+                    "use_cache": False
+                }
+                mask = batch["completion_mask"]
+                labels = batch["input_ids"].masked_fill(mask == 0, -100)
+                # Plain sums for both: TRL's compute_ref_log_probs would weigh the reference's by ld_alpha.
+                # A run that started from an adapter has a frozen copy of it for the reference.
+                reference = "ref" if "ref" in model.peft_config else None
+                adapter = use_adapter(model, adapter_name=reference) if use_reference else contextlib.nullcontext()
+                with adapter, self.accelerator.autocast():
+                    log_probs = model(**inputs, labels=labels, fused_lm_head=True).log_probs
+                chosen, rejected = log_probs.sum(dim=1).chunk(2)
+                chosen_tokens, rejected_tokens = mask[:, 1:].sum(dim=1).chunk(2)
+                for values in zip(chosen, rejected, chosen_tokens, rejected_tokens, strict=True):
+                    names = ("chosen_logp", "rejected_logp", "chosen_tokens", "rejected_tokens")
+                    scored.append(dict(zip(names, (value.item() for value in values), strict=True)))
+        model.train(was_training)
+        of_all = dict(gather_object(list(zip(order, scored, strict=True))))
+        return [of_all[i] for i in range(len(dataset))]
+
+
+def _digest(weight: torch.Tensor) -> str:
+    """Checksum of a tensor's bytes, whatever its type and place."""
+    return hashlib.sha256(weight.detach().contiguous().cpu().flatten().view(torch.uint8).numpy().tobytes()).hexdigest()
+
+
+class _LongestFirst(TrainerCallback):
+    """Tries the longest pairs when model and optimizer are ready, so that a lack of memory shows at once and not in an hour."""
+
+    def __init__(self, trainer: PreferenceTrainer, tell: Callable[[int], None]):
+        self.trainer, self.tell = trainer, tell
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        self.tell(self.trainer.try_longest())
+
+
+class _GroupedByLength(torch.utils.data.Sampler):
+    """
+    The same groups of lengths for the same seed and epoch. [`~transformers.trainer_pt_utils.LengthGroupedSampler`] draws from the
+    process's random numbers, of which a run that goes on has used others, and would skip and repeat pairs.
+    """
+
+    def __init__(self, sampler: LengthGroupedSampler, seed: int):
+        self.sampler, self.seed, self.epoch = sampler, seed, 0
+
+    def __len__(self) -> int:
+        return len(self.sampler)
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __iter__(self):
+        self.sampler.generator = torch.Generator().manual_seed(self.seed + self.epoch)
+        return iter(self.sampler)

@@ -1,0 +1,231 @@
+"""
+The folder of a run: what it comes from, which of its checkpoints are whole, and that no second run or process mixes in.
+"""
+
+import platform
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from ..errors import PreferansError
+from ..files import read_json, sha256_of, write_json
+from ..hardware.processes import count, from_main
+
+# Written last: a folder that has it holds a finished run.
+FINISHED_FILE = "all_results.json"
+BEFORE_FILE = "test_log_probs_before.json"
+PACKAGES = ("torch", "trl", "transformers", "peft", "bitsandbytes", "accelerate", "datasets", "preferans")
+# The optimizer lies in optimizer.bin with FSDP; DeepSpeed keeps it in a folder of its own, which `latest` names.
+CHECKPOINT_FILES = (
+    ("adapter_model.safetensors",),
+    ("optimizer.pt", "optimizer.bin", "latest"),
+    ("scheduler.pt",),
+    ("trainer_state.json",),
+)
+
+
+def is_complete_checkpoint(checkpoint: Path, num_processes: int = 1) -> bool:
+    """
+    Whether a checkpoint folder was written to its end, so that training can go on from it.
+
+    Args:
+        checkpoint (`Path`):
+            The folder.
+        num_processes (`int`, *optional*, defaults to `1`):
+            Processes of the run, each of which writes its random state.
+    """
+    states = ["rng_state.pth"] if num_processes == 1 else [f"rng_state_{rank}.pth" for rank in range(num_processes)]
+    wanted = (*CHECKPOINT_FILES, *((state,) for state in states))
+    if not all(any((checkpoint / name).exists() for name in names) for names in wanted):
+        return False
+    try:
+        read_json(checkpoint / "trainer_state.json")  # written last
+    except PreferansError:
+        return False
+    return True
+
+
+def last_checkpoint(output_dir: str | Path, num_processes: int = 1) -> str | None:
+    """
+    Newest complete checkpoint of a run. Folders that a kill left half-written are passed over.
+
+    Args:
+        output_dir (`str` or `Path`):
+            Folder of the run.
+        num_processes (`int`, *optional*, defaults to `1`):
+            Processes of the run.
+
+    Returns:
+        `str` or `None`: path of the checkpoint.
+    """
+    folders = [folder for folder in Path(output_dir).glob("checkpoint-*") if folder.name.split("-")[1].isdigit()]
+    for folder in sorted(folders, key=lambda folder: int(folder.name.split("-")[1]), reverse=True):
+        if is_complete_checkpoint(folder, num_processes):
+            return str(folder)
+    return None
+
+
+LOCK_NAME = "process.lock"
+# Keys that decide no result.
+CHANGES_NOTHING = ("ignore_plan", "longest_first", "push_to_hub", "hub_model_id", "hub_strategy", "hub_private_repo")
+
+
+@contextmanager
+def only_process(output_dir: str | Path) -> Iterator[None]:
+    """
+    Keep a second run out of a run's folder: after Ctrl-C the launcher ends before the training process has saved.
+
+    The main process holds the lock. The operating system releases it when the process ends, however it ends. A run on another
+    machine is not noticed.
+
+    Args:
+        output_dir (`str` or `Path`):
+            Folder of the run.
+
+    Raises:
+        [`PreferansError`]: if another process trains in the folder.
+    """
+    lock = FileLock(Path(output_dir) / LOCK_NAME)
+    from_main(lambda: _acquire(lock))
+    try:
+        yield
+    finally:
+        if lock.is_locked:
+            with suppress(OSError):  # Windows does not delete an open file; there release() does
+                Path(lock.lock_file).unlink()
+            lock.release()
+
+
+def _acquire(lock: FileLock) -> None:
+    Path(lock.lock_file).parent.mkdir(parents=True, exist_ok=True)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise PreferansError(
+            f"output_dir {Path(lock.lock_file).parent}: another process is training in this folder. Wait until it has saved its "
+            "checkpoint, or end it."
+        ) from None
+
+
+def kept_scores(output_dir: str | Path, compute: Callable[[], list[dict[str, float]]]) -> list[dict[str, float]]:
+    """
+    Log-probabilities of the test pairs before training. They are computed once and kept in the run's folder, because a resumed run
+    no longer has the untrained adapter.
+
+    Args:
+        output_dir (`str` or `Path`):
+            Folder of the run.
+        compute (`Callable`):
+            Computes them; called in every process.
+    """
+    file = Path(output_dir) / BEFORE_FILE
+    if not from_main(file.exists):
+        scores = compute()
+        from_main(lambda: write_json(file, scores))
+    return from_main(lambda: read_json(file))
+
+
+def provenance(
+    recipe: str | None, recipe_keys: dict[str, Any], dataset: dict[str, Any], seed: int, commit: str | None = None
+) -> dict[str, Any]:
+    """
+    Where a run comes from: all that is needed to make it again.
+
+    Args:
+        recipe (`str`, *optional*):
+            Path of the recipe.
+        recipe_keys (`dict`):
+            Every key that the recipe or the command line sets.
+        dataset (`dict`):
+            Name, fingerprint and sizes of the dataset.
+        seed (`int`):
+            Seed of the run.
+        commit (`str`, *optional*):
+            Commit of a base model on the Hub.
+
+    Returns:
+        `dict`: ready for JSON.
+    """
+    model_name = recipe_keys.get("model_name_or_path", "")
+    template = recipe_keys.get("chat_template_path")
+    weights = sorted(Path(model_name).glob("*.safetensors")) if Path(model_name).is_dir() else []
+    return {
+        "recipe": recipe,
+        "keys": dict(sorted(recipe_keys.items())),
+        "dataset": dataset,
+        "model": {
+            "name": model_name,
+            "revision": (commit or recipe_keys.get("model_revision", "main")) if not weights else None,
+            "weights_sha256": {file.name: sha256_of(file) for file in weights},
+        },
+        "chat_template_sha256": sha256_of(template) if template and Path(template).is_file() else None,
+        "seed": seed,
+        "num_processes": count(),
+        "git_commit": _git_commit(),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": {name: version(name) for name in PACKAGES},
+    }
+
+
+def _git_commit() -> str | None:
+    try:
+        command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def check_run_dir(output_dir: str | Path, run: dict[str, Any]) -> None:
+    """
+    Check that a run's folder is free, or already holds the same run, so that two runs never mix.
+
+    Args:
+        output_dir (`str` or `Path`):
+            Folder of the run.
+        run (`dict`):
+            See [`provenance`].
+
+    Raises:
+        [`PreferansError`]: when the folder holds another run, or something that is no run.
+    """
+    path = Path(output_dir) / "provenance.json"
+    if not path.exists():
+        if Path(output_dir).exists() and {entry.name for entry in Path(output_dir).iterdir()} - {LOCK_NAME}:
+            raise PreferansError(f"output_dir {output_dir}: the folder is not empty and holds no run. Name a new one.")
+        return
+    old = read_json(path)
+    # num_processes is compared below as what it was, whether or not a key recipe_keys it: batches and random states hang on it.
+    keys = sorted((set(old["keys"]) | set(run["keys"])) - {"num_processes", *CHANGES_NOTHING})
+    differences = [
+        f"{key}: {old['keys'].get(key)!r} there, {run['keys'].get(key)!r} here"
+        for key in keys
+        if old["keys"].get(key) != run["keys"].get(key)
+    ]
+    there, here = old.get("num_processes", 1), run["num_processes"]
+    if there != here:
+        differences.append(f"num_processes: {there} there, {here} here")
+    differences += [
+        f"{what}: another content than then"
+        for what, same in (
+            ("dataset_name", old["dataset"]["fingerprint"] == run["dataset"]["fingerprint"]),
+            ("model_name_or_path", old["model"]["weights_sha256"] == run["model"]["weights_sha256"]),
+            ("chat_template_path", old["chat_template_sha256"] == run["chat_template_sha256"]),
+            ("the adapter it starts from", _start_of(old) == _start_of(run)),
+        )
+        if not same
+    ]
+    if differences:
+        raise PreferansError(
+            f"output_dir {output_dir}: the folder holds a run of another recipe ({'; '.join(differences)}). Name another "
+            "output_dir, or delete the folder."
+        )
+
+
+def _start_of(run: dict[str, Any]) -> str | None:
+    return (run.get("started_from") or {}).get("sha256")

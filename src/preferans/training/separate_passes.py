@@ -1,0 +1,124 @@
+"""
+DPO with one sequence on the card at a time, at TRL's own loss and gradients.
+
+A pair's loss depends on the log-probabilities of both answers, so TRL runs both through the model together and keeps the
+activations of both. But the loss needs only the log-probabilities' values, and each sequence's gradient is its
+log-probabilities' gradient times a number from the loss. So the values come first, without activations; TRL computes the loss
+and its derivative by each log-probability; then each sequence is run and differentiated alone. Chain rule, nothing
+approximated: it saves the activations of all sequences but one, and costs one more forward pass for all sequences but one.
+"""
+
+import torch
+from trl import DPOTrainer
+from trl.trainer.utils import FusedCausalLMOutput
+
+from ..errors import PreferansError
+
+# What TRL's loss and metrics read of the model's output, one value a token.
+PER_TOKEN = ("log_probs", "entropy", "log_sum_sq_probs", "mean_logits", "is_top1")
+
+
+class SeparatePassesTrainer(DPOTrainer):
+    """
+    [`~trl.DPOTrainer`] that can run the sequences of a batch one after the other.
+
+    Every loss of TRL's that is computed from the tokens' log-probabilities works unchanged, since TRL computes it.
+
+    Args:
+        separate_passes (`bool`, *optional*, defaults to `False`):
+            Whether to. May be changed between two steps.
+
+    Other arguments are those of [`~trl.DPOTrainer`].
+
+    Raises:
+        [`PreferansError`]: when the recipe asks for something that needs the whole batch in one pass.
+    """
+
+    def __init__(self, *args, separate_passes: bool = False, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.separate_passes = separate_passes
+        if separate_passes:
+            self.check_separate_passes()
+
+    def check_separate_passes(self) -> None:
+        """
+        Check that the batch may be taken apart.
+
+        Raises:
+            [`PreferansError`]: names the key that forbids it.
+        """
+        reason = None
+        if self.accelerator.num_processes > 1:
+            reason = f"it serves one small card, and this run has {self.accelerator.num_processes} processes"
+        elif not self.precompute_ref_logps:
+            reason = "it needs precompute_ref_log_probs: true, or the reference would run the whole batch at once"
+        elif self.aux_loss_enabled:
+            reason = "the load-balancing loss of a mixture of experts is not computed from log-probabilities"
+        elif any(module.p > 0 for module in self.model.modules() if isinstance(module, torch.nn.Dropout)):
+            reason = "dropout would differ between the passes; set lora_dropout: 0.0 or disable_dropout: true"
+        if reason:
+            raise PreferansError(f"separate_passes: true cannot be used here: {reason}.")
+
+    def training_step(self, model, inputs, num_items_in_batch=None) -> torch.Tensor:
+        if not self.separate_passes:
+            return super().training_step(model, inputs, num_items_in_batch)
+        model.train()
+        return self.backward_separately(model, self._prepare_inputs(inputs))
+
+    def backward_separately(self, model: torch.nn.Module, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+        """
+        Add the gradients of a batch to the parameters, one sequence at a time.
+
+        Args:
+            model (`torch.nn.Module`):
+                Model in training.
+            inputs (`dict[str, torch.Tensor]`):
+                Batch from TRL's collator: the chosen answers of all pairs, then the rejected ones, padded on the right.
+
+        Returns:
+            `torch.Tensor`: the batch's loss, divided by the number of accumulated batches.
+        """
+        number, width = inputs["input_ids"].shape
+        lengths = inputs["attention_mask"].sum(dim=1).tolist()
+
+        def run(row: int) -> FusedCausalLMOutput:
+            ids, mask, completion = (
+                inputs[name][row : row + 1, : lengths[row]]
+                for name in ("input_ids", "attention_mask", "completion_mask")
+            )
+            labels = ids.masked_fill(completion == 0, -100)
+            return model(input_ids=ids, attention_mask=mask, labels=labels, use_cache=False, fused_lm_head=True)
+
+        def widen(values: torch.Tensor) -> torch.Tensor:
+            return torch.nn.functional.pad(values.detach(), (0, width - 1 - values.size(1)))
+
+        outputs = []
+        with torch.no_grad():
+            for row in range(number - 1):
+                output = run(row)
+                outputs.append({name: getattr(output, name) for name in PER_TOKEN})
+        # The last sequence is run for its gradient at once: its values come with it.
+        with self.maybe_activation_offload_context:
+            last = run(number - 1)
+            outputs.append({name: getattr(last, name) for name in PER_TOKEN})
+            joined = FusedCausalLMOutput(
+                **{
+                    name: torch.cat([widen(output[name]) for output in outputs])
+                    for name in PER_TOKEN
+                    if outputs[0][name] is not None
+                }
+            )
+            joined.log_probs.requires_grad_()
+            loss = self._compute_loss(lambda **_: joined, inputs, return_outputs=False)
+            loss = loss / self.current_gradient_accumulation_steps
+            (slopes,) = torch.autograd.grad(loss, joined.log_probs)
+
+            def backward(row: int, log_probs: torch.Tensor) -> None:
+                self.accelerator.backward((log_probs * slopes[row : row + 1, : log_probs.size(1)]).sum())
+
+            backward(number - 1, last.log_probs)
+        del last, outputs
+        for row in range(number - 1):
+            with self.maybe_activation_offload_context:
+                backward(row, run(row).log_probs)
+        return loss.detach()

@@ -1,0 +1,140 @@
+"""
+Supervised fine-tuning on the chosen answers of a preference dataset, for base models that have never seen a chat.
+
+It is TRL's [`~trl.SFTTrainer`] with the guards of our preference training. A base model learns from it how an answer looks and
+where it ends; which of two answers is better, it does not learn.
+"""
+
+import torch
+from datasets import Dataset
+from torch.utils.data import DataLoader
+from tqdm.auto import tqdm
+from trl import SFTTrainer
+from trl.models.utils import disable_gradient_checkpointing
+
+from .guards import GuardedTrainer, score_completions_only
+
+
+def completions(rows: Dataset, side: str = "chosen") -> Dataset:
+    """
+    One side of preference pairs as TRL's SFT trainer wants it.
+
+    Args:
+        rows ([`~datasets.Dataset`]):
+            Preference rows, with messages or texts.
+        side (`str`, *optional*, defaults to `"chosen"`):
+            Which answer is the completion: `"chosen"` or `"rejected"`.
+
+    Returns:
+        [`~datasets.Dataset`]: columns `prompt` and `completion`, in the order of `rows`.
+    """
+    return rows.select_columns(["prompt", side]).rename_column(side, "completion")
+
+
+def drop_repeated(rows: Dataset) -> Dataset:
+    """Rows of [`completions`], each once: an answer that stands above several others would else be learned as often."""
+    seen = {str((row["prompt"], row["completion"])): number for number, row in reversed(list(enumerate(rows)))}
+    return rows.select(sorted(seen.values()))
+
+
+class ImitationTrainer(GuardedTrainer, SFTTrainer):
+    """
+    [`~trl.SFTTrainer`] with [`~preferans.training.guards.GuardedTrainer`]'s fp32 adapters and guards.
+
+    Takes the arguments of [`~trl.SFTTrainer`]; its datasets are those of [`completions`], of which only the completion is learned,
+    the token that ends it included.
+    """
+
+    def __init__(self, *args, **kwargs):
+        score_completions_only()
+        super().__init__(*args, **kwargs)
+
+    def completion_log_probs(self, dataset: Dataset, use_base: bool, description: str) -> list[dict[str, float]]:
+        """
+        Log-probability of every completion, of its words and of its end.
+
+        Args:
+            dataset ([`~datasets.Dataset`]):
+                See [`completions`].
+            use_base (`bool`):
+                Whether the base model speaks (the adapter switched off) instead of the model in training.
+            description (`str`):
+                What the progress bar says.
+
+        Returns:
+            `list[dict[str, float]]`: in the order of `dataset`, `logp`, the sum over the tokens of a completion in nats, and
+            `tokens`, their number; `words_logp` and `words_tokens`, the same without the end token and what a template sets after it;
+            `end_logp`, that of the end token alone, `None` where `max_length` cut it away.
+        """
+        prepared = self._prepare_dataset(dataset, self.processing_class, self.args, False, None, "test")
+        if len(prepared) != len(dataset):
+            raise ValueError(
+                "TRL drops prompts that fill max_length: pass the dataset through drop_long_prompts first"
+            )
+        prepared = prepared.select_columns(["input_ids", "labels"])
+        # Long answers first: less padding, and a memory error comes at once.
+        order = sorted(range(len(prepared)), key=lambda i: -len(prepared[i]["input_ids"]))
+        loader = DataLoader(
+            prepared, batch_size=self.args.per_device_eval_batch_size, sampler=order, collate_fn=self.data_collator
+        )
+        model = self.accelerator.unwrap_model(self.model)
+        was_training = model.training
+        model.eval()
+        if use_base:
+            model.disable_adapter_layers()
+        scored = []
+        try:
+            with torch.no_grad(), disable_gradient_checkpointing(model, self.args.gradient_checkpointing_kwargs):
+                for batch in tqdm(loader, desc=description, disable=self.args.disable_tqdm):
+                    batch = self._prepare_inputs(batch)
+                    with self.accelerator.autocast():
+                        outputs = model(**batch, use_cache=False, fused_lm_head=True)
+                    scored += _parts(outputs.log_probs, batch["labels"][:, 1:], self.processing_class.eos_token_id)
+        finally:
+            if use_base:
+                model.enable_adapter_layers()
+            model.train(was_training)
+        return [score for _, score in sorted(zip(order, scored, strict=True), key=lambda item: item[0])]
+
+    def pair_log_probs(self, rows: Dataset, use_base: bool, description: str) -> list[dict[str, float]]:
+        """
+        Log-probabilities of both answers of every preference pair, as [`~preferans.evaluation.held_out.imitation_scores`] wants them.
+
+        Args:
+            rows ([`~datasets.Dataset`]):
+                Preference rows.
+            use_base (`bool`), description (`str`):
+                See [`completion_log_probs`].
+
+        Returns:
+            `list[dict[str, float]]`: for each pair the values of [`completion_log_probs`], with `chosen_` and `rejected_` before their
+            names.
+        """
+        chosen, rejected = (
+            self.completion_log_probs(completions(rows, side), use_base, f"{description}, {side}")
+            for side in ("chosen", "rejected")
+        )
+        return [
+            {f"chosen_{key}": value for key, value in good.items()}
+            | {f"rejected_{key}": value for key, value in bad.items()}
+            for good, bad in zip(chosen, rejected, strict=True)
+        ]
+
+
+def _parts(log_probs: torch.Tensor, labels: torch.Tensor, end: int) -> list[dict[str, float]]:
+    """The values of [`ImitationTrainer.completion_log_probs`] for a batch; both tensors have one row a completion."""
+    learned = labels != -100
+    ends = labels == end
+    words = learned & (ends.cumsum(dim=1) == 0)
+    rows = []
+    for values, is_learned, is_word, is_end in zip(log_probs, learned, words, ends, strict=True):
+        rows.append(
+            {
+                "logp": values[is_learned].sum().item(),
+                "tokens": int(is_learned.sum()),
+                "words_logp": values[is_word].sum().item(),
+                "words_tokens": int(is_word.sum()),
+                "end_logp": values[is_end][0].item() if is_end.any() else None,
+            }
+        )
+    return rows

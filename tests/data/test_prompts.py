@@ -1,0 +1,125 @@
+"""Files of prompts: every kind reads alike, and a broken row is named by its line."""
+
+import gzip
+import json
+
+import polars as pl
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from preferans.data.prompts import read_prompts
+from preferans.errors import PreferansError
+
+SKY = [{"role": "user", "content": "Почему небо голубое?"}]
+TALK = [
+    {"role": "system", "content": "Отвечай коротко."},
+    {"role": "user", "content": "Меня зовут Аня."},
+    {"role": "assistant", "content": "Привет, Аня!"},
+    {"role": "user", "content": "Как меня зовут?"},
+]
+
+
+def test_lines_of_text_are_questions(tmp_path):
+    path = tmp_path / "q.txt"
+    path.write_bytes("\ufeffПочему небо голубое?\r\n\r\n  Кто ты?\u2028 \nПочему небо голубое?\n".encode())
+    assert read_prompts(path) == [
+        {"id": "1", "prompt": SKY},
+        {"id": "3", "prompt": [{"role": "user", "content": "Кто ты?"}]},
+    ]
+
+
+def test_json_lines_keep_their_ids_and_keys(tmp_path):
+    rows = [
+        {"id": "sky", "prompt": SKY[0]["content"], "kind": "science"},
+        {"id": 7, "prompt": TALK},
+        {"id": "sky again", "prompt": SKY},
+        {"prompt": "Кто ты?"},
+        {"prompt": "Кто ты?"},
+    ]
+    text = "\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
+    (tmp_path / "q.jsonl").write_text(text, encoding="utf-8")
+    with gzip.open(tmp_path / "q.jsonl.gz", "wt", encoding="utf-8") as file:
+        file.write(text)
+    read = read_prompts(tmp_path / "q.jsonl")
+    assert [row["id"] for row in read] == ["sky", "7", "sky again", "4"]
+    assert read[0] == {"id": "sky", "prompt": SKY, "kind": "science"}
+    assert read == read_prompts(tmp_path / "q.jsonl.gz")
+
+
+def test_parquet_reads_alike(tmp_path):
+    rows = [{"id": "sky", "prompt": SKY}, {"id": "talk", "prompt": TALK}]
+    pl.DataFrame(rows).write_parquet(tmp_path / "q.parquet")
+    assert read_prompts(tmp_path / "q.parquet") == rows
+    content = (tmp_path / "q.parquet").read_bytes()
+    (tmp_path / "q.parquet").write_bytes(content[:-20])
+    with pytest.raises(PreferansError, match=r"q\.parquet: this is no whole parquet file"):
+        read_prompts(tmp_path / "q.parquet")
+
+
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [
+        (['{"prompt": "Да?"}', '{"prompt": "Не'], "line 2: this is not valid JSON"),
+        (['{"prompt": "Да?"}', '["Да?"]'], "line 2: expected a JSON object, got list"),
+        (['{"question": "Да?", "id": 1}'], "line 1: 'prompt' is missing; the row has 'question', 'id'"),
+        (['{"prompt": "  "}'], "line 1: 'prompt' is empty"),
+        (['{"prompt": 5}'], "line 1: 'prompt' must be a list of messages"),
+        (['{"prompt": [{"role": "bot", "content": "Да?"}]}'], "line 1: 'prompt' has a message with the role 'bot'"),
+        (['{"prompt": [{"role": "user", "content": ["Да?"]}]}'], "line 1: 'prompt' has a message without text"),
+        (['{"prompt": [{"role": "assistant", "content": "Да."}]}'], "line 1: 'prompt' must end with a message"),
+        (['{"prompt": "Да?", "id": "x"}', '{"prompt": "Нет?", "id": "x"}'], "line 2: the prompt in line 1 has the id"),
+        (['{"prompt": "Да?", "id": [1]}'], "line 1: 'id' must be a text or a whole number"),
+        (['{"prompt": "\\ud800"}'], "line 1: 'prompt' holds half of a character"),
+        ([""], "there is not one prompt in it"),
+    ],
+)
+def test_a_broken_row_is_named_by_its_line(tmp_path, lines, words):
+    path = tmp_path / "q.jsonl"
+    path.write_text("\n".join(lines), encoding="utf-8")
+    with pytest.raises(PreferansError) as caught:
+        read_prompts(path)
+    assert words in str(caught.value)
+    assert "q.jsonl" in str(caught.value)
+
+
+def test_other_files_are_refused(tmp_path):
+    (tmp_path / "q.txt").write_bytes("Да?\n".encode() + b"\xcf\xf0\n")
+    with pytest.raises(PreferansError, match=r"q\.txt, line 2: this is not UTF-8 text"):
+        read_prompts(tmp_path / "q.txt")
+    with pytest.raises(PreferansError, match="there is no such file"):
+        read_prompts(tmp_path / "absent.txt")
+    (tmp_path / "q.csv").write_text("Да?")
+    with pytest.raises(PreferansError, match="a file of prompts ends in"):
+        read_prompts(tmp_path / "q.csv")
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150)
+@given(
+    st.lists(
+        st.dictionaries(
+            st.sampled_from(["id", "prompt", "kind"]),
+            st.none()
+            | st.text(max_size=5)
+            | st.integers(0, 3)
+            | st.lists(
+                st.fixed_dictionaries(
+                    {"role": st.sampled_from(["system", "user", "assistant", "x"]), "content": st.text(max_size=3)}
+                ),
+                max_size=3,
+            ),
+        ),
+        max_size=4,
+    )
+)
+def test_whatever_stands_in_a_file_is_read_or_refused(tmp_path, rows):
+    path = tmp_path / "q.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    try:
+        prompts = read_prompts(path)
+    except PreferansError:
+        return
+    assert len({row["id"] for row in prompts}) == len(prompts) > 0
+    for row in prompts:
+        assert row["prompt"][-1]["role"] == "user"
+        assert all(message["content"].strip() for message in row["prompt"])

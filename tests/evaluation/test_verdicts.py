@@ -1,0 +1,150 @@
+import hashlib
+import random
+
+import pytest
+
+from preferans.errors import PreferansError
+from preferans.evaluation.answers import System, line_up
+from preferans.evaluation.ranking import Vote
+from preferans.evaluation.verdicts import read_verdicts
+from preferans.files import write_jsonl
+
+
+def make_systems() -> list[System]:
+    def rows(*answers: str) -> dict[str, dict]:
+        return {
+            str(number): {"prompt": [{"role": "user", "content": f"Вопрос {number}?"}], "answer": answer}
+            for number, answer in enumerate(answers)
+        }
+
+    return [System("base", "base.jsonl", rows("Да.", "Нет!")), System("tuned", "t.jsonl", rows("Да, да.", ""))]
+
+
+def read(path, rows: list[dict]):
+    write_jsonl(path, rows)
+    systems = make_systems()
+    return read_verdicts([str(path)], systems, line_up(systems))
+
+
+def pair(**changes) -> dict:
+    return {"kind": "pair", "id": "0", "systems": ["tuned", "base"], "verdict": "tuned"} | changes
+
+
+def judgement(rater: str, verdict: str | None, scores: dict | None = None) -> dict:
+    return {
+        "rater": rater,
+        "prompt_id": "q",
+        "prompt": [{"role": "user", "content": "Вопрос?"}],
+        "answers": [
+            {"id": "x", "model": "base", "text": "Да."},
+            {"id": "y", "model": "tuned", "text": "Конечно."},
+        ],
+        "verdict": verdict,
+        "scores": scores,
+        "rated_at": "2026-03-14T18:05:00+03:00",
+    }
+
+
+def test_verdicts_of_a_judge(tmp_path):
+    scores = {"relevance": 5, "clarity": 4, "completeness": 3, "originality": 2, "style": 1}
+    found = read(
+        tmp_path / "judge.jsonl",
+        [
+            pair(),
+            pair(id="1", verdict="base"),
+            pair(verdict="tie"),
+            pair(verdict=None),
+            {"kind": "scores", "id": "1", "system": "base", "scores": scores, "reasons": {}},
+            {"kind": "scores", "id": "0", "system": "base", "scores": None},
+        ],
+    )
+    assert sorted(found.votes, key=str) == sorted(
+        [
+            Vote("Вопрос 0?", ("tuned", "base"), 1.0, (7, 3)),
+            Vote("Вопрос 1?", ("tuned", "base"), 0.0, (0, 4)),
+            Vote("Вопрос 0?", ("tuned", "base"), 0.5, (7, 3)),
+            Vote("Вопрос 0?", ("tuned", "base"), None, (7, 3)),
+        ],
+        key=str,
+    )
+    assert found.scores == [("base", "Вопрос 0?", None), ("base", "Вопрос 1?", scores)]
+    assert found.sources == [{"source": (tmp_path / "judge.jsonl").as_posix(), "kind": "judge", "verdicts": 6}]
+
+
+def test_verdicts_on_the_very_answers_are_taken(tmp_path):
+    digests = [hashlib.sha256(text.encode()).hexdigest() for text in ("Да, да.", "Да.")]
+    assert len(read(tmp_path / "judge.jsonl", [pair(answers_sha256=digests)]).votes) == 1
+
+
+def test_ratings_of_people(tmp_path):
+    scores = {"y": {"relevance": 5}}
+    found = read(
+        tmp_path / "ratings.jsonl",
+        [judgement("anna", "y", scores), judgement("boris", "tie"), judgement("vera", None), judgement("anna", "x")],
+    )
+    # Anna's later judgement replaces her earlier one; Vera has not judged
+    assert sorted(found.votes, key=str) == [
+        Vote("Вопрос?", ("base", "tuned"), 0.5, (3, 8)),
+        Vote("Вопрос?", ("base", "tuned"), 1.0, (3, 8)),
+    ]
+    assert found.scores == []
+    assert found.sources[0]["kind"] == "people"
+    found = read(tmp_path / "ratings.jsonl", [judgement("anna", "y", scores)])
+    assert found.scores == [("tuned", "Вопрос?", {"relevance": 5})]
+
+
+def test_the_order_of_the_lines_does_not_count(tmp_path):
+    rows = [pair(id=str(n % 2), verdict=verdict) for n, verdict in enumerate(["tuned", "base", "tie", None] * 3)]
+    before = read(tmp_path / "judge.jsonl", rows)
+    random.Random(1).shuffle(rows)
+    assert read(tmp_path / "judge.jsonl", rows) == before
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        (pair(verdict="tined"), "'verdict' is 'tined'; it must be 'tuned', 'base', 'tie', or null"),
+        (pair(systems=["tuned", "tuned"]), "'systems' must name two different systems"),
+        (pair(systems=["tuned", "bse"]), "on the system 'bse', which is none of those compared here (base, tuned)"),
+        (pair(id=["0"]), "on the prompt ['0'], which none of the systems here answered"),
+        ({"kind": ["pair"]}, "'kind' must be 'pair' or 'scores'"),
+        (pair(id="9"), "on the prompt '9', which none of the systems here answered"),
+        ({"kind": "pair", "id": "0"}, "'systems' is missing"),
+        (pair(answers_sha256=["0" * 64, "1" * 64]), "on other answers of tuned and base to the prompt '0'"),
+        ({"kind": "score"}, "'kind' must be 'pair' or 'scores', got 'score'"),
+        ({"kind": "scores", "id": "0", "system": "base", "scores": {"style": 6}}, "whole numbers from 1 to 5"),
+        ({"kind": "scores", "id": "0", "system": "base", "scores": {"stile": 5}}, "'scores' must hold"),
+    ],
+)
+def test_verdicts_that_are_not_sound(row, words, tmp_path):
+    with pytest.raises(PreferansError) as caught:
+        read(tmp_path / "judge.jsonl", [pair(), row])
+    assert "judge.jsonl, verdict 2: " in str(caught.value)
+    assert words in str(caught.value)
+
+
+def test_files_that_hold_no_verdicts(tmp_path):
+    with pytest.raises(PreferansError, match="there is not one verdict in it"):
+        read(tmp_path / "none.jsonl", [])
+    with pytest.raises(PreferansError, match="neither a file of scripts/judge.py"):
+        read(tmp_path / "answers.jsonl", [{"id": "1", "answer": "Да."}])
+    stranger = judgement("anna", "y")
+    stranger["answers"][0]["model"] = "gpt"
+    with pytest.raises(PreferansError, match="judgement 1: it is on the system 'gpt'"):
+        read(tmp_path / "ratings.jsonl", [stranger])
+    write_jsonl(tmp_path / "judge.jsonl", [pair()])
+    systems = make_systems()
+    with pytest.raises(PreferansError, match="the file is named twice"):
+        read_verdicts([str(tmp_path / "judge.jsonl")] * 2, systems, line_up(systems))
+
+
+def test_a_copy_of_a_verdict_does_not_count_twice(tmp_path):
+    mine, other = {"judge": {"model": "m", "seed": 1}}, {"judge": {"model": "n", "seed": 1}}
+    systems = make_systems()
+    files = [str(tmp_path / name) for name in ("one.jsonl", "copy.jsonl", "other.jsonl")]
+    write_jsonl(files[0], [pair(**mine), pair(id="1", **mine)])
+    write_jsonl(files[1], [pair(systems=["base", "tuned"], **mine)])
+    write_jsonl(files[2], [pair(**other)])
+    assert len(read_verdicts([files[0], files[2]], systems, line_up(systems)).votes) == 3  # another judge's is no copy
+    with pytest.raises(PreferansError, match="copy.jsonl, verdict 1: .* stands in .*one.jsonl, verdict 1 already"):
+        read_verdicts(files, systems, line_up(systems))

@@ -1,0 +1,222 @@
+import json
+
+import pytest
+import torch
+from trl import DPOConfig, ModelConfig, ScriptArguments
+
+import preferans.memory.plan
+from preferans.errors import PreferansError
+from preferans.files import read_json
+from preferans.hardware.decisions import restore_kernels
+from preferans.memory.fit import fit, longest_pair, retreat
+from preferans.memory.settings import Switches
+from preferans.training.arguments import PreferansArguments
+from preferans.training.dpo import PreferenceTrainer, pair_lengths
+from preferans.training.prepare import prepare
+
+from ..support.trainers import build_trainer
+
+KINDS = (PreferansArguments, ScriptArguments, ModelConfig, DPOConfig)
+
+
+@pytest.fixture
+def said(tiny_llama, preference_folder, tmp_path):
+    yield {
+        "model_name_or_path": str(tiny_llama),
+        "dataset_name": str(preference_folder),
+        "output_dir": str(tmp_path / "run"),
+        "use_peft": True,
+        "use_cpu": True,
+        "load_in_4bit": True,
+        "precompute_ref_log_probs": True,
+        "per_device_train_batch_size": 1,
+        "per_device_eval_batch_size": 1,
+    }
+    restore_kernels()
+
+
+def give_room(monkeypatch, count: int) -> None:
+    monkeypatch.setattr(preferans.memory.plan, "room", lambda device: (count, {}))
+
+
+def peaks_of(said, monkeypatch) -> list[tuple[Switches, int]]:
+    """Every rung of the ladder with its peak."""
+    found = []
+    real = preferans.memory.plan.make_plan
+
+    def spy(config, settings, *args, **kwargs):
+        plan = real(config, settings, *args, **kwargs)
+        found.append((settings, plan.trace.peak))
+        return plan
+
+    monkeypatch.setattr(preferans.memory.plan, "make_plan", spy)
+    give_room(monkeypatch, 1)
+    with pytest.raises(PreferansError):
+        fit(prepare(KINDS, said, None))
+    monkeypatch.setattr(preferans.memory.plan, "make_plan", real)
+    return found[:-1]
+
+
+def test_the_fastest_that_fits_is_chosen(said, monkeypatch, capsys):
+    rungs = peaks_of(said, monkeypatch)
+    assert [(s.gradient_checkpointing, s.separate_passes) for s, _ in rungs] == [
+        (False, False),
+        (False, True),
+        (True, False),
+        (True, True),
+    ]
+    for number, (settings, peak) in enumerate(rungs):
+        if peak >= min(earlier for _, earlier in [*rungs[:number], (None, peak + 1)]):
+            continue  # a faster one fits as well
+        give_room(monkeypatch, int(peak * 1.1) + 1)
+        switches, plan = fit(prepare(KINDS, said, None))
+        assert plan.verdict == "fits"
+        assert switches.gradient_checkpointing == settings.gradient_checkpointing
+        assert switches.separate_passes == settings.separate_passes
+    assert "separate passes, checkpointing" in capsys.readouterr().out
+
+
+def test_what_the_recipe_says_is_kept(said, monkeypatch):
+    said |= {"gradient_checkpointing": True, "separate_passes": False, "head_tile": 300}
+    switches, _ = fit(prepare(KINDS, said, None))
+    assert switches == Switches(True, False, False, 300)
+
+
+def test_a_hopeless_run_is_refused_and_can_be_insisted_on(said, monkeypatch, capsys):
+    give_room(monkeypatch, 1 << 17)
+    with pytest.raises(PreferansError, match="take a smaller model.*--ignore_plan true"):
+        fit(prepare(KINDS, said | {"separate_passes": True, "gradient_checkpointing": True}, None))
+    _, plan = fit(prepare(KINDS, said | {"ignore_plan": True}, None))
+    assert plan.verdict == "does_not_fit"
+    assert "does not fit" in capsys.readouterr().out
+
+
+def test_the_longest_pair_is_the_trainers(tiny_llama, tmp_path, said):
+    prepared = prepare(KINDS, said, None)
+    trainer = build_trainer(tiny_llama, tmp_path, rows=prepared.train_rows, max_length=None)
+    chosen, rejected = pair_lengths(trainer.train_dataset, None)
+    prompt, longest, second = longest_pair(prepared.train_rows, prepared.tokenizer, None)
+    assert prompt + longest == max(chosen + rejected)
+    assert prompt + second in chosen + rejected
+    prompt, longest, second = longest_pair(prepared.train_rows, prepared.tokenizer, 40)
+    assert prompt + longest == 40
+
+
+def test_the_retreat_goes_down_the_ladder_and_ends(said, capsys):
+    prepared = prepare(KINDS, said, None)
+    switches, seen = Switches(False, False, False, 4096), []
+    with pytest.raises(PreferansError, match="nothing is left"):
+        while True:
+            switches = retreat(prepared, switches)
+            seen.append(switches)
+    assert seen == [
+        Switches(True, False, False, 4096),
+        Switches(True, True, False, 4096),
+        Switches(True, True, False, 1024),
+    ]
+    assert capsys.readouterr().out.count("*** OUT OF MEMORY") == 3
+
+
+ARGUMENTS = {
+    "max_steps": 4,
+    "save_steps": 1,
+    "logging_steps": 1,
+    "per_device_train_batch_size": 1,
+    "lora_target_modules": "all-linear",
+    "precompute_ref_log_probs": "true",
+    "gradient_checkpointing": "true",
+    "separate_passes": "false",
+    "bf16": "false",
+    "use_cpu": "true",
+    "use_peft": "true",
+    "load_in_4bit": "true",
+    "report_to": "none",
+    "learning_rate": "1e-3",
+}
+
+
+def words(model, data, run, **changes) -> list[str]:
+    keys = ARGUMENTS | {"model_name_or_path": model, "dataset_name": data, "output_dir": run} | changes
+    return [word for key, value in keys.items() for word in (f"--{key}", str(value))]
+
+
+def run_out_of_memory(monkeypatch, step: int) -> None:
+    """The card runs out in this step whenever both answers are in one pass, as a card that is too small would."""
+    real = PreferenceTrainer.training_step
+
+    def training_step(self, model, inputs, *args):
+        if self.state.global_step + 1 == step and not self.separate_passes:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return real(self, model, inputs, *args)
+
+    monkeypatch.setattr(PreferenceTrainer, "training_step", training_step)
+
+
+@pytest.mark.parametrize("runs_out", [False, True])
+def test_chosen_switches_are_those_trained_with(
+    runs_out, tiny_llama, preference_folder, tmp_path, call_script, monkeypatch
+):
+    """transformers reads `activation_checkpointing`, TRL its older name: what is chosen after parsing must reach both."""
+    seen = []
+    real = PreferenceTrainer.training_step
+
+    def training_step(self, model, inputs, *args):
+        seen.append(self.model.is_gradient_checkpointing)
+        if runs_out and not seen[-1]:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return real(self, model, inputs, *args)
+
+    monkeypatch.setattr(PreferenceTrainer, "training_step", training_step)
+    command = words(tiny_llama, preference_folder, tmp_path / "run", max_steps=1)
+    left_open = command.index("--gradient_checkpointing")
+    call_script("scripts/dpo.py", *command[:left_open], *command[left_open + 2 :])
+    assert seen == ([False, True] if runs_out else [False])
+
+
+def test_out_of_memory_leads_to_one_loud_retreat_with_the_same_result(
+    tiny_llama, preference_folder, tmp_path, call_script, monkeypatch, capsys
+):
+    call_script("scripts/dpo.py", *words(tiny_llama, preference_folder, tmp_path / "plain"))
+    run_out_of_memory(monkeypatch, step=3)
+    command = words(tiny_llama, preference_folder, tmp_path / "small")
+    call_script("scripts/dpo.py", *command)
+    told = capsys.readouterr().out
+    assert told.count("*** OUT OF MEMORY") == 1 and "Resuming from" in told
+    origin = read_json(tmp_path / "small" / "provenance.json")
+    assert origin["switches"]["separate_passes"] is True
+    assert origin["measured"]["planned_peak_bytes"] is None, "planned were other switches"
+    assert read_json(tmp_path / "plain" / "provenance.json")["measured"]["planned_peak_bytes"] > 0
+    plain, small = (
+        json.loads((tmp_path / name / "trainer_state.json").read_text())["log_history"] for name in ("plain", "small")
+    )
+    for ours, theirs in zip(small[:4], plain[:4], strict=True):
+        assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-4)
+
+
+def test_a_begun_run_can_be_insisted_on(tiny_llama, preference_folder, tmp_path, call_script):
+    command = words(tiny_llama, preference_folder, tmp_path / "run", max_steps=1)
+    call_script("scripts/dpo.py", *command)
+    (tmp_path / "run" / "all_results.json").unlink()
+    call_script("scripts/dpo.py", *command, "--ignore_plan", "true", "--longest_first", "true")
+    assert (tmp_path / "run" / "all_results.json").exists()
+
+
+def test_a_second_lack_of_memory_ends_in_a_paragraph(
+    tiny_llama, preference_folder, tmp_path, call_script, monkeypatch
+):
+    def training_step(self, *args):
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(PreferenceTrainer, "training_step", training_step)
+    with pytest.raises(PreferansError, match="out of memory again.*max_length"):
+        call_script("scripts/dpo.py", *words(tiny_llama, preference_folder, tmp_path / "run"))
+
+
+def test_a_run_goes_on_with_the_switches_it_began_with(said, monkeypatch):
+    prepared = prepare(KINDS, said, None)
+    begun = Switches(True, True, False, 123)
+    prepared.output_dir.mkdir()
+    (prepared.output_dir / "provenance.json").write_text(json.dumps({"switches": begun._asdict()}))
+    assert fit(prepared).switches == begun
+    give_room(monkeypatch, 1 << 17)
+    assert fit(prepared).switches == begun, "less free memory than then must not change or stop what has begun"

@@ -1,0 +1,327 @@
+import json
+import shutil
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from preferans.data.corpus import read_texts
+from preferans.errors import PreferansError
+from preferans.files import read_json, read_jsonl, write_json, write_jsonl
+from preferans.models.bpe import BpeTokenizer, keeps_bytes, keeps_text
+from preferans.models.letters import is_of_language, letters_of
+from preferans.models.trimmed import trimmed_from, trimming_in_words
+from preferans.models.vocabulary import check_trimmed, trim_vocabulary
+from preferans.release.model_card import model_card
+from preferans.training.run_folder import provenance
+
+from ..support import mixed
+from ..support.rows import preference
+from ..support.tiny import sample_texts
+
+RUSSIAN = letters_of("ru")
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("привет", True),
+        ("ё", True),
+        ("привет,", True),
+        ("2006", True),
+        ("№5", True),
+        ("the", True),  # frequent: below the cutoff
+        ("a", True),
+        ("ñ", True),
+        ("ش", False),
+        ("漢", False),
+        ("漢字", False),
+        ("cộng", False),
+        ("…»", True),
+        ("", True),
+        ("приvet", False),
+        ("২০", False),
+    ],
+)
+def test_which_tokens_stay(text, kept):
+    assert keeps_text(text, 100, 1000, RUSSIAN) == kept
+    assert len(text) < 2 or keeps_bytes(text.encode(), 100, 1000, RUSSIAN) == kept
+
+
+def test_rare_latin_goes():
+    assert not keeps_text("zeitgeist", 5000, 1000, RUSSIAN)
+    assert not keeps_bytes(b" zeitgeist", 5000, 1000, RUSSIAN)
+    assert keeps_bytes(" привет".encode(), 5000, 1000, RUSSIAN)
+
+
+@pytest.mark.parametrize(
+    ("token", "kept"),
+    [
+        (b"\xe4", True),  # single bytes write everything else
+        (b" \xd0", True),
+        ("о".encode() + b"\xd1", True),
+        (b"\x82" + "о".encode(), True),
+        ("漢".encode()[:2], False),
+        (b" " + "漢".encode()[:1], False),
+        ("😀".encode()[:3], True),
+        ("😀".encode()[1:3], True),
+        ("—".encode()[1:] + b" ", True),
+        ("漢".encode()[:2] + "о".encode(), False),  # no text at all
+    ],
+)
+def test_pieces_of_characters_stay_where_the_characters_do(token, kept):
+    assert keeps_bytes(token, 100, 1000, RUSSIAN) == kept
+
+
+def test_languages():
+    assert {"ї", "і", "ё"} <= letters_of("uk")
+    assert "ї" not in RUSSIAN and len(RUSSIAN) == 66
+    assert {"ß", "ő"} <= letters_of("de") and "я" not in letters_of("de")
+    assert {"漢", "か", "ー"} <= letters_of("ja")
+    assert not letters_of("none")
+    assert is_of_language("Да — 5 раз! 😀", RUSSIAN)
+    assert not is_of_language("Да, ok", RUSSIAN) and not is_of_language("5 + 5", RUSSIAN)
+    with pytest.raises(PreferansError, match="Known are ru, ar"):
+        letters_of("ukr")
+
+
+@pytest.fixture(scope="module", params=["gemma", "llama", "gpt2"])
+def full(request, tmp_path_factory):
+    return getattr(mixed, f"make_{request.param}")(tmp_path_factory.mktemp("full") / request.param)
+
+
+@pytest.fixture(scope="module")
+def cut(full, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cut") / full.name
+    trim_vocabulary(full, folder, latin_cutoff=500)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pair(full, cut):
+    """The two tokenizers and the old number of each kept token."""
+    return (
+        AutoTokenizer.from_pretrained(full),
+        AutoTokenizer.from_pretrained(cut),
+        read_json(cut / "kept_token_ids.json"),
+    )
+
+
+def test_what_is_written_is_a_model(full, cut, pair):
+    old, new, kept = pair
+    record, model = trimmed_from(cut), AutoModelForCausalLM.from_pretrained(cut, dtype="auto")
+    source = AutoModelForCausalLM.from_pretrained(full, dtype="auto")
+    assert (
+        record["tokens_after"]
+        == len(kept)
+        == len(new)
+        == model.config.vocab_size
+        < record["tokens_before"]
+        == len(old)
+    )
+    assert model.dtype == source.dtype
+    assert torch.equal(model.get_input_embeddings().weight, source.get_input_embeddings().weight[kept])
+    assert torch.equal(model.get_output_embeddings().weight, source.get_output_embeddings().weight[kept])
+    tied = model.get_input_embeddings().weight is model.get_output_embeddings().weight
+    assert tied == source.config.tie_word_embeddings
+    width, rows = model.get_input_embeddings().weight.shape[1], source.get_input_embeddings().weight.shape[0]
+    assert record["bytes_saved_fp16"] == 2 * (1 if tied else 2) * width * (rows - len(kept))
+    for config, old_config in ((model.config, source.config), (model.generation_config, source.generation_config)):
+        for key in ("bos_token_id", "eos_token_id", "pad_token_id"):
+            ids, old_ids = getattr(config, key), getattr(old_config, key)
+            assert (ids is None) == (old_ids is None)
+            if isinstance(ids, list):
+                assert [kept[number] for number in ids] == old_ids
+            elif ids is not None:
+                assert kept[ids] == old_ids
+    assert (new.bos_token, new.eos_token, new.pad_token) == (old.bos_token, old.eos_token, old.pad_token)
+    assert new.padding_side == "left" and new.model_max_length == old.model_max_length
+    if old.chat_template:
+        messages = [{"role": "user", "content": "Привет!"}]
+        ids = new.apply_chat_template(messages, add_generation_prompt=True)["input_ids"]
+        assert [kept[i] for i in ids] == old.apply_chat_template(messages, add_generation_prompt=True)["input_ids"]
+    assert trimmed_from(full) is None and trimming_in_words(full) == ""
+    assert f"from that of `{full}`, {len(new):,} of {len(old):,} tokens" in trimming_in_words(cut)
+
+
+@pytest.mark.parametrize("trimmed", [True, False])
+def test_a_runs_card_says_that_its_base_was_trimmed(trimmed, full, cut, tmp_path):
+    base = str(cut if trimmed else full)
+    data = {"name": "pairs", "fingerprint": "0" * 16, "train_pairs": 1, "test_pairs": 1}
+    write_json(tmp_path / "provenance.json", provenance(None, {"model_name_or_path": base}, data, seed=0))
+    write_json(tmp_path / "test_log_probs.json", {"before": []})
+    card = " ".join(model_card(tmp_path).split())
+    said = f"The adapter was trained with a vocabulary trimmed from that of `{full.name}`"
+    assert (said in card) == trimmed
+    assert "Dataset: `pairs`" in card
+    assert str(full.parent) not in card and str(cut.parent) not in card
+
+
+# Any characters that Unicode knows as neither letter nor digit, besides those that Russian texts are made of.
+SIGNS = st.characters(exclude_categories=("L", "N", "Cn", "Co", "Cs"))
+RUSSIAN_TEXTS = st.text(
+    st.one_of(st.sampled_from(sorted(RUSSIAN) + [*" ,.!?—«»№0123456789\n"] * 3), SIGNS), min_size=1
+)
+
+
+@settings(max_examples=200)
+@given(text=RUSSIAN_TEXTS)
+def test_any_russian_text_is_split_as_before(pair, text):
+    old, new, kept = pair
+    if any(character.isalnum() and character not in RUSSIAN and character not in "0123456789" for character in text):
+        return  # such as circled letters, which Python calls letters and Unicode does not
+    assert [kept[i] for i in new(text)["input_ids"]] == old(text)["input_ids"]
+
+
+@settings(max_examples=100)
+@given(text=st.text(st.characters(exclude_categories=("Cs",))))
+def test_any_text_is_read_back_as_before(pair, text):
+    old, new, _ = pair
+    assert new.decode(new(text)["input_ids"]) == old.decode(old(text)["input_ids"])
+
+
+def test_real_texts_are_split_as_before(pair, shared_data):
+    old, new, kept = pair
+    texts = [row["answer"] if "answer" in row else row["text"] for row in read_jsonl(shared_data / "oasst2_ru.jsonl")]
+    texts += [row["completion"] for row in read_jsonl(shared_data / "lcb_ru_completions.jsonl")]
+    russian = [text for text in texts if is_of_language(text, RUSSIAN)]
+    assert len(russian) > 100
+    for text in russian:
+        assert [kept[i] for i in new(text)["input_ids"]] == old(text)["input_ids"], text
+
+
+def test_the_check_measures(full, cut):
+    texts = sample_texts()
+    check = check_trimmed(full, cut, texts)
+    assert check["texts"] == len(texts)
+    assert check["of_language"] <= check["split_alike"] < len(texts)
+    assert check["of_language"] == sum(is_of_language(text, RUSSIAN) for text in texts)
+    assert check["tokens_per_word_before"] < check["tokens_per_word_after"]
+    assert check["logit_difference"] < 1e-4
+    assert check["logit_dtype"] == "float32"
+
+
+@pytest.mark.parametrize("table", ["get_input_embeddings", "get_output_embeddings"])
+def test_the_check_refuses_wrong_rows(full, cut, table, tmp_path):
+    broken = shutil.copytree(cut, tmp_path / "broken")
+    model = AutoModelForCausalLM.from_pretrained(broken, dtype="auto")
+    weight = getattr(model, table)().weight
+    weight.data[[40, 41]] = weight.data[[41, 40]].clone()
+    model.save_pretrained(broken)
+    own_head = table == "get_output_embeddings" and not model.config.tie_word_embeddings
+    with pytest.raises(PreferansError, match="differ by up to" if own_head else "rows of the cut embedding"):
+        check_trimmed(full, broken, sample_texts()[:20])
+
+
+def test_the_check_refuses_a_missing_merge(full, cut, tmp_path):
+    broken = shutil.copytree(cut, tmp_path / "broken")
+    spec = read_json(broken / "tokenizer.json")
+    spec["model"]["merges"] = spec["model"]["merges"][::2]
+    spec["model"]["ignore_merges"] = False
+    write_json(broken / "tokenizer.json", spec)
+    with pytest.raises(PreferansError, match="split otherwise than before"):
+        check_trimmed(full, broken, sample_texts()[:20])
+
+
+def test_a_corpus_keeps_its_tokens(full, tmp_path):
+    corpus = ["今天天气很好，我们去公园。", "What is the weather like today?"]
+    small = trim_vocabulary(full, tmp_path / "small", "none", 0)
+    larger = trim_vocabulary(full, tmp_path / "larger", "none", 0, corpus)
+    assert small["tokens_after"] < larger["tokens_after"] < larger["tokens_before"]
+    assert check_trimmed(full, tmp_path / "larger", [], corpus)["split_alike"] == 2
+    with pytest.raises(PreferansError, match="split otherwise than before"):
+        check_trimmed(full, tmp_path / "small", [], corpus)
+
+
+def test_every_piece_of_a_token_stays(full):
+    tokenizer = BpeTokenizer.of(AutoTokenizer.from_pretrained(full), "full")
+    word = max((t for t in tokenizer.spec["model"]["vocab"] if not t.startswith("<")), key=lambda t: (len(t), t))
+    kept = tokenizer.with_pieces({word})
+    assert set(word) < kept
+    added = {token["content"] for token in tokenizer.spec["added_tokens"]}
+    cut, ids = tokenizer.cut(kept | added)
+    assert len(cut.spec["model"]["merges"]) >= len(kept) - len(set(word))
+    assert cut.with_pieces({word}) == kept  # the merges that are left build it the same way
+    assert [tokenizer.numbers[token] for token in cut.numbers] == ids
+
+
+def test_a_removed_script_falls_back_to_bytes(cut):
+    tokenizer = AutoTokenizer.from_pretrained(cut)
+    ids = tokenizer("你好", add_special_tokens=False)["input_ids"]
+    assert tokenizer.decode(ids) == "你好"
+    assert all("\ufffd" in tokenizer.decode([number]) for number in ids)  # none is a whole character
+
+
+def test_reading_a_corpus(tmp_path, preference_folder):
+    lines = tmp_path / "texts.txt"
+    lines.write_text("\ufeffПервый текст.\n\nВторой.\n", encoding="utf-8")
+    assert read_texts(str(lines)) == ["Первый текст.", "Второй."]
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text(json.dumps({"id": "x", "text": "половина \ud83d"}) + "\n", encoding="utf-8")
+    assert read_texts(str(rows)) == ["половина ?"]
+    texts = read_texts(str(preference_folder))
+    assert len(texts) == 8 * 3
+    assert preference(0)["prompt"][0]["content"] in texts and preference(7)["rejected"][0]["content"] in texts
+    write_jsonl(rows, [{"id": "x", "lang": "ru"}])
+    with pytest.raises(PreferansError, match="there is no text in it"):
+        read_texts(str(rows))
+    with pytest.raises(PreferansError, match=r"--corpus .*absent\.txt"):
+        read_texts(str(tmp_path / "absent.txt"))
+
+
+def test_the_script(tmp_path, call_script, capsys):
+    full, target = mixed.make_llama(tmp_path / "full"), tmp_path / "cut"
+    corpus = tmp_path / "corpus.txt"
+    corpus.write_text("你好世界, how are you doing today?\n", encoding="utf-8")
+    command = ["scripts/trim_vocab.py", full, "--output_dir", target]
+    call_script(*command, "--corpus", corpus, "--latin_cutoff", 300)
+    told = capsys.readouterr().out
+    record = trimmed_from(target)
+    assert f"1,{record['tokens_before'] - 1000} before, {record['tokens_after']:,} after" in told
+    assert record["check"]["split_alike"] > 500 and record["corpus_texts"] == 1
+    assert "all 1 of the corpus" in told
+    ids = AutoTokenizer.from_pretrained(target)("你好世界")["input_ids"]
+    assert [read_json(target / "kept_token_ids.json")[i] for i in ids] == AutoTokenizer.from_pretrained(full)(
+        "你好世界"
+    )["input_ids"]
+
+
+def make_unigram(folder):
+    from tokenizers import Tokenizer, models
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    LlamaForCausalLM(
+        LlamaConfig(vocab_size=8, hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1)
+    ).save_pretrained(folder)
+    tokenizer = Tokenizer(models.Unigram([("<unk>", 0.0), ("а", -1.0)], unk_id=0))
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>").save_pretrained(folder)
+    return folder
+
+
+def test_mistakes(tmp_path, call_script, tiny_llama):
+    def refused(model, *options):
+        target = tmp_path / "out"
+        with pytest.raises(PreferansError) as caught:
+            call_script("scripts/trim_vocab.py", model, "--output_dir", target, *options)
+        assert not target.exists()
+        return str(caught.value)
+
+    assert "nor a model that can be had from the Hub" in refused("nobody/nothing")
+    assert "there is no such folder" in refused(tmp_path / "absent")
+    (tmp_path / "empty").mkdir()
+    assert "there is no config.json in it" in refused(tmp_path / "empty")
+    assert "of the kind Unigram" in refused(make_unigram(tmp_path / "unigram"))
+    bare = shutil.copytree(mixed.make_gpt2(tmp_path / "gpt2"), tmp_path / "bare")
+    for name in ("vocab.json", "merges.txt"):
+        (bare / name).unlink()
+    assert "there is no tokenizer in it" in refused(bare)
+    assert "give texts in it with --corpus" in refused(tiny_llama, "--language", "de")
+    assert "write --language none" in refused(tiny_llama, "--language", "rus")
+    assert "at least 0" in refused(tiny_llama, "--latin_cutoff", "-1")
+    assert "there is no such file" in refused(tiny_llama, "--corpus", tmp_path / "absent.txt")
+    with pytest.raises(PreferansError, match="it is there already"):
+        call_script("scripts/trim_vocab.py", tiny_llama, "--output_dir", tiny_llama)
+    trim_vocabulary(tmp_path / "gpt2", tmp_path / "cut")
+    assert "is cut already" in refused(tmp_path / "cut")

@@ -1,0 +1,250 @@
+"""scripts/generate.py: one base with several adapters, personas, stops and goes on, mistakes."""
+
+import argparse
+import json
+import shutil
+import sys
+
+import pytest
+from peft import LoraConfig, get_peft_model
+from transformers import AutoModelForCausalLM
+
+from preferans.data.persona import load_persona
+from preferans.errors import PreferansError
+from preferans.files import read_json, read_jsonl, sha256_of, write_json, write_jsonl
+from preferans.models.generate import check_sampling_arguments, load_sampler
+from preferans.models.sampling_options import add_sampling_arguments
+
+from ..support.tiny import ROOT, make_llama
+from .test_pipeline import script
+
+
+def make_adapter(folder, base, seed: int):
+    import torch
+
+    torch.manual_seed(seed)
+    config = LoraConfig(
+        r=4, target_modules=["q_proj", "v_proj"], init_lora_weights=False, base_model_name_or_path=str(base)
+    )
+    get_peft_model(AutoModelForCausalLM.from_pretrained(base), config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def adapters(tiny_llama, tmp_path_factory):
+    """Two adapters of tiny_llama, strong enough to be heard."""
+    folder = tmp_path_factory.mktemp("adapters")
+    return [make_adapter(folder / name, tiny_llama, seed) for seed, name in enumerate(("one.v1", "two"))]
+
+
+@pytest.fixture
+def questions(tmp_path):
+    path = tmp_path / "questions.txt"
+    path.write_text("\n".join(f"{'Почему? ' * (i % 3)}Вопрос {i}" for i in range(5)), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def command(tiny_llama, questions):
+    def make(*options, model: bool = True) -> list:
+        named = ["--model_name_or_path", tiny_llama] if model else []
+        return [
+            "scripts/generate.py", *named, "--prompts", questions, "--use_cpu", "--max_new_tokens", "6", "--batch_size", "2", *options,
+        ]  # fmt: skip
+
+    return make
+
+
+def test_killed_and_gone_on_with_another_batch_size_it_ends_the_same(tmp_path, command, call_script):
+    call_script(*command("--output", tmp_path / "whole.jsonl"))
+    # just before the second batch and before the file in order are there for good
+    for write, answers in ((3, 4), (3, 5)):
+        cut = command("--output", tmp_path / "cut.jsonl")
+        assert script(sys.executable, "tests/support/killed.py", write, *cut, check=False).returncode == 137
+        assert (tmp_path / "cut.jsonl").read_bytes().count(b"\n") == answers
+    with open(tmp_path / "cut.jsonl", "r+b") as file:  # and a line of which a kill left a part
+        file.truncate((tmp_path / "cut.jsonl").stat().st_size - 9)
+    call_script(*command("--output", tmp_path / "cut.jsonl", "--batch_size", "3"))
+    assert (tmp_path / "cut.jsonl").read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
+    ids = [row["id"] for row in read_jsonl(tmp_path / "cut.jsonl")]
+    assert ids == ["1", "2", "3", "4", "5"]
+    stats = read_json(tmp_path / "cut.stats.json")
+    assert (stats["answers"], stats["batch_size"], stats["device"]) == (1, 3, "cpu")
+    assert read_json(tmp_path / "whole.stats.json")["new_tokens"] == sum(
+        row["new_tokens"] for row in read_jsonl(tmp_path / "whole.jsonl")
+    )
+
+
+def test_several_adapters_answer_as_each_alone(tmp_path, adapters, command, call_script, monkeypatch):
+    from preferans.models import generate
+
+    for adapter in adapters:
+        call_script(*command("--adapter", adapter, "--output", tmp_path / f"{adapter.name}.jsonl", model=False))
+    loads, load_model = [], generate.load_model
+    monkeypatch.setattr(generate, "load_model", lambda *a: loads.append(a) or load_model(*a))
+    call_script(*command("--adapter", *adapters, "--output", tmp_path / "both", model=False))
+    assert len(loads) == 1
+    texts = []
+    for adapter in adapters:
+        together = tmp_path / "both" / f"{adapter.name}.jsonl"
+        assert together.read_bytes() == (tmp_path / f"{adapter.name}.jsonl").read_bytes()
+        rows = read_jsonl(together)
+        assert {row["model"] for row in rows} == {adapter.name}
+        assert sha256_of(adapter / "adapter_model.safetensors") in rows[0]["weights"]["sha256"]
+        texts.append([row["answer"] for row in rows])
+    assert texts[0] != texts[1]
+
+
+def refused(call_script, command) -> str:
+    with pytest.raises(PreferansError) as caught:
+        call_script(*command)
+    return str(caught.value)
+
+
+@pytest.fixture
+def no_loading(monkeypatch):
+    """A model that is loaded now is loaded too early."""
+    monkeypatch.setattr("preferans.models.generate.load_samplers", lambda *_: pytest.fail("a model was loaded"))
+
+
+def test_an_adapter_of_another_base_is_refused_by_name(
+    tmp_path, adapters, tiny_llama, command, call_script, no_loading
+):
+    other = make_llama(tmp_path / "other_llama")
+    for options in (
+        ["--adapter", adapters[0], "--model_name_or_path", other],
+        ["--adapter", *adapters, "--model_name_or_path", other],
+    ):
+        paragraph = refused(
+            call_script,
+            command("--output", tmp_path / ("a.jsonl" if len(options) == 4 else "a"), *options, model=False),
+        )
+        assert f"--adapter {adapters[0]}: it was trained on the base model {tiny_llama}" in paragraph
+        assert f"the one to load is {other}" in paragraph
+    mixed = [adapters[0], make_adapter(tmp_path / "third", other, 3)]
+    paragraph = refused(call_script, command("--adapter", *mixed, "--output", tmp_path / "a", model=False))
+    assert f"--adapter {mixed[1]}: it was trained on the base model {other}" in paragraph
+    assert str(tiny_llama) in paragraph
+    assert not (tmp_path / "a").exists()
+
+
+def test_a_base_whose_weights_have_changed_is_refused(
+    tmp_path, adapters, tiny_llama, command, call_script, no_loading
+):
+    run = shutil.copytree(adapters[0], tmp_path / "run")
+    model = {"name": str(tiny_llama), "weights_sha256": {"model.safetensors": "0" * 64}}
+    write_json(run / "provenance.json", {"keys": {"model_name_or_path": str(tiny_llama)}, "model": model})
+    paragraph = refused(call_script, command("--adapter", run, "--output", tmp_path / "a.jsonl", model=False))
+    assert "weights 000000000000…" in paragraph
+    assert f"weights {sha256_of(tiny_llama / 'model.safetensors')[:12]}…" in paragraph
+    assert "Make it again with the command that made it" in paragraph
+
+
+def test_the_same_base_in_another_place_is_taken(tmp_path, adapters, tiny_llama, command, call_script):
+    moved = shutil.copytree(tiny_llama, tmp_path / "moved_away")
+    run = shutil.copytree(adapters[0], tmp_path / "run")
+    model = {"name": str(tiny_llama), "weights_sha256": {"model.safetensors": sha256_of(moved / "model.safetensors")}}
+    write_json(run / "provenance.json", {"keys": {"model_name_or_path": str(tiny_llama)}, "model": model})
+    call_script(
+        *command("--adapter", run, "--model_name_or_path", moved, "--output", tmp_path / "a.jsonl", model=False)
+    )
+    assert len(read_jsonl(tmp_path / "a.jsonl")) == 5
+
+
+def test_runs_of_different_precision_do_not_share_a_base(
+    tmp_path, adapters, tiny_llama, command, call_script, no_loading
+):
+    for adapter, dtype in zip(adapters, ("float32", "float16"), strict=True):
+        run = shutil.copytree(adapter, tmp_path / adapter.name)
+        keys = {"model_name_or_path": str(tiny_llama), "dtype": dtype}
+        write_json(run / "provenance.json", {"keys": keys, "model": {"name": str(tiny_llama), "weights_sha256": {}}})
+    runs = [tmp_path / adapter.name for adapter in adapters]
+    paragraph = refused(call_script, command("--adapter", *runs, "--output", tmp_path / "a", model=False))
+    assert "its run has dtype 'float16'" in paragraph
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--output", "a.txt"], "must end in .jsonl"),
+        (["--output", "a.jsonl", "--adapter", "x", "y"], "Name a folder"),
+        (["--output", "a", "--adapter", "x/run", "y/run"], "two have the same name"),
+        (["--output", "a", "--adapter", "x", "y", "--label", "before"], "2 names are needed"),
+        (["--output", "a.jsonl", "--adapter", "absent"], "there is no adapter in it"),
+        (["--output", "a.jsonl", "--persona", "personas/siena.yaml"], "Did you mean.*sienna"),
+        (["--output", "a.jsonl", "--top_p", "0"], "--top_p 0"),
+    ],
+)
+def test_mistakes_are_refused_before_a_model_is_loaded(command, call_script, no_loading, options, words):
+    with pytest.raises(PreferansError, match=words):
+        call_script(*command(*options))
+
+
+def test_prompts_cut_short_are_refused(questions, tmp_path, command, call_script, no_loading):
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"id": "1", "prompt": "Да?"}\n{"id": "2", "prom', encoding="utf-8")
+    with pytest.raises(PreferansError, match=r"rows\.jsonl, line 2: this is not valid JSON"):
+        call_script(*command("--prompts", path, "--output", tmp_path / "a.jsonl"))
+    assert not (tmp_path / "a.jsonl").exists()
+
+
+def test_a_persona_stands_before_the_prompt_and_not_in_it(tmp_path, command, call_script):
+    plain, sienna = tmp_path / "plain.jsonl", tmp_path / "sienna.jsonl"
+    call_script(*command("--output", plain))
+    call_script(*command("--output", sienna, "--persona", "personas/sienna.yaml"))
+    without, with_persona = read_jsonl(plain), read_jsonl(sienna)
+    assert [row["prompt"] for row in without] == [row["prompt"] for row in with_persona]
+    assert [row["answer"] for row in without] != [row["answer"] for row in with_persona]
+    assert {row["persona"]["name"] for row in with_persona} == {"sienna"}
+    assert "persona" not in without[0]
+    with pytest.raises(PreferansError, match="answers with persona {'name': 'sienna'"):
+        call_script(*command("--output", sienna))
+
+    # the same as if the instruction had been written into the prompts
+    persona = load_persona(ROOT / "personas" / "sienna.yaml")
+    rows = [{"id": row["id"], "prompt": persona.instruct(row["prompt"])} for row in without]
+    write_jsonl(tmp_path / "instructed.jsonl", rows)
+    call_script(*command("--prompts", tmp_path / "instructed.jsonl", "--output", tmp_path / "by_hand.jsonl"))
+    by_hand = [row["answer"] for row in read_jsonl(tmp_path / "by_hand.jsonl")]
+    assert by_hand == [row["answer"] for row in with_persona]
+
+
+def options_of(*words) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    add_sampling_arguments(parser)
+    args = parser.parse_args([str(word) for word in words])
+    args.max_prompts, args.seed = None, 1
+    check_sampling_arguments(args)
+    return args
+
+
+def test_a_preset_and_single_values_over_it(tiny_llama):
+    model = ["--model_name_or_path", tiny_llama]
+    names = ("max_new_tokens", "top_k", "top_p", "temperature")
+    values = {
+        options: [getattr(options_of(*model, *options), name) for name in names]
+        for options in (
+            (),
+            ("--sampling", "greedy"),
+            ("--sampling", "greedy", "--max_new_tokens", "9"),
+            ("--top_p", "0.5"),
+        )
+    }
+    assert list(values.values()) == [[150, 60, 0.9, 0.7], [150, 0, 1.0, 0], [9, 0, 1.0, 0], [150, 60, 0.5, 0.7]]
+
+
+def test_settings_that_a_model_brings_along_change_nothing(tmp_path, tiny_llama):
+    penal = shutil.copytree(tiny_llama, tmp_path / "penal")
+    config = read_json(penal / "generation_config.json")
+    write_json(
+        penal / "generation_config.json", config | {"repetition_penalty": 9.0, "temperature": 0.1, "do_sample": True}
+    )
+    prompts = [{"id": str(i), "prompt": [{"role": "user", "content": f"Вопрос {i}"}]} for i in range(3)]
+    answers = [
+        [
+            json.dumps([row["answer"] for row in load_sampler(options_of("--model_name_or_path", base, "--use_cpu", "--max_new_tokens", "20", *more)).answer(prompts, tmp_path / f"{base.name}{len(more)}.jsonl")])
+            for base in (tiny_llama, penal)
+        ]
+        for more in ((), ("--sampling", "greedy"))
+    ]  # fmt: skip
+    assert all(own == penalised for own, penalised in answers)

@@ -1,0 +1,56 @@
+"""The embedded sample is hand-written in oasst1's columns; these tests keep it a sound one."""
+
+import json
+from collections import Counter
+
+import polars as pl
+
+from preferans.data.oasst_source import read_rows
+from preferans.data.tables import length_table, preference_frame
+from preferans.text.language import is_russian
+
+from .support.rows import build
+from .support.tiny import SAMPLE
+
+OASST1_COLUMNS = [
+    "message_id", "parent_id", "user_id", "created_date", "text", "role", "lang", "review_count", "review_result", "deleted",
+    "rank", "synthetic", "model_name", "detoxify", "message_tree_id", "tree_state", "emojis", "labels",
+]  # fmt: skip
+
+
+def rows() -> list[dict]:
+    return [json.loads(line) for line in SAMPLE.read_text(encoding="utf-8").splitlines()]
+
+
+def test_every_row_has_oasst1s_columns():
+    for row in rows():
+        assert list(row) == OASST1_COLUMNS
+        assert len(row["labels"]["name"]) == len(row["labels"]["value"]) == len(row["labels"]["count"])
+
+
+def test_there_are_enough_trees_with_two_or_three_ranked_replies():
+    pairs, counts = build(pl.concat(read_rows(str(SAMPLE))), turns="all")
+    assert len({pair["message_tree_id"] for pair in pairs}) >= 120
+    replies = Counter(row["parent_id"] for row in rows() if row["rank"] is not None and row["text"])
+    used = {pair["id"].split(":")[0] for pair in pairs}
+    parents = {row["message_id"]: row["parent_id"] for row in rows()}
+    assert {replies[parents[message_id]] for message_id in used} == {2, 3}
+    assert any(len(pair["prompt"]) == 3 for pair in pairs)
+    assert counts["pairs_dropped"]["equal_texts"] == 0
+
+
+def test_every_reason_to_drop_a_row_is_there():
+    _, counts = build(pl.concat(read_rows(str(SAMPLE))), turns="all")
+    assert all(counts["dropped"].values()), counts["dropped"]
+
+
+def test_length_does_not_give_the_better_answer_away():
+    pairs, _ = build(pl.concat(read_rows(str(SAMPLE))), turns="all")
+    assert 0.4 < length_table(preference_frame(pairs))["chosen_longer"] < 0.6
+
+
+def test_questions_are_asked_once_and_in_russian():
+    pairs, _ = build(pl.concat(read_rows(str(SAMPLE))))
+    questions = [pair["prompt"][0]["content"].lower() for pair in pairs]
+    assert len(set(questions)) == len(questions)
+    assert sum(map(is_russian, questions)) / len(questions) > 0.97
