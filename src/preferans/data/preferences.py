@@ -9,7 +9,7 @@ without a chat template. Our builders add `id`, `message_tree_id`, `lang`, `sour
 import hashlib
 import json
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import PreferansError
 
@@ -25,14 +25,10 @@ FORMATS = ("conversational", "text")
 
 def row_problem(row: dict) -> str | None:
     """
-    What breaks the contract in one preference row.
-
-    Args:
-        row (`dict`):
-            Row of a preference dataset.
+    Find the first violation of the contract in one preference row.
 
     Returns:
-        `str` or `None`: the first problem in words, beginning with the column's name, or `None` for a sound row.
+        `str` or `None`: the problem as a sentence that begins with the column's name, or `None` for a valid row.
     """
     columns = ("prompt", "chosen", "rejected")
     for column in columns:
@@ -40,26 +36,14 @@ def row_problem(row: dict) -> str | None:
             return f"'{column}' is missing"
     texts = all(isinstance(row[column], str) for column in columns)
     for column in columns:
-        messages = row[column]
-        if texts:
-            if not messages.strip():
-                return f"'{column}' has no text"
-            continue
-        if not isinstance(messages, list) or not all(isinstance(message, dict) for message in messages):
-            return (
-                f"'{column}' must be a list of messages such as [{{'role': 'user', 'content': '…'}}], or a text as "
-                "'prompt', 'chosen' and 'rejected' all three"
-            )
-        for message in messages:
-            if message.get("role") not in ROLES:
-                return f"'{column}' has a message with the role {message.get('role')!r}; roles are {', '.join(ROLES)}"
-            if not isinstance(message.get("content"), str) or not message["content"].strip():
-                return f"'{column}' has a message without text"
+        problem = _text_problem(row[column], column) if texts else _messages_problem(row[column], column)
+        if problem:
+            return problem
     if texts:
         question, chosen, rejected = (row[column].strip() for column in columns)
     else:
-        if row["prompt"][-1]["role"] != "user":
-            return "'prompt' must end with a message of the user"
+        if problem := prompt_problem(row["prompt"]):
+            return problem
         for column in ("chosen", "rejected"):
             if len(row[column]) != 1 or row[column][0]["role"] != "assistant":
                 return f"'{column}' must be exactly one message of the assistant"
@@ -68,6 +52,35 @@ def row_problem(row: dict) -> str | None:
         return "'chosen' and 'rejected' are the same text"
     if len(question) >= ECHO_LENGTH and chosen.startswith(question):
         return "'chosen' repeats the prompt; an answer begins after it"
+    return None
+
+
+def prompt_problem(prompt: Any) -> str | None:
+    """Find the first violation of the contract in a prompt: messages with a known role and text, of which the last is the user's."""
+    if prompt in (None, [], ""):
+        return "'prompt' is missing"
+    if isinstance(prompt, str):
+        return _text_problem(prompt, "prompt")
+    if problem := _messages_problem(prompt, "prompt"):
+        return problem
+    return None if prompt[-1]["role"] == "user" else "'prompt' must end with a message of the user"
+
+
+def _text_problem(text: str, column: str) -> str | None:
+    return None if text.strip() else f"'{column}' has no text"
+
+
+def _messages_problem(messages: Any, column: str) -> str | None:
+    if not isinstance(messages, list) or not all(isinstance(message, dict) for message in messages):
+        return (
+            f"'{column}' must be a list of messages such as [{{'role': 'user', 'content': '…'}}], or text if 'prompt', 'chosen' and "
+            "'rejected' all are"
+        )
+    for message in messages:
+        if message.get("role") not in ROLES:
+            return f"'{column}' has a message with the role {message.get('role')!r}; roles are {', '.join(ROLES)}"
+        if not isinstance(message.get("content"), str) or not message["content"].strip():
+            return f"'{column}' has a message without text"
     return None
 
 
