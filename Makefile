@@ -1,15 +1,19 @@
-# make demo: the whole path on the embedded model, offline.   make test: the whole test suite.
+# make demo: the whole pipeline on the embedded model, offline.   make test: lint and the test suite.
 PYTHON ?= python3.11
 PIP_ARGS ?=
 BIN := .venv/bin
 
-.PHONY: demo test clean
+.PHONY: demo test lint clean
 
 demo: .venv/installed
 	PATH="$(CURDIR)/$(BIN):$$PATH" sh runs/demo.sh
 
-test: .venv/installed
+lint: .venv/installed
 	$(BIN)/python -m ruff check .
+	$(BIN)/python -m ruff format --check .
+	$(BIN)/python -m mypy
+
+test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4
 
 .venv/installed: setup.cfg pyproject.toml constraints.txt
@@ -17,6 +21,6 @@ test: .venv/installed
 	$(BIN)/python -m pip install --disable-pip-version-check $(PIP_ARGS) -c constraints.txt -e '.[demo,test]'
 	touch $@
 
-# What the demo made, and the environment.
+# Delete the demo's files and the environment.
 clean:
 	rm -rf .venv cache/gemma-3-270m-ru data/oasst1_ru_sample runs/gemma270m_ru answers/gemma270m_*.jsonl reports/gemma270m_ru

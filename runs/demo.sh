@@ -1,6 +1,6 @@
 #!/bin/sh
-# The whole path offline, on two CPU cores in minutes: oasst rows -> preference pairs -> DPO -> answers -> report.
-# Every step goes on where it stopped, and does nothing when its result is there.
+# The whole pipeline offline, on two CPU cores in minutes: oasst rows -> preference pairs -> DPO -> answers -> report.
+# A stopped step resumes when the script is run again; a finished step does nothing.
 set -e
 cd "$(dirname "$0")/.."
 export HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false

@@ -1,26 +1,25 @@
 """
-Put a run's adapter into the weights of its base model, and write the two as one model.
+Merge a run's adapter into the weights of its base model, and write the two as one model.
 
     python scripts/merge.py runs/rugpt3medium_sft_ru --output_dir cache/rugpt3medium_sft_ru
 
-Two programs want this: scripts/dpo.py, which starts from one model (after scripts/sft.py: --model_name_or_path
-cache/rugpt3medium_sft_ru), and any program that does not know adapters. RUN is the folder of a finished run. The result speaks
-with the run's chat template and has the run's dtype. The base model is loaded on the CPU, never in 4 bits; a card is not used. It
-takes 4 bytes of the machine's memory for each weight, or 2 with dtype float16 where there are not that many. The written model is
-read again and compared with base model and adapter on Russian texts; it is refused when their logits differ by more than rounding.
+The result is for programs without support for adapters, and for scripts/dpo.py, which starts from one model (after scripts/sft.py:
+--model_name_or_path cache/rugpt3medium_sft_ru). RUN is the folder of a finished run; the result has the run's chat template and dtype. The
+base model is loaded on the CPU, never in 4 bits, with 4 bytes of memory for each weight, or 2 with dtype float16 if memory is short. The
+written model is loaded again and compared with base model and adapter on Russian texts; a difference beyond rounding is an error.
 
-Where the base model came from scripts/trim_vocab.py, or from scripts/prepare_gemma.py, the result has its trimmed vocabulary, fast to
-go on training with. To give it to others, take the full one:
+If scripts/trim_vocab.py or scripts/prepare_gemma.py made the base model, the result keeps the trimmed vocabulary, which is fast to train
+further. To share it, use the full one:
 
     python scripts/merge.py runs/llama1b_ru --full_vocabulary --output_dir models/llama1b_ru
     python scripts/merge.py runs/gemma270m_ru --base cache/gemma-3-270m --output_dir models/gemma270m_ru
     python scripts/merge.py runs/llama1b_ru --adapter_only --output_dir adapters/llama1b_ru
 
-Then both models are run with the adapter on the same texts, and another result on the tokens they share is an error. With
---adapter_only the adapter itself is written, as it is, for anybody who has the full model.
+Both models then run with the adapter on the same texts, and different logits of the tokens they share are an error. --adapter_only writes
+the adapter itself, unchanged, for everyone who has the full model.
 
-With --gguf the merged model is also written for llama.cpp, Ollama and LM Studio, by the programs of a llama.cpp checkout, with a
-Modelfile beside it (docs/export.md); a model that is merged already is only converted:
+--gguf also writes the merged model for llama.cpp, Ollama and LM Studio, with the programs of a llama.cpp checkout and a Modelfile
+(docs/export.md). A model that is merged already is only converted:
 
     python scripts/merge.py runs/llama1b_ru --full_vocabulary --output_dir models/llama1b_ru --gguf q4_k_m --llama_cpp llama.cpp
 """
@@ -42,12 +41,12 @@ def make_parser() -> argparse.ArgumentParser:
     which.add_argument(
         "--base",
         metavar="MODEL",
-        help="folder or Hub id of the full model, or the new folder of a base model that was moved (default: the model trained on)",
+        help="folder or Hub id of the full model, or the new folder of a moved base model (default: the model that was trained)",
     )
     which.add_argument(
         "--full_vocabulary",
         action="store_true",
-        help="take the model whose vocabulary was trimmed, by the name it had then",
+        help="use the model that the vocabulary was trimmed from, by its recorded name",
     )
     parser.add_argument(
         "--adapter_only",
@@ -55,17 +54,17 @@ def make_parser() -> argparse.ArgumentParser:
         help="write the adapter for the full model instead of a merged model",
     )
     parser.add_argument(
-        "--gguf", choices=GGUF_TYPES, help="write a GGUF file of this type as well, into OUTPUT_DIR/gguf_TYPE"
+        "--gguf", choices=GGUF_TYPES, help="also write a GGUF file of this type, in OUTPUT_DIR/gguf_TYPE"
     )
     parser.add_argument(
         "--llama_cpp",
         metavar="FOLDER",
-        help="checkout of llama.cpp (default: the environment variable LLAMA_CPP, or what is on the path)",
+        help="checkout of llama.cpp (default: the environment variable LLAMA_CPP, or programs on the path)",
     )
     parser.add_argument(
         "--persona",
         metavar="FILE",
-        help="make the instruction of this character, such as personas/sienna.yaml, the Modelfile's system message",
+        help="use the instruction of this character, such as personas/sienna.yaml, as system message of the Modelfile",
     )
     return parser
 
@@ -82,19 +81,19 @@ SAMPLE = Path(__file__).parents[1] / "samples" / "oasst1_ru_sample.jsonl"
 
 
 def prepare_export(args: argparse.Namespace) -> tuple[Tools, str | None] | None:
-    """What --gguf takes, before anything is merged."""
+    """Find the programs for --gguf and read the persona, before anything is merged."""
     if not args.gguf:
         if args.llama_cpp or args.persona:
             raise PreferansError(
-                f"--{'llama_cpp' if args.llama_cpp else 'persona'} is for --gguf, which is not there."
+                f"--{'llama_cpp' if args.llama_cpp else 'persona'} needs --gguf."
             )
         return None
     if args.adapter_only:
-        raise PreferansError("--gguf: a GGUF file is made of a merged model. Leave --adapter_only out.")
+        raise PreferansError("--gguf: a GGUF file is made from a merged model. Leave out --adapter_only.")
     tools = find_tools(args.gguf, args.llama_cpp)
-    origin = Path(args.run, "provenance.json")
-    if not args.full_vocabulary and (args.base or origin.is_file()):
-        check_vocabulary(args.base or read_json(origin)["model"]["name"])
+    provenance = Path(args.run, "provenance.json")
+    if not args.full_vocabulary and (args.base or provenance.is_file()):
+        check_vocabulary(args.base or read_json(provenance)["model"]["name"])
     return tools, load_persona(args.persona).instruction if args.persona else None
 
 
@@ -107,7 +106,7 @@ def main() -> None:
     if result is None:
         print(f"The {what} is already in {args.output_dir} (checksums verified).")
     else:
-        tell(result, what, args.output_dir)
+        print_result(result, what, args.output_dir)
     if export is None:
         return
     written = export_gguf(args.output_dir, args.gguf, *export)
@@ -116,22 +115,22 @@ def main() -> None:
         return
     folder, has_template = written
     if not has_template:
-        print("Its chat template could not be put into Ollama's language: write TEMPLATE into the Modelfile by hand.")
+        print("Its chat template cannot be translated to Ollama's language: write TEMPLATE in the Modelfile by hand.")
     print(f"The GGUF file is in {folder}. For Ollama: ollama create NAME -f {folder / 'Modelfile'}")
 
 
-def tell(result: dict, what: str, output_dir: str) -> None:
+def print_result(result: dict, what: str, output_dir: str) -> None:
     if "logit_difference" in result:
         print(
-            f"Trained with {result['tokens_after']:,} of {result['tokens_before']:,} tokens. With all of them the logits of these differ by "
+            f"Trained with {result['tokens_after']:,} of {result['tokens_before']:,} tokens. With the full vocabulary, their logits differ by "
             f"at most {result['logit_difference']:.1e}."
         )
     if "agreement" in result:
-        found = result["agreement"]
+        agreement = result["agreement"]
         print(
-            f"Merged, it says what base model and adapter say: at {found['positions']} positions of Russian texts logits differ by at most "
-            f"{found['logit_difference']:.1e} (rounding explains {found['bound']:.1e}; the adapter changes them by up to "
-            f"{found['adapter_effect']:.1e}), and the likeliest token is the same at {found['greedy_agreement']:.1%}."
+            f"The merged model reproduces base + adapter: at {agreement['positions']} positions of Russian texts logits differ by at most "
+            f"{agreement['logit_difference']:.1e} (rounding explains {agreement['bound']:.1e}; the adapter changes them by up to "
+            f"{agreement['adapter_effect']:.1e}), and the likeliest token is the same at {agreement['greedy_agreement']:.1%}."
         )
     print(f"The {what} is in {output_dir}; its base model is {result['base']}.")
 

@@ -1,5 +1,5 @@
 """
-Publish a run, a dataset, a merged model or answers on the Hub, and read it back.
+Publish a run, a dataset, a merged model or answers on the Hub, and verify the upload.
 
     python scripts/publish.py runs/llama1b_ru --repo_id YOU/Llama-3.2-1B-ru --report reports/llama1b_ru
     python scripts/publish.py data/oasst1_ru --repo_id YOU/oasst1-ru-preferences
@@ -7,10 +7,10 @@ Publish a run, a dataset, a merged model or answers on the Hub, and read it back
     python scripts/publish.py answers/llama1b_after.jsonl --repo_id YOU/llama1b-ru-answers
     python scripts/publish.py runs/llama1b_ru --repo_id YOU/Llama-3.2-1B-ru --dry_run
 
-Sign in first (hf auth login) with a token that may write. The repository is private unless --public is said. Of a run the adapter goes, its
-tokenizer, provenance, figures and a card; checkpoints, optimizer states and pickled arguments do not. All files are searched for tokens first.
-The upload is one commit. It waits and tries again when the Hub is busy; after a stop the same command goes on, and sends nothing twice. Then
-everything is downloaded again and compared.
+Sign in first (hf auth login) with a token that has write access. The repository is private unless --public is given. For a run, this uploads the
+adapter, its tokenizer, provenance, figures and a card; checkpoints, optimizer states and pickled arguments are not uploaded. All files are searched
+for access tokens first. The upload is one commit. It is retried when the Hub is busy; after a stop, the same command resumes and uploads nothing
+twice. Then everything is downloaded again and compared.
 """
 
 import argparse
@@ -25,19 +25,19 @@ def make_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("source", metavar="RUN|DATASET|MODEL|ANSWERS", help="folder, or file of answers, to publish")
     add("--repo_id", required=True, help="name on the Hub: NAMESPACE/NAME")
-    add("--report", metavar="FOLDER", help="what scripts/score.py wrote: goes along, and its figures into the card")
+    add("--report", metavar="FOLDER", help="folder written by scripts/score.py: is uploaded too, with its figures in the card")
     who = parser.add_mutually_exclusive_group()
-    who.add_argument("--private", action="store_true", help="only you, and those you name, see it (the default)")
-    who.add_argument("--public", action="store_true", help="the world sees it")
+    who.add_argument("--private", action="store_true", help="visible to you and to those you invite (the default)")
+    who.add_argument("--public", action="store_true", help="visible to everyone")
     add(
         "--collection",
         metavar="TITLE",
-        help="also put it into your collection of this title, which is made if there is none",
+        help="also add it to your collection with this title, which is created if needed",
     )
     add(
         "--dry_run",
         action="store_true",
-        help="list what would go and show the card; nothing is sent and no token is needed",
+        help="list the files and show the card; nothing is uploaded and no token is needed",
     )
     return parser
 
@@ -62,7 +62,7 @@ def main() -> None:
             print(f"*** {warning} ***")
         if args.dry_run:
             print(
-                f"Would go to {args.repo_id}, a {'public' if args.public else 'private'} {repo_type}:\n{contents(parcel)}"
+                f"Would be uploaded to {args.repo_id}, a {'public' if args.public else 'private'} {repo_type}:\n{contents(parcel)}"
             )
             print(f"\nThe card:\n\n{parcel.card}")
             return
@@ -70,13 +70,13 @@ def main() -> None:
             f"{len(parcel.files)} files for {args.repo_id}, a {'public' if args.public else 'private'} {repo_type}:\n{contents(parcel)}"
         )
         done = publish(parcel, args.repo_id, private=not args.public)
-    what = f"{len(done.uploaded)} files sent" if done.uploaded else "nothing to send, it was all there"
+    what = f"{len(done.uploaded)} files uploaded" if done.uploaded else "nothing to upload, all files were there"
     if done.removed:
-        print(f"Of an earlier version, taken out: {', '.join(done.removed)}. The repository's history keeps them.")
-    print(f"{what}; read back and equal. Commit {done.commit[:12]}: {done.address}")
+        print(f"Files of an earlier version, removed: {', '.join(done.removed)}. The repository's history keeps them.")
+    print(f"{what}; downloaded again and equal. Commit {done.commit[:12]}: {done.address}")
     if args.collection:
         print(
-            f"In the collection {add_to_collection(args.repo_id, repo_type, args.collection, private=not args.public)}"
+            f"Added to the collection {add_to_collection(args.repo_id, repo_type, args.collection, private=not args.public)}"
         )
 
 

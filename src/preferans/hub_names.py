@@ -1,4 +1,4 @@
-"""Names on the Hub: what is one, its revision, and its commit in the cache."""
+"""Names on the Hub: their form, their revision, and their commit in the cache."""
 
 import re
 from pathlib import Path
@@ -12,11 +12,7 @@ from .errors import PreferansError
 
 def split_revision(name: str) -> tuple[str, str | None]:
     """
-    Part a Hub id from the revision behind its `@`.
-
-    Args:
-        name (`str`):
-            `NAMESPACE/NAME`, `NAMESPACE/NAME@REVISION`, or a folder, whose `@` is its own.
+    Split `NAMESPACE/NAME@REVISION` into name and revision. An `@` in the name of an existing folder belongs to the folder.
     """
     if "@" not in name or Path(name).exists():
         return name, None
@@ -25,16 +21,15 @@ def split_revision(name: str) -> tuple[str, str | None]:
 
 
 def commit_in_cache(name: str, revision: str | None = None) -> str | None:
-    """Commit of a Hub model whose configuration was just read, which a branch or a tag stood for; `None` for a folder."""
+    """Commit of a Hub model whose configuration was just read by branch or tag; `None` for a folder."""
     if Path(name).exists():
         return None
-
     found = try_to_load_from_cache(name, "config.json", revision=revision)
     return Path(found).parent.name if isinstance(found, str) else None
 
 
 def is_hub_id(name: str) -> bool:
-    """Whether a model's or dataset's name could stand on the Hub, and is no folder here."""
+    """Whether the name of a model or dataset has the form of a Hub id and is not a local folder."""
     return bool(re.fullmatch(r"[\w.-]+/[\w.-]+(@\S+)?", name)) and not Path(name).exists() and name.split("/")[0] not in (
         "cache", "data", "runs", "models",
     )  # fmt: skip
@@ -45,9 +40,8 @@ def check_repo_id(repo_id: str | None, option: str = "--repo_id") -> None:
     Check the form of a repository's name.
 
     Raises:
-        [`PreferansError`]: when it is not NAMESPACE/NAME in the Hub's letters.
+        [`PreferansError`]: if it is not NAMESPACE/NAME with characters that the Hub allows.
     """
-
     if not repo_id or repo_id.count("/") != 1 or not all(repo_id.split("/")):
         raise PreferansError(
             f"{option} {repo_id}: name the repository as NAMESPACE/NAME, such as anna/oasst1-ru-preferences."
@@ -55,4 +49,4 @@ def check_repo_id(repo_id: str | None, option: str = "--repo_id") -> None:
     try:
         validate_repo_id(repo_id)
     except HFValidationError as error:
-        raise PreferansError(f"{option} {repo_id}: the Hub does not take this name ({error}).") from None
+        raise PreferansError(f"{option} {repo_id}: the Hub does not allow this name ({error}).") from None

@@ -2,11 +2,10 @@
 
 import re
 import shutil
-from functools import partial
 
 import pytest
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
@@ -14,66 +13,13 @@ from preferans.errors import PreferansError
 from preferans.files import read_json, sha256_of, write_json
 from preferans.models.adapters import load_adapter
 from preferans.models.trimmed import trimmed_from
-from preferans.models.vocabulary import trim_vocabulary
-from preferans.release import merge as merging
+from preferans.release import merged_weights
 from preferans.release.model_card import model_card
-from preferans.training.run_folder import provenance
 
-from ..support import mixed
+from ..support.merges import DTYPES, TEXT, make_run, merge
 from ..support.tiny import CHAT_TEMPLATE, sample_texts
 
-merge = partial(merging.merge, texts=sample_texts()[:2])
-TEXT = "Почему рис всегда слипается, что я делаю не так?"
-DTYPES = {"gemma": "float32", "llama": "float16", "gpt2": "float32"}
 ROUNDING = {"float32": 1e-4, "float16": 5e-3}  # of the sums, seen in the logits
-
-
-def make_run(base, folder, dtype: str = "float32", targets="all-linear"):
-    """An adapter after three steps of training, saved as a finished run saves it."""
-    model, tokenizer = AutoModelForCausalLM.from_pretrained(base).float(), AutoTokenizer.from_pretrained(base)
-    torch.manual_seed(0)
-    model = get_peft_model(model, LoraConfig(r=4, target_modules=targets, task_type="CAUSAL_LM"))
-    optimizer = torch.optim.Adam((p for p in model.parameters() if p.requires_grad), lr=0.02)
-    ids = torch.tensor([tokenizer(TEXT)["input_ids"]])
-    for _ in range(3):
-        model(ids, labels=ids).loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-    model.save_pretrained(folder)
-    tokenizer.chat_template = CHAT_TEMPLATE
-    tokenizer.save_pretrained(folder)
-    data = {"name": "pairs", "fingerprint": "0" * 16, "train_pairs": 1, "test_pairs": 1}
-    origin = provenance("recipe.yaml", {"model_name_or_path": str(base), "dtype": dtype}, data, seed=0)
-    write_json(folder / "provenance.json", origin)
-    write_json(folder / "all_results.json", {})
-    return folder
-
-
-@pytest.fixture(scope="module", params=list(DTYPES))
-def full(request, tmp_path_factory):
-    folder = getattr(mixed, f"make_{request.param}")(tmp_path_factory.mktemp("full") / request.param)
-    (folder / "NOTICE").write_text("Terms of the base model.", encoding="utf-8")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def cut(full, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("cut") / full.name
-    trim_vocabulary(full, folder, latin_cutoff=500)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def trained(full, cut, tmp_path_factory):
-    return make_run(cut, tmp_path_factory.mktemp("run") / cut.name, DTYPES[full.name])
-
-
-@pytest.fixture
-def llama_run(tiny_llama, tmp_path):
-    """A run on a base model of its own, and that base model."""
-    base = shutil.copytree(tiny_llama, tmp_path / "base")
-    (base / "NOTICE").write_text("Terms of the base model.", encoding="utf-8")
-    return base, make_run(base, tmp_path / "run")
 
 
 def logits(model, ids: list[int]) -> torch.Tensor:
@@ -139,7 +85,7 @@ def test_the_merged_model_is_the_full_one_with_what_was_learned(full, cut, train
     )
     call_script("scripts/merge.py", trained, "--full_vocabulary", "--output_dir", tmp_path / "merged")
     assert "The merged model is already in" in capsys.readouterr().out
-    with pytest.raises(PreferansError, match="there is something else already"):
+    with pytest.raises(PreferansError, match="the folder holds something else"):
         merge(trained, tmp_path / "merged")  # the trimmed one
 
 
@@ -165,7 +111,7 @@ def test_two_adapters_go_back_one_after_the_other(full, trained, tmp_path):
     texts = sample_texts()[:4]
     with pytest.raises(PreferansError, match=re.escape(f"merge.py {trained.as_posix()} --full_vocabulary")):
         merge(second, tmp_path / "out", full_vocabulary=True, texts=texts)
-    with pytest.raises(PreferansError, match="should be the model it was cut from"):
+    with pytest.raises(PreferansError, match="should be the model it was trimmed from"):
         merge(second, tmp_path / "out", base=str(full), texts=texts)
     assert not (tmp_path / "out").exists()
     merge(trained, large, full_vocabulary=True, texts=texts)
@@ -180,7 +126,7 @@ def test_another_model_is_refused(full, trained, tmp_path, call_script):
     model = AutoModelForCausalLM.from_pretrained(other, dtype="auto")
     model.get_input_embeddings().weight.data.mul_(1.05)
     model.save_pretrained(other)
-    with pytest.raises(PreferansError, match="should be the model it was cut from"):
+    with pytest.raises(PreferansError, match="should be the model it was trimmed from"):
         call_script("scripts/merge.py", trained, "--output_dir", tmp_path / "out", "--base", other)
     assert not (tmp_path / "out").exists()
 
@@ -205,7 +151,7 @@ def test_it_answers_as_the_two_did_and_is_written_once(llama_run, tmp_path):
 def test_a_base_that_was_moved_is_found_by_its_weights(llama_run, tmp_path):
     base, run = llama_run
     moved = base.rename(tmp_path / "moved")
-    with pytest.raises(PreferansError, match="or is gone"):
+    with pytest.raises(PreferansError, match="or are missing"):
         merge(run, tmp_path / "merged")
     assert merge(run, tmp_path / "merged", base=str(moved))["base"] == str(moved)
 
@@ -221,91 +167,31 @@ def test_what_cannot_be_merged_is_refused(llama_run, tmp_path):
 
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").touch()
-    assert "there is something else already" in refused("full")
-    assert "there is something else already" in refused("full/file")
+    assert "the folder holds something else" in refused("full")
+    assert "the folder holds something else" in refused("full/file")
     assert "cannot be checked that both have the same layers" in refused(base="nobody/nothing")
-    assert "is not here as a folder with a trimmed vocabulary" in refused(full_vocabulary=True)
+    assert "is not a folder with a trimmed vocabulary" in refused(full_vocabulary=True)
     assert "--adapter_only: the adapter was trained on" in refused(adapter_only=True)
 
     merge(run, tmp_path / "merged")
     weights = load_file(run / "adapter_model.safetensors")
     weights[next(name for name in weights if "lora_B" in name)].fill_(1e6)
     save_file(weights, run / "adapter_model.safetensors", metadata={"format": "pt"})
-    assert "there is something else already" in refused("merged")  # another adapter than then
+    assert "the folder holds something else" in refused("merged")  # another adapter than then
     origin = read_json(run / "provenance.json")
     write_json(run / "provenance.json", origin | {"keys": origin["keys"] | {"dtype": "float16"}})
     assert "too large for float16" in refused()
     weights = load_file(base / "model.safetensors")
     save_file({name: weight * 2 for name, weight in weights.items()}, base / "model.safetensors", {"format": "pt"})
-    assert "other weights now than when the adapter was trained" in refused()
-
-
-def test_rows_of_a_vocabulary_are_not_carried_over(tmp_path):
-    full, cut = mixed.make_gemma(tmp_path / "full"), tmp_path / "cut"
-    trim_vocabulary(full, cut, latin_cutoff=500)
-    run = make_run(cut, tmp_path / "run", targets=["q_proj", "embed_tokens"])
-    with pytest.raises(PreferansError, match="embedding or the head .*, whose rows belong to one vocabulary"):
-        merge(run, tmp_path / "out", full_vocabulary=True, texts=[TEXT])
-    with pytest.raises(PreferansError, match="which are one table, so that both would change"):
-        merge(run, tmp_path / "out")
-    assert not (tmp_path / "out").exists()
+    assert "have changed since the adapter was trained" in refused()
 
 
 def test_a_wrong_folder_is_refused_before_a_model_is_loaded(tmp_path, call_script, monkeypatch):
     for name in ("load_on_cpu", "load_source"):
-        monkeypatch.setattr(merging, name, lambda *_: pytest.fail("a model was loaded"))
+        monkeypatch.setattr(merged_weights, name, lambda *_: pytest.fail("a model was loaded"))
     with pytest.raises(PreferansError, match=r"there is no all_results\.json in it, so it is not a finished run"):
         call_script("scripts/merge.py", tmp_path, "--output_dir", tmp_path / "out")
     assert not (tmp_path / "out").exists()
-
-
-def test_how_far_it_is_from_base_and_adapter_is_measured_and_told(full, trained, tmp_path, call_script, capsys):
-    call_script("scripts/merge.py", trained, "--output_dir", tmp_path / "merged")
-    found = read_json(tmp_path / "merged" / merging.MERGED)["agreement"]
-    assert found["computed_in"] == "float32"
-    assert found["positions"] > 100 and 0.9 <= found["greedy_agreement"] <= 1
-    assert 0 < found["logit_difference"] <= found["bound"] < found["adapter_effect"]
-    if DTYPES[full.name] == "float16":  # rounded, so farther than sums in fp32 can be
-        assert found["logit_difference"] > 1e-4
-    told = " ".join(capsys.readouterr().out.split())
-    assert f"differ by at most {found['logit_difference']:.1e}" in told
-    assert f"the same at {found['greedy_agreement']:.1%}" in told
-    card = " ".join((tmp_path / "merged" / "README.md").read_text(encoding="utf-8").split())
-    assert f"On {found['positions']} positions of Russian texts" in card
-
-
-def test_what_two_models_say_is_compared():
-    expected = [torch.tensor([[0.0, 1.0, 2.0], [3.0, -4.0, 0.0]]), torch.tensor([[1.0, 0.0, 0.0]])]
-    found = [torch.tensor([[0.0, 2.5, 2.0], [3.0, -4.0, 0.5]]), torch.tensor([[1.0, 0.0, 0.0]])]
-    same = {"logit_difference": 0.0, "largest_logit": 4.0, "greedy_agreement": 1.0, "positions": 3}
-    assert merging.compare(expected, expected) == same
-    assert merging.compare(expected, found) == same | {
-        "logit_difference": 1.5,
-        "greedy_agreement": pytest.approx(2 / 3),
-    }
-    broken = merging.compare(expected, [found[0] * torch.nan, found[1]])["logit_difference"]
-    assert not broken <= 1e9
-
-
-def test_a_sum_that_is_none_is_refused(llama_run, tmp_path, monkeypatch):
-    monkeypatch.setattr("peft.tuners.lora.model.LoraModel.merge_and_unload", lambda self: self.unload())
-    with pytest.raises(PreferansError, match="The merged model is not base and adapter: their logits differ by up to"):
-        merge(llama_run[1], tmp_path / "merged")
-    assert not (tmp_path / "merged").exists()
-
-
-def test_a_base_in_bf16_is_added_to_in_fp32(tmp_path):
-    """Gemma scales its embeddings by a number that bf16 rounds."""
-    from transformers import Gemma3ForCausalLM, Gemma3TextConfig
-
-    tokenizer = AutoTokenizer.from_pretrained(mixed.make_gemma(tmp_path / "gemma"))
-    shape = {"hidden_size": 80, "intermediate_size": 128, "num_hidden_layers": 1, "num_attention_heads": 2}
-    config = Gemma3TextConfig(vocab_size=len(tokenizer), num_key_value_heads=1, head_dim=32, **shape)
-    torch.manual_seed(0)
-    Gemma3ForCausalLM(config).bfloat16().save_pretrained(tmp_path / "base")
-    tokenizer.save_pretrained(tmp_path / "base")
-    result = merge(make_run(tmp_path / "base", tmp_path / "run"), tmp_path / "merged")
-    assert result["agreement"]["logit_difference"] < 1e-4
 
 
 def test_without_texts_there_is_nothing_to_compare_on(llama_run, tmp_path):

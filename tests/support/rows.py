@@ -1,28 +1,21 @@
-"""Minimal rows for tests: sound by default, broken in one place at a time."""
-
-import tempfile
+"""Minimal rows for tests: valid by default, broken in one place at a time."""
 
 import polars as pl
 
-from preferans.data.oasst import account, build_oasst_pairs, in_processes
+from preferans.data.oasst import account, build_oasst_pairs
 from preferans.data.oasst_rule import PairingRule
 from preferans.data.oasst_source import OASST_COLUMNS
 
 
-def build(
-    rows: list[dict] | pl.DataFrame, shard_rows: int = 1_000_000, num_proc: int = 1, batch_rows: int = 50, **rule
-) -> tuple[list[dict], dict]:
-    """Preference rows and complete counts of oasst rows, without the split."""
+def build(rows: list[dict] | pl.DataFrame, batch_rows: int = 50, **rule) -> tuple[list[dict], dict]:
+    """Return preference rows and complete counts of oasst rows, without the split."""
     frame = rows if isinstance(rows, pl.DataFrame) else pl.DataFrame(rows, schema=OASST_COLUMNS)
-    with tempfile.TemporaryDirectory() as folder:
-        pairs, counts = build_oasst_pairs(
-            frame.iter_slices(batch_rows), PairingRule(**rule), f"{folder}/shards", in_processes(num_proc), shard_rows
-        )
+    pairs, counts = build_oasst_pairs(frame.iter_slices(batch_rows), PairingRule(**rule))
     return pairs.drop("rows").to_dicts(), account(counts, pairs)
 
 
 def message(message_id: str, parent_id: str | None = None, **changes) -> dict:
-    """An oasst row that takes part, unless `changes` say otherwise."""
+    """Return an oasst row that takes part, apart from `changes`."""
     row = {
         "message_id": message_id,
         "parent_id": parent_id,
@@ -40,7 +33,7 @@ def message(message_id: str, parent_id: str | None = None, **changes) -> dict:
 
 
 def preference(number: int, **changes) -> dict:
-    """A sound preference row."""
+    """Return a valid preference row."""
     row = {
         "id": f"c{number}:r{number}",
         "prompt": [{"role": "user", "content": f"Вопрос номер {number}?"}],

@@ -1,11 +1,13 @@
 """Tiny runs of the training scripts, in this process."""
 
 import runpy
+import shutil
 import sys
 from pathlib import Path
 
 import pytest
 
+from preferans.files import read_json, write_json
 from preferans.hardware.decisions import restore_kernels
 
 from .rows import preference
@@ -46,4 +48,18 @@ def make_pairs(folder: Path, train: int = 6, test: int = 2) -> Path:
         "---\nlicense: apache-2.0\nlanguage: [ru]\nconfigs:\n- config_name: default\n  data_files:\n  - {split: train, path: data/train-*}\n"
         '  - {split: test, path: data/test-*}\n---\n# Pairs\n\nload_dataset("FOLDER_OR_HUB_ID")\n'
     )
+    return folder
+
+
+REPORT = {"report.html": "<p>Report</p>", "report.md": "## Report\n\nAll is well.\n", "scores.json": "{}\n"}
+
+
+def on_base(run, folder, base: str, dataset: str = "alice/pairs@v1"):
+    """The run as if its base model had been one of the Hub's."""
+    shutil.copytree(run, folder)
+    origin = read_json(folder / "provenance.json")
+    origin["model"] |= {"name": base, "revision": "a" * 40, "weights_sha256": {}}
+    origin["dataset"]["name"] = dataset
+    origin["keys"] |= {"model_name_or_path": base, "dataset_name": dataset}
+    write_json(folder / "provenance.json", origin)
     return folder

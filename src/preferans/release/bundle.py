@@ -1,4 +1,4 @@
-"""What goes to the Hub from a run, a dataset, a model or answers, and how it gets there."""
+"""The files of a run, a dataset, a model or answers that are published, and their upload."""
 
 import gc
 import json
@@ -23,7 +23,7 @@ from ..models.trimmed import RECORD_NAME, trimmed_from
 from .hub import Published, cure_of, read_back, upload, with_retries
 from .model_card import MERGED, as_json, base_on_hub, card_metadata, model_card, notice_of, portable, recipe_of
 
-# Of a run: what loads it, what was measured, and where it comes from. Checkpoints, optimizer states and pickled arguments stay at home.
+# Published files of a run. Checkpoints, optimizer states and pickled arguments are not published.
 RUN_FILES = (
     "adapter_config.json", "adapter_model.safetensors", "all_results.json", "chat_template.jinja", "merges.txt", "special_tokens_map.json",
     "test_log_probs.json", "tokenizer.json", "tokenizer.model", "tokenizer_config.json", "trainer_state.json", "vocab.json",
@@ -37,7 +37,7 @@ TOKENIZER_FILES = (
     "vocab.json",
 )
 REPORT_FILES = ("report.html", "report.md", "scores.json")
-# Pickles run code when they are read.
+# Pickles run code when they are loaded.
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
 DATASET_FILE = re.compile(r".*\.parquet|README\.md|(LICENSE|NOTICE)[^/]*")
 TOKEN = re.compile(rb"\b(?:hf|api_org)_[A-Za-z0-9]{30,}\b")
@@ -47,11 +47,11 @@ REPO_TYPES = {"run": "model", "model": "model", "dataset": "dataset", "answers":
 
 class Parcel(NamedTuple):
     """
-    What is to be published.
+    Files to publish.
 
     Attributes:
         kind (`str`): `"run"`, `"model"`, `"dataset"` or `"answers"`.
-        files (`dict[str, Path]`): File on the disk by its name in the repository.
+        files (`dict[str, Path]`): Local file by its name in the repository.
     """
 
     kind: str
@@ -68,10 +68,10 @@ class Parcel(NamedTuple):
 
 def kind_of(source: str | Path) -> str:
     """
-    What a path holds.
+    Detect what a path contains: a key of `REPO_TYPES`.
 
     Raises:
-        [`PreferansError`]: when it is nothing that can be published, or a run that is not finished.
+        [`PreferansError`]: if it cannot be published, or is an unfinished run.
     """
     path = Path(source)
     if not path.exists():
@@ -84,7 +84,7 @@ def kind_of(source: str | Path) -> str:
         for name in ("all_results.json", "adapter_model.safetensors", "test_log_probs.json"):
             if not (path / name).is_file():
                 raise PreferansError(
-                    f"{source}: the run is not finished, {name} is missing. Give its training command again; it goes on where it stopped."
+                    f"{source}: the run is not finished: {name} is missing. Its training command resumes it."
                 )
         return "run"
     if (path / "config.json").is_file() or (path / "adapter_config.json").is_file():
@@ -92,29 +92,26 @@ def kind_of(source: str | Path) -> str:
     if any(path.glob("**/*.parquet")):
         return "dataset"
     raise PreferansError(
-        f"{source}: this is no run (provenance.json), no model (config.json) and no dataset (parquet files). Name one of these, or a file of "
-        "answers."
+        f"{source}: this is neither a run (provenance.json) nor a model (config.json) nor a dataset (parquet files). Name one of "
+        "these, or a file of answers."
     )
 
 
 @contextmanager
 def pack(source: str | Path, repo_id: str, report: str | Path | None = None) -> Iterator[Parcel]:
     """
-    Put together what is to be published, complete on the disk and searched for tokens.
+    Collect the files to publish, and search them for access tokens.
 
     Args:
-        source (`str` or `Path`):
-            Folder of a run, a model or a dataset, or a file of answers.
-        repo_id (`str`):
-            Its name on the Hub, which its card says.
-        report (`str` or `Path`, *optional*):
-            Folder that scripts/score.py wrote.
+        source (`str` or `Path`): Folder of a run, a model or a dataset, or a file of answers.
+        repo_id (`str`): Its name on the Hub, for the card.
+        report (`str` or `Path`, *optional*): Folder written by scripts/score.py.
 
     Yields:
         [`Parcel`]: valid until the block ends.
 
     Raises:
-        [`PreferansError`]: when something is missing, a token stands in a file, or weights are pickles.
+        [`PreferansError`]: if a file is missing, contains a token, or is a pickle.
     """
     kind, source = kind_of(source), Path(source)
     with tempfile.TemporaryDirectory(prefix="preferans-") as name:
@@ -125,7 +122,7 @@ def pack(source: str | Path, repo_id: str, report: str | Path | None = None) -> 
         if kind == "dataset":
             files["README.md"] = _dataset_card(source, repo_id, made)
         if "README.md" not in files:
-            raise PreferansError(f"{source}: there is no card (README.md) in it. Write what it is, then publish it.")
+            raise PreferansError(f"{source}: there is no card (README.md) in it. Write one, then publish.")
         if REPO_TYPES[kind] == "model" and "NOTICE" not in files:
             licence = card_metadata(files["README.md"].read_text(encoding="utf-8")).get("license")
             files |= _written({"NOTICE": f"{notice}\n"} if (notice := notice_of(licence)) else {}, made)
@@ -134,40 +131,38 @@ def pack(source: str | Path, repo_id: str, report: str | Path | None = None) -> 
 
 
 def _run_files(source: Path, repo_id: str, made: Path, report: str | Path | None) -> dict[str, Path]:
-    origin = read_json(source / "provenance.json")
-    # A trimmed tokenizer numbers tokens otherwise than the full model, which the adapter is published for.
+    provenance = read_json(source / "provenance.json")
+    # The adapter is published for the full model, whose token ids differ from those of a trimmed tokenizer.
     names = [
-        name for name in RUN_FILES if name not in TOKENIZER_FILES or trimmed_from(origin["model"]["name"]) is None
+        name for name in RUN_FILES if name not in TOKENIZER_FILES or trimmed_from(provenance["model"]["name"]) is None
     ]
     files = {name: source / name for name in names if (source / name).is_file()}
-    told = None
+    report_text = None
     if report:
         files |= _report_files(Path(report))
-        told = (Path(report) / "report.md").read_text(encoding="utf-8")
+        report_text = (Path(report) / "report.md").read_text(encoding="utf-8")
     state = source / "trainer_state.json"
     texts = (
         {"trainer_state.json": as_json(portable(read_json(state)))} if state.is_file() else {}
-    )  # names a checkpoint
+    )  # contains the path of a checkpoint
     texts |= {
-        "adapter_config.json": as_json(adapter_config(source, origin)),
-        "provenance.json": as_json(portable(origin)),
-        "recipe.yaml": recipe_of(origin),
-        "README.md": model_card(source, repo_id, told),
+        "adapter_config.json": as_json(adapter_config(source, provenance)),
+        "provenance.json": as_json(portable(provenance)),
+        "recipe.yaml": recipe_of(provenance),
+        "README.md": model_card(source, repo_id, report_text),
     }
     return files | _written(texts, made)
 
 
-def adapter_config(folder: Path, origin: dict[str, Any]) -> dict[str, Any]:
+def adapter_config(folder: Path, provenance: dict[str, Any]) -> dict[str, Any]:
     """
-    peft's description of an adapter, for others than this machine.
+    PEFT's configuration of an adapter, valid on other machines.
 
     Args:
-        folder (`Path`):
-            Run or checkpoint.
-        origin (`dict`):
-            Provenance of the run.
+        folder (`Path`): Run or checkpoint.
+        provenance (`dict`): Provenance of the run.
     """
-    name, commit = origin["model"]["name"], origin["model"]["revision"]
+    name, commit = provenance["model"]["name"], provenance["model"]["revision"]
     config, base = portable(read_json(folder / "adapter_config.json")), base_on_hub(name)
     if base:
         config |= {"base_model_name_or_path": base, "revision": commit if is_hub_id(name) else None}
@@ -184,7 +179,7 @@ def _report_files(report: Path) -> dict[str, Path]:
     for name in REPORT_FILES:
         if not (report / name).is_file():
             raise PreferansError(
-                f"--report {report}: there is no {name} in it. It is the folder that scripts/score.py wrote."
+                f"--report {report}: there is no {name} in it. Name a folder written by scripts/score.py."
             )
     return {f"report/{name}": report / name for name in REPORT_FILES}
 
@@ -195,26 +190,24 @@ def _all_files(source: Path, repo_id: str, made: Path, report: str | Path | None
         for path in source.rglob("*")
         if path.is_file() and not any(part.startswith(".") for part in path.relative_to(source).parts)
     )
-    if (
-        kind_of(source) == "dataset"
-    ):  # what else lies there, such as notes or what the rows were made of, is nobody's business
+    if kind_of(source) == "dataset":  # other files, such as notes or raw data, are private
         names = [name for name in names if DATASET_FILE.fullmatch(name)]
     pickles = [name for name in names if name.endswith(PICKLES)]
     if pickles:
         raise PreferansError(
-            f"{source}: {pickles[0]} is a pickle, which runs code when it is read, so it is not published. Save weights as safetensors: "
-            "scripts/merge.py does."
+            f"{source}: {pickles[0]} is a pickle, which runs code when it is loaded, so it is not published. Save weights as safetensors, "
+            "as scripts/merge.py does."
         )
     ours = {name: as_json(portable(read_json(source / name))) for name in names if name in (MERGED, RECORD_NAME)}
     return {name: source / name for name in names} | _written(ours, made)
 
 
 def _dataset_card(source: Path, repo_id: str, made: Path) -> Path:
-    """The builder's card, with the dataset's name in the lines that load it."""
+    """The builder's card, with the dataset's name in the example code."""
     if not (source / "README.md").is_file():
         raise PreferansError(
-            f"{source}: there is no card (README.md) in it. A builder of data_builders/ writes one; `check_data.py {source} --fix FOLDER` "
-            "does too."
+            f"{source}: there is no card (README.md) in it. A data builder writes one, and so does `check_data.py {source} --fix "
+            "FOLDER`."
         )
     card = (source / "README.md").read_text(encoding="utf-8").replace("FOLDER_OR_HUB_ID", repo_id)
     return _written({"README.md": card}, made)["README.md"]
@@ -226,7 +219,7 @@ def _answer_files(source: Path, repo_id: str, made: Path, report: str | Path | N
     wrong = next((n for n, row in enumerate(rows, 1) if {"id", "prompt", "answer", "model"} - row.keys()), not rows)
     if wrong:
         raise PreferansError(
-            f"{source}: answer {int(wrong)} is none of scripts/generate.py: id, prompt, answer or model is missing."
+            f"{source}: answer {int(wrong)} has no id, prompt, answer or model. Publish answers of scripts/generate.py."
         )
     systems = sorted({row["model"] for row in rows})
     card = f"""---
@@ -242,7 +235,7 @@ configs:
 # Answers of {", ".join(systems)}
 
 {len(rows):,} answers by {len(systems)} {"system" if len(systems) == 1 else "systems"}, sampled with Preferans. Each row holds `prompt`,
-`answer`, `model`, the checksums of its weights and how it was sampled. Models wrote them: they are not checked for truth.
+`answer`, `model`, the checksums of its weights and how it was sampled. Models wrote them; they were not checked for truth.
 
 ```python
 from datasets import load_dataset
@@ -255,12 +248,11 @@ answers = load_dataset("{repo_id}", split="train")
 
 def check_no_secret(files: dict[str, Path]) -> None:
     """
-    Search the bytes of all files for a token of the Hub.
+    Search all files for an access token of the Hub.
 
     Raises:
-        [`PreferansError`]: names the file.
+        [`PreferansError`]: with the name of the file.
     """
-
     known = [secret.encode() for secret in {get_token(), os.environ.get("HF_TOKEN")} - {None, ""}]
     longest = max([256, *map(len, known)])
     for name, path in files.items():
@@ -270,15 +262,16 @@ def check_no_secret(files: dict[str, Path]) -> None:
                 text = tail + block
                 if any(secret in text for secret in known) or TOKEN.search(text):
                     raise PreferansError(
-                        f"{path}: a token of the Hub stands in it, and {name} would be published. Take it out, and make that token invalid on the "
-                        "Hub's page of tokens if the file has been anywhere else."
+                        f"{path}: it contains an access token of the Hub and would be published as {name}. Remove the token, and revoke it on the "
+                        "Hub's settings page if anyone else has the file."
                     )
                 tail = text[-longest:]
 
 
 def obsolete_beside(parcel: Parcel) -> re.Pattern | None:
     """
-    Names of shards of an earlier version, which would be loaded with the new ones. Other folders of a dataset are other configurations.
+    Pattern for shards of an earlier version, which would be loaded with the new ones. Other folders of a dataset are other
+    configurations.
     """
     if parcel.kind == "model":
         return re.compile(r"model[^/]*\.safetensors(\.index\.json)?")
@@ -292,23 +285,16 @@ def obsolete_beside(parcel: Parcel) -> re.Pattern | None:
 
 def publish(parcel: Parcel, repo_id: str, private: bool = True, message: str | None = None) -> Published:
     """
-    Upload a parcel, read it back and compare it.
+    Upload a parcel, download it again and compare.
 
     Args:
-        parcel ([`Parcel`]):
-            See [`pack`].
-        repo_id (`str`):
-            Checked by [`~preferans.release.hub.check_can_push`].
-        private (`bool`, *optional*, defaults to `True`):
-            Of a repository that is made.
-        message (`str`, *optional*):
-            Of the commit.
-
-    Returns:
-        [`~preferans.release.hub.Published`].
+        parcel ([`Parcel`]): See [`pack`].
+        repo_id (`str`): Checked by [`~preferans.release.hub.check_can_push`].
+        private (`bool`, *optional*, defaults to `True`): Visibility of a repository that is created.
+        message (`str`, *optional*): Commit message.
 
     Raises:
-        [`PreferansError`]: see [`~preferans.release.hub.upload`]; or when what was read back is not what was sent.
+        [`PreferansError`]: see [`~preferans.release.hub.upload`]; also if the downloaded files differ.
     """
     message = message or f"Publish {parcel.kind} with Preferans"
     done = upload(parcel.files, repo_id, parcel.repo_type, message, private, obsolete_beside(parcel))
@@ -324,14 +310,13 @@ def publish(parcel: Parcel, repo_id: str, private: bool = True, message: str | N
 def push_dataset(folder: str | Path, repo_id: str) -> None:
     """Publish a dataset folder as a private dataset, and print its address."""
     with pack(folder, repo_id) as parcel:
-        print(f"Pushed, read back and equal: {publish(parcel, repo_id).address}")
+        print(f"Pushed and verified: {publish(parcel, repo_id).address}")
 
 
 def _same_tensors(read: Path, sent: Path) -> None:
-
     there, here = load_file(read), load_file(sent)
     if there.keys() != here.keys() or not all(torch.equal(there[key], here[key]) for key in here):
-        raise PreferansError(f"{sent}: the adapter on the Hub has other weights. Upload it again.")
+        raise PreferansError(f"{sent}: the adapter on the Hub has different weights. Upload it again.")
 
 
 def _check_rows(parcel: Parcel, repo_id: str, commit: str) -> None:
@@ -341,21 +326,20 @@ def _check_rows(parcel: Parcel, repo_id: str, commit: str) -> None:
         raise
     except Exception as error:  # datasets raises a dozen kinds
         raise PreferansError(
-            f"{repo_id}: it was uploaded, and load_dataset does not give its rows. {cure_of(error)} The same command looks again."
+            f"{repo_id}: it was uploaded, but load_dataset cannot load it. {cure_of(error)} The same command checks again."
         ) from None
 
 
 def _same_rows(parcel: Parcel, repo_id: str, commit: str) -> None:
-    """Load the dataset as others will, by its name, and compare every row with the files that were sent."""
-    # Rows are mapped from the folder, and Windows removes no folder with mapped files: they go when the inner function returns.
+    """Load the dataset by its name, as others will, and compare every row with the local files."""
+    # Windows does not remove a folder with memory-mapped files; they are closed when the inner function returns.
     with tempfile.TemporaryDirectory(prefix="preferans-", ignore_cleanup_errors=True) as cache:
         _same_rows_in(cache, parcel, repo_id, commit)
         gc.collect()
 
 
 def _same_rows_in(cache: str, parcel: Parcel, repo_id: str, commit: str) -> None:
-
-    here = Path(tempfile.mkdtemp(dir=cache))  # datasets caches a local folder by its name alone
+    here = Path(tempfile.mkdtemp(dir=cache))  # datasets caches a local folder by its name only
     for name, path in parcel.files.items():
         (here / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, here / name)
@@ -364,40 +348,42 @@ def _same_rows_in(cache: str, parcel: Parcel, repo_id: str, commit: str) -> None
         for split, rows in load_dataset(str(here), config, cache_dir=cache).items():
             if split not in there or not rows.data.equals(there[split].data):
                 raise PreferansError(
-                    f"{repo_id}: load_dataset gives other rows of {config}, split {split}, than were sent. Upload it again."
+                    f"{repo_id}: load_dataset returns different rows of {config}, split {split}. Upload it again."
                 )
 
 
 def contents(parcel: Parcel) -> str:
-    """The files of a parcel with their sizes, a line each."""
+    """List the files of a parcel with their sizes, one per line."""
     sizes = {name: path.stat().st_size for name, path in parcel.files.items()}
     width = max(map(len, sizes))
     return "\n".join(f"  {name:<{width}}  {size:>14,} bytes" for name, size in sizes.items())
 
 
 def warnings_for(parcel: Parcel, repo_id: str) -> list[str]:
-    """What its owner should know before it is published."""
-    said = []
+    """List what the owner should know before publishing."""
+    warnings = []
     licence = str(card_metadata(parcel.card).get("license", ""))
     if licence.startswith("llama") and not repo_id.split("/")[1].startswith("Llama"):
-        said.append(
-            f"Llama's licence asks that the name of a model made from it begin with Llama: Llama-{repo_id.split('/')[1]}."
+        warnings.append(
+            f"Llama's licence requires that the name of a derived model begins with Llama: Llama-{repo_id.split('/')[1]}."
         )
     if parcel.kind == "run" and not card_metadata(parcel.card).get("base_model"):
-        said.append(
-            "The base model is a folder of yours, so that nobody else can load the adapter. Merge it, or publish the base as well."
+        warnings.append(
+            "The base model is a local folder, so nobody else can load the adapter. Merge it, or publish the base model as well."
         )
     if parcel.kind == "run" and "report/scores.json" in parcel.files:
         systems = read_json(parcel.files["report/scores.json"]).get("systems", [])
         checksum = sha256_of(parcel.files["adapter_model.safetensors"])
         if not any(checksum in ((system.get("weights") or {}).get("sha256") or []) for system in systems):
-            said.append(
-                "None of the systems in the report is this adapter, by the checksum of its weights. Is --report the folder of another run?"
+            warnings.append(
+                "No system in the report has the checksum of this adapter. Is --report the folder of another run?"
             )
-    # As it is, and as JSON and a path of any system may write it.
+    # The home folder as a path, in JSON, and with forward slashes.
     home = Path.home()
     spellings = {spelling.encode() for spelling in (str(home), json.dumps(str(home))[1:-1], home.as_posix())}
     for name, path in parcel.files.items():
         if len(str(home)) > 5 and name.endswith(TEXTS) and any(found in path.read_bytes() for found in spellings):
-            said.append(f"{name} names folders of this machine ({Path.home()} …), which the world need not know.")
-    return said
+            warnings.append(
+                f"{name} contains folders of this machine ({Path.home()} …), which you may want to keep private."
+            )
+    return warnings

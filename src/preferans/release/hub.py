@@ -1,8 +1,8 @@
 """
-The Hub: what can fail is asked before the work, and an upload is one commit that faults neither lose nor double.
+Upload to the Hub: permissions are checked before the work, and an upload is one commit that network faults neither lose nor repeat.
 
-The client retries some of its calls and not others, and a reply that is lost on its way makes it commit twice. So here the state of the
-repository decides: it is read, what differs is sent as one commit on that state, and after a fault it is read again.
+The client retries only some of its calls, and commits twice if a reply is lost. So the state of the repository decides: it is read, the
+difference is sent as one commit on that state, and after a fault the state is read again.
 """
 
 import errno
@@ -25,27 +25,27 @@ from huggingface_hub.hf_api import RepoFile
 from ..errors import PreferansError
 from ..hub_names import check_repo_id
 
-_Result = TypeVar("Result")
+_Result = TypeVar("_Result")
 
 HUB_TRIES = 8
-CHECK_TRIES = 4  # before the work somebody sits and waits
+CHECK_TRIES = 4  # the user is waiting
 LONGEST_WAIT = 60.0  # seconds
-LONGEST_ASKED = 600.0  # seconds, that Retry-After may ask for
-# How hf-xet words a status, which it has in no other form.
+LONGEST_RETRY_AFTER = 600.0  # seconds
+# hf-xet gives a status only in its message.
 STATUS = re.compile(r"\bstatus (?:client|server) error \(([45]\d\d)\b")
-# Statuses after which the same request may succeed. 409 and 412: somebody else has committed in between.
+# The same request may succeed after these. 409 and 412: another commit came in between.
 PASSING = (408, 409, 412, 425, 429, 500, 502, 503, 504)
 
 
 class Published(NamedTuple):
     """
-    An upload that was read back.
+    A finished upload.
 
     Attributes:
         address (`str`): Page of the repository.
         commit (`str`): Commit that holds the files.
-        uploaded (`list[str]`): Files that were sent; empty when the repository had them all.
-        removed (`list[str]`): Files of an earlier version that were taken out.
+        uploaded (`list[str]`): Files that were sent; empty if the repository had them all.
+        removed (`list[str]`): Files of an earlier version that were removed.
     """
 
     address: str
@@ -58,29 +58,24 @@ def check_can_push(
     repo_id: str | None, repo_type: str = "dataset", private: bool = True, option: str = "--repo_id"
 ) -> None:
     """
-    Check that a repository could be pushed to, before anything is computed.
+    Check that a repository can be pushed to, before anything is computed.
 
     Args:
-        repo_id (`str`, *optional*):
-            `NAMESPACE/NAME`.
-        repo_type (`str`, *optional*, defaults to `"dataset"`):
-            `"dataset"` or `"model"`.
-        private (`bool`, *optional*, defaults to `True`):
-            Whether only its owners shall see it.
-        option (`str`, *optional*, defaults to `"--repo_id"`):
-            Where the name was given.
+        repo_id (`str`, *optional*): `NAMESPACE/NAME`.
+        repo_type (`str`, *optional*, defaults to `"dataset"`): `"dataset"` or `"model"`.
+        private (`bool`, *optional*, defaults to `True`): Whether the repository must be private.
+        option (`str`, *optional*, defaults to `"--repo_id"`): The option that gave the name, for messages.
 
     Raises:
-        [`PreferansError`]: when the name is malformed, there is no valid token, the token may not write there, or the repository is public
-        and was to be private.
+        [`PreferansError`]: if the name is malformed, there is no valid token, the token has no write access, or the repository is public
+        and should be private.
     """
-
     check_repo_id(repo_id, option)
     if HF_HUB_OFFLINE:
         raise PreferansError(f"{option} {repo_id}: HF_HUB_OFFLINE is set, so nothing can be pushed. Unset it.")
     if not get_token():
         raise PreferansError(
-            f"{option} {repo_id}: you are not signed in. Make a token that may write on your page of the Hub, and run hf auth login."
+            f"{option} {repo_id}: you are not signed in. Create a token with write access on your settings page of the Hub, and run hf auth login."
         )
     api = HfApi()
 
@@ -89,43 +84,45 @@ def check_can_push(
         try:
             found = api.repo_info(repo_id, repo_type=repo_type)
         except RepositoryNotFoundError as error:
-            if _status(error) != 404:  # the Hub answers 401 alike to a token that was revoked just now
+            if _status(error) != 404:  # the Hub also answers 401 to a token that was just revoked
                 raise
             return None
         api.auth_check(repo_id, repo_type=repo_type, write=True)
         return found
 
     try:
-        found = with_retries(find, "Asking the Hub whether you may push", tries=CHECK_TRIES)
+        found = with_retries(find, "Checking your write access", tries=CHECK_TRIES)
     except PreferansError:
         raise
-    except Exception as error:  # a revoked token, no network, a Hub that is down: each ends here, before the work
+    except Exception as error:  # a revoked token, no network, a Hub that is down
         raise PreferansError(f"{option} {repo_id}: {cure_of(error)}") from None
     if found and private:
         _check_private(found, str(repo_id), option)
     elif found and found.private:
-        print(f"{repo_id} is a private repository and stays one; its settings on the Hub make it public.")
+        print(
+            f"{repo_id} is a private repository and stays private; you can make it public in its settings on the Hub."
+        )
 
 
 def _check_private(found: Any, repo_id: str, option: str = "--repo_id") -> None:
     if not found.private:
         raise PreferansError(
-            f"{option} {repo_id}: this repository is public already. Say --public (hub_private_repo: false in a recipe) if the world may see "
-            "what you push, or name another one."
+            f"{option} {repo_id}: this repository is already public. Add --public (hub_private_repo: false in a recipe) if everyone may see "
+            "what you push, or name another repository."
         )
 
 
 def _check_role(user: dict[str, Any], repo_id: str, repo_type: str, option: str) -> None:
-    """Refuse a token that could not write: the Hub itself says so only at the end of an upload."""
+    """Check that the token has write access. The Hub itself reports this only at the end of an upload."""
     namespace = repo_id.split("/")[0]
     roles = {user["name"]: "admin"} | {
         organisation["name"]: organisation.get("roleInOrg") or "write" for organisation in user.get("orgs", [])
     }
     if namespace not in roles:
-        raise PreferansError(f"{option} {repo_id}: you may push to {', '.join(roles)}, and not to {namespace}.")
+        raise PreferansError(f"{option} {repo_id}: you have access to {', '.join(roles)}, but not to {namespace}.")
     if roles[namespace] == "read":
         raise PreferansError(
-            f"{option} {repo_id}: in {namespace} you may only read. Ask its owners, or push to {user['name']}."
+            f"{option} {repo_id}: you have only read access to {namespace}. Ask its owners, or push to {user['name']}."
         )
     token = user.get("auth", {}).get("accessToken", {})
     writes = token.get("role") != "read"
@@ -138,8 +135,8 @@ def _check_role(user: dict[str, Any], repo_id: str, repo_type: str, option: str)
         )
     if not writes:
         raise PreferansError(
-            f"{option} {repo_id}: the token '{token.get('displayName', 'in use')}' may not write there. Make one with the role write, and sign "
-            "in with it: hf auth login."
+            f"{option} {repo_id}: the token '{token.get('displayName', 'in use')}' has no write access there. Create one with the role write, "
+            "and sign in with it: hf auth login."
         )
 
 
@@ -152,43 +149,34 @@ def upload(
     obsolete: re.Pattern | None = None,
 ) -> Published:
     """
-    Bring a repository to hold these files, in one commit, through faults.
+    Upload files in one commit, and retry after faults.
 
     Args:
-        files (`dict[str, Path]`):
-            File on the disk by its name in the repository.
-        repo_id (`str`):
-            Checked by [`check_can_push`]. A repository that is not there is made.
-        repo_type (`str`):
-            `"dataset"` or `"model"`.
-        message (`str`):
-            Of the commit.
-        private (`bool`, *optional*, defaults to `True`):
-            Of a repository that is made.
+        files (`dict[str, Path]`): Local file by its name in the repository.
+        repo_id (`str`): Checked by [`check_can_push`]. A missing repository is created.
+        repo_type (`str`): `"dataset"` or `"model"`.
+        message (`str`): Commit message.
+        private (`bool`, *optional*, defaults to `True`): Visibility of a repository that is created.
         obsolete (`re.Pattern`, *optional*):
-            Names of files that go when they are in the repository and not in `files`: a shard of an older dataset would be loaded
+            Names of files that are deleted if they are in the repository and not in `files`: a shard of an older dataset would be loaded
             with the new ones. The repository's history keeps them.
 
-    Returns:
-        [`Published`].
-
     Raises:
-        [`PreferansError`]: when the Hub refuses, or does not answer for some minutes. What was sent stays there, and the same call goes on.
+        [`PreferansError`]: if the Hub refuses, or does not answer for some minutes. The same call resumes the upload.
     """
-
     api = HfApi()
     sent: list[str] = []
     removed: list[str] = []
 
-    def bring() -> Published:
+    def commit() -> Published:
         address = api.create_repo(repo_id, repo_type=repo_type, private=private, exist_ok=True)
-        found = api.repo_info(repo_id, repo_type=repo_type)
+        repository = api.repo_info(repo_id, repo_type=repo_type)
         if private:
-            _check_private(found, repo_id)  # it may have been opened since the check
-        head = found.sha
-        there = _files_there(api, repo_id, repo_type, head)
-        missing = [name for name, path in files.items() if there.get(name) not in _marks(path)]
-        gone = [name for name in there if name not in files and obsolete and obsolete.fullmatch(name)]
+            _check_private(repository, repo_id)  # it may have been made public since the check
+        head = repository.sha
+        remote = _remote_checksums(api, repo_id, repo_type, head)
+        missing = [name for name, path in files.items() if remote.get(name) not in _both_checksums(path)]
+        gone = [name for name in remote if name not in files and obsolete and obsolete.fullmatch(name)]
         if missing or gone:
             operations = [CommitOperationAdd(name, files[name]) for name in missing]
             operations += [CommitOperationDelete(name) for name in gone]
@@ -200,26 +188,25 @@ def upload(
         return Published(str(address), head, sent, removed)
 
     try:
-        return with_retries(bring, f"Uploading to {repo_id}")
+        return with_retries(commit, f"Uploading to {repo_id}")
     except PreferansError:
         raise
     except Exception as error:
         raise PreferansError(
-            f"{repo_id}: the upload failed. {cure_of(error)} The repository holds all of it or nothing; the same command goes on."
+            f"{repo_id}: the upload failed. {cure_of(error)} The repository has all files or none; the same command resumes."
         ) from None
 
 
-def _files_there(api: HfApi, repo_id: str, repo_type: str, commit: str) -> dict[str, str]:
-    """Checksum of each file in a repository: SHA-256 of large ones, Git's own of others."""
-
+def _remote_checksums(api: HfApi, repo_id: str, repo_type: str, commit: str) -> dict[str, str]:
+    """Checksum of each file in a repository: SHA-256 of large files, Git's of others."""
     tree = api.list_repo_tree(repo_id, recursive=True, revision=commit, repo_type=repo_type)
     return {
         entry.path: entry.lfs.sha256 if entry.lfs else entry.blob_id for entry in tree if isinstance(entry, RepoFile)
     }
 
 
-def _marks(path: Path) -> tuple[str, str]:
-    """Both checksums of a file, as the Hub may hold it either way."""
+def _both_checksums(path: Path) -> tuple[str, str]:
+    """SHA-256 and Git's checksum of a file: the Hub may have either."""
     large, small = hashlib.sha256(), hashlib.sha1(f"blob {path.stat().st_size}\0".encode())
     with open(path, "rb") as file:
         while block := file.read(1 << 20):
@@ -232,22 +219,13 @@ def read_back(files: dict[str, Path], repo_id: str, repo_type: str, commit: str,
     """
     Download what was uploaded into an empty folder and compare it.
 
-    Args:
-        files (`dict[str, Path]`):
-            As in [`upload`].
-        repo_id (`str`), repo_type (`str`), commit (`str`):
-            Where they lie.
-        folder (`str` or `Path`):
-            Empty folder.
-
     Raises:
-        [`PreferansError`]: when a file cannot be read or is another one.
+        [`PreferansError`]: if a file cannot be read or differs.
     """
-
     api = HfApi()
     for name, path in files.items():
         try:
-            found = with_retries(
+            copy = with_retries(
                 lambda name=name: api.hf_hub_download(
                     repo_id, name, repo_type=repo_type, revision=commit, local_dir=folder
                 ),
@@ -255,48 +233,42 @@ def read_back(files: dict[str, Path], repo_id: str, repo_type: str, commit: str,
             )
         except Exception as error:
             raise PreferansError(
-                f"{repo_id}: it was uploaded, and {name} could not be read back. {cure_of(error)} The same command looks again."
+                f"{repo_id}: it was uploaded, but {name} could not be read back. {cure_of(error)} The same command checks again."
             ) from None
-        if _marks(Path(found)) != _marks(path):
+        if _both_checksums(Path(copy)) != _both_checksums(path):
             raise PreferansError(
-                f"{repo_id}: {name} reads back as another file than {path}. Do not trust the repository; upload again, or ask the Hub."
+                f"{repo_id}: {name} on the Hub differs from {path}. Do not use the repository; upload again, or contact the Hub."
             )
 
 
 def with_retries(call: Callable[[], _Result], what: str, tries: int = HUB_TRIES) -> _Result:
     """
-    Call until it succeeds, waiting longer each time, or as long as the Hub says with `Retry-After`.
+    Call until it succeeds. The pauses grow, or are those that the Hub sets with `Retry-After`.
 
     Args:
-        call (`Callable`):
-            May be called again after it failed.
-        what (`str`):
-            What is being done, for the line that tells of a retry.
-        tries (`int`, *optional*, defaults to `8`):
-            Calls at most. With pauses of up to a minute eight take some three minutes.
-
-    Returns:
-        `Any`: what the call returns.
+        call (`Callable`): Function that may be called again after an error.
+        what (`str`): The task, for the message about a retry.
+        tries (`int`, *optional*, defaults to `8`): Maximum number of calls; eight take about three minutes.
 
     Raises:
-        `Exception`: the call's own, when trying again is no use or the tries are used up.
+        `Exception`: the call's own, if a retry cannot help or no try is left.
     """
     for number in range(1, tries):
         try:
             return call()
         except Exception as error:
-            if not _may_pass(error):
+            if not _is_temporary(error):
                 raise
             seconds = _retry_after(error)
             if seconds is None:
                 seconds = min(2.0**number * random.uniform(0.75, 1.25), LONGEST_WAIT)
-            print(f"{what}: {in_words(error)}. Trying again in {seconds:.0f} s ({number} of {tries - 1}).", flush=True)
+            print(f"{what}: {in_words(error)}. Retrying in {seconds:.0f} s ({number} of {tries - 1}).", flush=True)
         time.sleep(seconds)
     return call()
 
 
 def _response(error: BaseException | None) -> Any:
-    """The answer behind an error. The upload of large files hides it behind a plain one."""
+    """The HTTP response of an error or of its cause: the upload of large files wraps it."""
     while error is not None:
         response = getattr(error, "response", None)
         if response is not None:
@@ -314,20 +286,19 @@ def _status(error: BaseException) -> int | None:
 
 
 def _disk_is_full(error: BaseException) -> bool:
-    """Also where a quota or the file system sets the end. hf-xet gives the number in words."""
-    said = re.search(r"\(os error (\d+)\)", str(error))
-    number = getattr(error, "errno", None) or (int(said[1]) if said else None)
+    """Whether the disk, a quota or a file size limit is full. hf-xet gives the number only in its message."""
+    number_in_text = re.search(r"\(os error (\d+)\)", str(error))
+    number = getattr(error, "errno", None) or (int(number_in_text[1]) if number_in_text else None)
     return number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-def _may_pass(error: BaseException) -> bool:
-    """Whether trying again may help: the network, or a status of those that pass."""
-
+def _is_temporary(error: BaseException) -> bool:
+    """Whether a retry may help: a network error, or a status in `PASSING`."""
     status = _status(error)
     if status is not None:
         return status in PASSING
-    if isinstance(error, LocalEntryNotFoundError) and error.__cause__:  # what kept the client from asking for the file
-        return _may_pass(error.__cause__)
+    if isinstance(error, LocalEntryNotFoundError) and error.__cause__:  # why the file was not downloaded
+        return _is_temporary(error.__cause__)
     if _disk_is_full(error) or isinstance(error, FileNotFoundError | PermissionError):
         return False
     # hf-xet, written in Rust, raises plain RuntimeErrors.
@@ -337,20 +308,19 @@ def _may_pass(error: BaseException) -> bool:
 
 
 def _retry_after(error: BaseException) -> float | None:
-    """Seconds that the Hub asks to wait, at most ten minutes."""
+    """Seconds in the Hub's `Retry-After`, at most ten minutes."""
     value = getattr(_response(error), "headers", {}).get("retry-after", "")
     if value.isdigit():
-        return min(float(value), LONGEST_ASKED)
+        return min(float(value), LONGEST_RETRY_AFTER)
     try:
         moment = parsedate_to_datetime(value)
     except ValueError:
         return None
-    return min(max(moment.timestamp() - time.time(), 0.0), LONGEST_ASKED)
+    return min(max(moment.timestamp() - time.time(), 0.0), LONGEST_RETRY_AFTER)
 
 
 def in_words(error: BaseException) -> str:
-    """An error in one short line, without addresses, which may be signed, and without a token."""
-
+    """An error in one short line, without tokens and without addresses, which may be signed."""
     status = _status(error)
     if status is not None:
         message = getattr(error, "server_message", None) or getattr(error.__cause__, "server_message", None)
@@ -365,54 +335,48 @@ def in_words(error: BaseException) -> str:
 
 
 def cure_of(error: BaseException) -> str:
-    """What went wrong and what to do about it, in two sentences."""
+    """The cause of an error and its cure, in two sentences."""
     status, words = _status(error), in_words(error)
     if _disk_is_full(error):
-        return f"The disk is full, or your share of it ({words}). Free some space: hf cache ls shows what the cache holds."
+        return f"The disk or your quota is full ({words}). Free some space: hf cache ls lists the cache."
     if status == 401:
-        return f"The Hub does not accept the token ({words}). Sign in again: hf auth login. A token in HF_TOKEN goes before that."
+        return f"The Hub does not accept the token ({words}). Sign in again: hf auth login. A token in HF_TOKEN takes precedence."
     if status == 403:
-        return f"You may not do this there ({words}). Take a token with the role write, or name a repository of yours."
+        return f"You have no permission ({words}). Use a token with the role write, or name your own repository."
     if status == 404:
-        return f"The Hub does not find it ({words}). It may have been deleted or renamed in the meantime."
+        return f"The Hub cannot find it ({words}). It may have been deleted or renamed."
     if status == 413:
-        return f"The Hub finds a file too large ({words}). Split it: datasets into several parquet files, models into shards."
+        return f"A file is too large for the Hub ({words}). Split it: datasets into several parquet files, models into shards."
     if status == 400:
-        return f"The Hub refuses what was sent ({words}). If it is the card, mend the lines between its dashes."
+        return f"The Hub rejects the upload ({words}). If the card is the cause, fix its YAML header."
     if status in (409, 412):
-        return f"Somebody else goes on changing the repository ({words}). Wait until they are done."
+        return f"Someone else keeps changing the repository ({words}). Wait until they have finished."
     if status == 429:
-        return f"The Hub asks to be left in peace for a while ({words}). Try again in an hour."
+        return f"The Hub is rate-limiting you ({words}). Try again in an hour."
     if status is not None and status >= 500:
-        return (
-            f"The Hub is out of order ({words}). Try again later; https://status.huggingface.co tells when it is well."
-        )
-    if _may_pass(error):
-        return f"The connection to the Hub failed ({words}). Look whether the network is there, and try again."
+        return f"The Hub is down ({words}). Try again later; https://status.huggingface.co shows its state."
+    if _is_temporary(error):
+        return f"The connection to the Hub failed ({words}). Check the network, and try again."
     if isinstance(error, FileNotFoundError | PermissionError):
-        return f"A file here cannot be read or written ({words})."
+        return f"A local file cannot be read or written ({words})."
     return f"It ended with {type(error).__name__} ({words})."
 
 
 def add_to_collection(repo_id: str, repo_type: str, title: str, private: bool = True) -> str:
     """
-    Put a repository into a collection of its namespace, where the parts of one work stand together.
+    Add a repository to a collection of its namespace.
 
     Args:
-        repo_id (`str`), repo_type (`str`):
-            What to add. What is in it already stays once.
-        title (`str`):
-            Of the collection, which is made if there is none.
-        private (`bool`, *optional*, defaults to `True`):
-            Of a collection that is made.
+        repo_id (`str`), repo_type (`str`): The repository.
+        title (`str`): Title of the collection, which is created if it does not exist.
+        private (`bool`, *optional*, defaults to `True`): Visibility of a collection that is created.
 
     Returns:
         `str`: address of the collection.
 
     Raises:
-        [`PreferansError`]: when the Hub refuses.
+        [`PreferansError`]: if the Hub refuses.
     """
-
     api, namespace = HfApi(), repo_id.split("/")[0]
 
     def add() -> str:
@@ -424,5 +388,5 @@ def add_to_collection(repo_id: str, repo_type: str, title: str, private: bool = 
         return with_retries(add, f"Adding to the collection {title}")
     except Exception as error:
         raise PreferansError(
-            f"--collection {title}: {repo_id} is published, and was not added. {cure_of(error)}"
+            f"--collection {title}: {repo_id} is published, but could not be added. {cure_of(error)}"
         ) from None

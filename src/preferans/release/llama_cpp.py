@@ -20,7 +20,7 @@ _PROGRESS = re.compile(r"\d+%\||^\[\s*\d+/\s*\d+\]")
 
 
 class Tools(NamedTuple):
-    """Programs of llama.cpp: `converter`, and `quantizer` where the type needs it."""
+    """Programs of llama.cpp: `converter`, and `quantizer` if the type needs it."""
 
     converter: Path
     quantizer: Path | None
@@ -28,17 +28,15 @@ class Tools(NamedTuple):
 
 def find_tools(gguf_type: str, llama_cpp: str | None = None) -> Tools:
     """
-    Find what a type of GGUF takes.
+    Find the programs that a GGUF type needs.
 
     Args:
-        gguf_type (`str`):
-            One of `GGUF_TYPES`.
+        gguf_type (`str`): One of `GGUF_TYPES`.
         llama_cpp (`str`, *optional*):
-            Folder of a checkout of llama.cpp; by default the one that the environment variable `LLAMA_CPP` names, or else the programs
-            on the path.
+            Checkout of llama.cpp. By default the environment variable `LLAMA_CPP`, or the programs on the path.
 
     Raises:
-        [`PreferansError`]: says what is missing and how to get it.
+        [`PreferansError`]: if a program is missing; the message shows how to install it.
     """
     named = llama_cpp or os.environ.get("LLAMA_CPP")
     if named and not Path(named).is_dir():
@@ -49,7 +47,7 @@ def find_tools(gguf_type: str, llama_cpp: str | None = None) -> Tools:
     if not converter.is_file():
         raise PreferansError(
             f"--gguf {gguf_type}: llama.cpp's {CONVERTER} is not {f'in {named}' if named else 'here'}. Get it with: git clone --depth 1 "
-            "https://github.com/ggml-org/llama.cpp; then give this command again with: --llama_cpp llama.cpp"
+            "https://github.com/ggml-org/llama.cpp; then repeat this command with: --llama_cpp llama.cpp"
         )
     quantizer = None
     if gguf_type not in CONVERTED:
@@ -62,13 +60,13 @@ def find_tools(gguf_type: str, llama_cpp: str | None = None) -> Tools:
             raise PreferansError(
                 f"--gguf {gguf_type}: llama.cpp's {QUANTIZER} is neither on the path nor built{f' in {named}' if named else ''}. Install it "
                 "with: winget install llama.cpp (Windows) or brew install llama.cpp; or build it in the checkout with: cmake -B build && "
-                f"cmake --build build --target {QUANTIZER}. The types {', '.join(CONVERTED)} do without it."
+                f"cmake --build build --target {QUANTIZER}. The types {', '.join(CONVERTED)} do not need it."
             )
     return Tools(converter.resolve(), quantizer)
 
 
-def _call(command: list[str | Path]) -> None:
-    """Run a program of llama.cpp, showing its progress alone."""
+def call_program(command: list[str | Path]) -> None:
+    """Run a program of llama.cpp and show only its progress."""
     program = next(Path(part).name for part in command if Path(part).name != Path(sys.executable).name)
     print(f"{program} ...", file=sys.stderr)
     last: deque[str] = deque(maxlen=20)
@@ -87,13 +85,13 @@ def _call(command: list[str | Path]) -> None:
             if shown:
                 print(file=sys.stderr)
     except OSError as error:
-        raise PreferansError(f"{command[0]}: this program does not start ({error}).") from None
+        raise PreferansError(f"{command[0]}: this program cannot be started ({error}).") from None
     if process.returncode == 0:
         return
-    said = last[-1] if last else "it said nothing"
-    cure = "Take another version of llama.cpp, or report it there with the name of the base model."
-    if "pre-tokenizer" in said:
-        cure = "llama.cpp does not know this base model's tokenizer, so there can be no GGUF of it; the merged model itself is complete."
-    elif "ModuleNotFoundError" in said:
+    message = last[-1] if last else "no message"
+    cure = "Use another version of llama.cpp, or report this to its authors with the name of the base model."
+    if "pre-tokenizer" in message:
+        cure = "llama.cpp does not know this base model's tokenizer, so it cannot be exported; the merged model itself is complete."
+    elif "ModuleNotFoundError" in message:
         cure = "Install that package: pip install gguf sentencepiece protobuf."
-    raise PreferansError(f"llama.cpp's {program} ended with status {process.returncode}: {said:.300}. {cure}")
+    raise PreferansError(f"llama.cpp's {program} ended with status {process.returncode}: {message:.300}. {cure}")

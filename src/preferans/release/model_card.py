@@ -1,4 +1,4 @@
-"""The card of an adapter: what it is, what it can and cannot, how to use it, and how to make it again."""
+"""The card of an adapter: results, limits, use, and how to reproduce it."""
 
 import json
 import re
@@ -16,8 +16,8 @@ from ..files import read_json
 from ..hub_names import is_hub_id
 from ..models.trimmed import trimmed_from, trimming_in_words
 
-# Terms that ask to be told, by a base model's name, in whose namespace ever a copy lies: the Hub's name of the licence, its page, and the
-# notice. Gemma 4 has other terms than those before it.
+# Licences that require a notice, by the base model's name in any namespace: the Hub's name of the licence, its page, and the notice.
+# Gemma 4 has other terms than earlier versions.
 TERMS = {
     r"\bllama-3\.2\b": (
         "llama3.2",
@@ -46,18 +46,26 @@ LOSS_PAPERS = {
     "sft": "imitation of the chosen answers",
 }
 MEANINGS = {
-    "dpo": "*Likelier per token* is the share of pairs whose chosen answer the model finds likelier than the rejected one, each divided by its length; "
-    "half of them is chance. *Reward accuracy* asks which answer became likelier by more; before training it is a tie everywhere.",
-    "sft": "*Loss* and *perplexity* are those of the chosen answers' words; the end token is told apart. A lower loss means that such answers "
-    "have become likelier, the rejected ones among them; it does not mean that answers are true, or that the better of two is preferred.",
+    "dpo": "*Likelier per token* is the share of pairs whose chosen answer has a higher log-probability per token than the rejected one; one half is "
+    "chance. *Reward accuracy* is the share of pairs whose chosen answer gained more than the rejected one; before training all pairs are tied.",
+    "sft": "*Loss* and *perplexity* are those of the chosen answers' words; the end token is listed separately. A lower loss means that such answers "
+    "have become likelier, rejected ones included; it does not mean that answers are true, or that the better of two is preferred.",
 }
+TRAINED = {
+    "dpo": "trained on preference pairs",
+    "sft": "trained to imitate the chosen answers of preference pairs",
+}
+HUB = "https://huggingface.co"
+TEMPLATES = Environment(
+    loader=PackageLoader("preferans", "release"), trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
+)
 QUESTION = "Почему осенью желтеют листья?"
-MERGED = "preferans_merge.json"  # beside a merged model, see merging.py
+MERGED = "preferans_merge.json"  # beside a merged model, see merge.py
 WIDGETS = (QUESTION, "Посоветуй, чем заняться в дождливые выходные.", "Объясни простыми словами, что такое инфляция.")
 
 
 def base_on_hub(name: str) -> str | None:
-    """The Hub's name of the model that an adapter on `name` works on: itself, or the one it was trimmed from; `None` for one's own."""
+    """Hub id of the model that an adapter of `name` fits: `name` itself or the model it was trimmed from; `None` for a local model."""
     record = trimmed_from(name)
     if record and "merged_with" in record:
         return None
@@ -65,7 +73,7 @@ def base_on_hub(name: str) -> str | None:
 
 
 def descends_from(name: str) -> str | None:
-    """The Hub's name of the model whose licence covers `name`: also that of one with an adapter in it."""
+    """Hub id of the model whose licence covers `name`, also if an adapter was merged into it."""
     record = trimmed_from(name)
     return _plain_id(record["source"] if record else _made_from(name, ("preferans_base.json", MERGED)))
 
@@ -84,21 +92,17 @@ def _plain_id(name: str) -> str | None:
 
 def licence_of(base: str | None) -> tuple[str, str | None, str | None]:
     """
-    Licence of what was made from a base model.
-
-    Args:
-        base (`str`, *optional*):
-            Hub id.
+    Licence of a model derived from a base model.
 
     Returns:
-        `tuple`: the licence as the Hub names it, its page, and the notice that it asks for.
+        `tuple`: the Hub's name of the licence, its page, and the notice that it requires.
     """
     name = (base or "").split("/")[-1].lower()
     return next((terms for pattern, terms in TERMS.items() if re.search(pattern, name)), ("other", None, None))
 
 
 def notice_of(licence: str | None) -> str | None:
-    """The notice that a licence, as the Hub names it, wants in a file of its own beside the weights."""
+    """The notice that a licence requires in a file beside the weights."""
     return next((f"{notice}\n{page}" for name, page, notice in TERMS.values() if name == licence), None)
 
 
@@ -107,38 +111,31 @@ def model_card(folder: str | Path, repo_id: str | None = None, report: str | Non
     Write the card of a run's adapter.
 
     Args:
-        folder (`str` or `Path`):
-            Folder of a finished run.
-        repo_id (`str`, *optional*):
-            Name on the Hub, for the lines that load it. Without it they name the folder.
-        report (`str`, *optional*):
-            Markdown of a report on its answers.
+        folder (`str` or `Path`): Folder of a finished run.
+        repo_id (`str`, *optional*): Name on the Hub for the example code. By default the folder.
+        report (`str`, *optional*): Markdown of a report on its answers.
 
     Returns:
-        `str`: YAML metadata that the Hub reads, and Markdown.
+        `str`: YAML metadata for the Hub, and Markdown.
     """
     folder = Path(folder)
     run = read_json(folder / "provenance.json")
     tested = read_json(folder / "test_log_probs.json")
-    way = run.get("method", "dpo")
+    method = run.get("method", "dpo")
     tokenizer = read_json(folder / "tokenizer_config.json") if (folder / "tokenizer_config.json").is_file() else {}
     model_name = run["model"]["name"]
     base = base_on_hub(model_name)
-    licence, page, notice = licence_of(base or descends_from(model_name))
-    results, values = _results(tested, way)
+    terms = licence_of(base or descends_from(model_name))
+    licence, page, notice = terms
+    results, scores = _results(tested, method)
     keys = run["keys"]
     run = portable(run)
     dataset = run["dataset"]["name"]
-    environment = Environment(
-        loader=PackageLoader("preferans", "release"), trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
-    )
     title = (repo_id or folder.resolve().name).split("/")[-1]
-    return environment.get_template("model_card.md.jinja").render(
-        head=_head(title, run, base, licence, page, way, values),
+    return TEMPLATES.get_template("model_card.md.jinja").render(
+        head=_head(title, run, base, terms, scores),
         title=title,
-        what=f"A LoRA adapter for `{base or run['model']['name']}`, trained on preference pairs with Preferans."
-        if way == "dpo"
-        else f"A LoRA adapter for `{base or run['model']['name']}`, trained to imitate the chosen answers of preference pairs with Preferans.",
+        what=f"A LoRA adapter for `{base or run['model']['name']}`, {TRAINED[method]} with Preferans.",
         trimming=_trimming(model_name),
         trimmed=trimmed_from(model_name) is not None,
         unpacked=_unpacked_from(model_name),
@@ -146,7 +143,7 @@ def model_card(folder: str | Path, repo_id: str | None = None, report: str | Non
         notice=notice,
         results=results,
         pairs=len(tested["before"]),
-        meaning=MEANINGS[way],
+        meaning=MEANINGS[method],
         report=report,
         base=base or run["model"]["name"],
         repo_id=repo_id or folder.as_posix(),
@@ -155,22 +152,20 @@ def model_card(folder: str | Path, repo_id: str | None = None, report: str | Non
         dtype=keys.get("dtype", "float32"),
         chat=bool(tokenizer.get("chat_template")) or (folder / "chat_template.jinja").is_file(),
         question=QUESTION,
-        method=_method(run, way),
-        dataset=f"[{dataset}](https://huggingface.co/datasets/{dataset.split('@')[0]})"
-        if is_hub_id(dataset)
-        else f"`{dataset}`",
+        method=_method(run, method),
+        dataset=f"[{dataset}]({HUB}/datasets/{dataset.split('@')[0]})" if is_hub_id(dataset) else f"`{dataset}`",
         run=run,
         measured=_measured(run.get("measured", {})),
-        command=f"accelerate launch scripts/{way}.py recipe.yaml",
+        command=f"accelerate launch scripts/{method}.py recipe.yaml",
         keys=recipe_of(run).strip(),
-        licence=f"That of the base model, as the {licence} licence says: {page}. The dataset has its own."
+        licence=f"That of the base model, {licence}: {page}. The dataset has its own licence."
         if page
-        else "That of the base model, which covers what is made from it. The dataset has its own.",
+        else "That of the base model, which also covers adapters. The dataset has its own licence.",
     )
 
 
 def portable(value: Any) -> Any:
-    """What JSON holds, such as a run's provenance, without the folders of this machine: of an absolute path the last part is left."""
+    """A JSON value, such as provenance, without folders of this machine: of an absolute path only the last part remains."""
     if isinstance(value, dict):
         return {key: portable(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -180,10 +175,10 @@ def portable(value: Any) -> Any:
 
 
 def _trimming(name: str) -> str:
-    record, told = trimmed_from(name) or {}, trimming_in_words(name)
+    record, sentences = trimmed_from(name) or {}, trimming_in_words(name)
     for path in (*record.get("merged_with", []), record.get("source", "")):
-        told = told.replace(f"`{path}`", f"`{portable(path)}`")
-    return told
+        sentences = sentences.replace(f"`{path}`", f"`{portable(path)}`")
+    return sentences
 
 
 def _unpacked_from(name: str) -> str | None:
@@ -193,8 +188,7 @@ def _unpacked_from(name: str) -> str | None:
 
 
 def recipe_of(run: dict[str, Any]) -> str:
-    """A run's whole recipe as YAML: its keys with what the command line changed, and the adapter that it started from. Where it is
-    pushed to is the business of whoever runs it."""
+    """The complete recipe of a run as YAML, with changes from the command line and the starting adapter, without the Hub keys."""
     keys = {
         name: value for name, value in portable(run)["keys"].items() if not name.startswith(("push_to_hub", "hub_"))
     }
@@ -210,13 +204,11 @@ def _head(
     title: str,
     run: dict[str, Any],
     base: str | None,
-    licence: str,
-    page: str | None,
-    way: str,
-    values: dict[str, Score],
+    terms: tuple[str, str | None, str | None],
+    scores: dict[str, Score],
 ) -> str:
-
     dataset = run["dataset"]["name"]
+    licence, page, _ = terms
     data = ModelCardData(
         language=["ru"],
         license=licence,
@@ -227,7 +219,7 @@ def _head(
         datasets=[dataset.split("@")[0]] if is_hub_id(dataset) else None,
         library_name="peft",
         pipeline_tag="text-generation",
-        tags=[way, "lora", "trl", "preferans"],
+        tags=[run.get("method", "dpo"), "lora", "trl", "preferans"],
         widget=[{"messages": [{"role": "user", "content": text}]} for text in WIDGETS],
         model_name=title,
         eval_results=[
@@ -239,7 +231,7 @@ def _head(
                 metric_value=round(score.value, 4),
                 metric_name=f"{name} [{score.low:.3f}, {score.high:.3f}], n = {score.cases}",
             )
-            for name, score in values.items()
+            for name, score in scores.items()
         ]
         or None,
     )
@@ -252,11 +244,11 @@ def _cell(score: Score, percent: bool) -> str:
     return f"{score.value:.3f} [{score.low:.3f}, {score.high:.3f}]"
 
 
-def _results(tested: dict[str, Any], way: str) -> tuple[list[tuple[str, str, str]], dict[str, Score]]:
-    """Rows of the table, and what goes into the metadata."""
+def _results(tested: dict[str, Any], method: str) -> tuple[list[tuple[str, str, str]], dict[str, Score]]:
+    """Rows of the table, and scores for the metadata."""
     if not tested["before"]:
         return [], {}
-    if way == "sft":
+    if method == "sft":
         scores = imitation_scores(tested["before"], tested["after"], tested["groups"])
         rows = [
             ("Loss of the chosen answers, nats per token", "test_chosen_loss", False),
@@ -273,7 +265,7 @@ def _results(tested: dict[str, Any], way: str) -> tuple[list[tuple[str, str, str
         (label, _cell(scores[f"{name}_before"], percent), _cell(scores[f"{name}_after"], percent))
         for label, name, percent in rows
     ]
-    if way == "dpo":
+    if method == "dpo":
         table += [
             ("Reward accuracy", "tie", _cell(scores["test_reward_accuracy"], True)),
             ("Reward margin", "0", _cell(scores["test_reward_margin"], False)),
@@ -282,10 +274,10 @@ def _results(tested: dict[str, Any], way: str) -> tuple[list[tuple[str, str, str
     return table, {name: scores[name] for name in names if scores[name].cases}
 
 
-def _method(run: dict[str, Any], way: str) -> str:
+def _method(run: dict[str, Any], method: str) -> str:
     keys = run["keys"]
     rank = f"LoRA of rank {keys.get('lora_r', 16)} in fp32 on {'4-bit (NF4)' if keys.get('load_in_4bit') else 'whole'} weights"
-    if way == "sft":
+    if method == "sft":
         return f"Imitation of the chosen answers, {rank}, with transformers, TRL and PEFT."
     losses = keys.get("loss_type", ["sigmoid"])
     losses = losses if isinstance(losses, list) else [losses]
@@ -297,7 +289,7 @@ def _method(run: dict[str, Any], way: str) -> str:
 
 
 def _four_bits(keys: dict[str, Any]) -> str:
-    """How a run held its base model in 4 bits, as arguments of `BitsAndBytesConfig`; empty where it did not."""
+    """Arguments of `BitsAndBytesConfig` for a run with a 4-bit base model, otherwise empty."""
     if not keys.get("load_in_4bit"):
         return ""
     return (
@@ -307,35 +299,29 @@ def _four_bits(keys: dict[str, Any]) -> str:
 
 
 def _measured(figures: dict[str, Any]) -> str:
-    """Time and memory in a sentence; empty for a run that was not measured."""
+    """Time and memory in one sentence; empty if the run was not measured."""
     if not figures:
         return ""
     device = figures["device"]
-    told = f"Took {figures['train_seconds'] / 60:.1f} minutes and {figures['peak_memory_bytes'] / 2**20:,.0f} MiB at its peak on {device}"
-    if figures.get("resumed_from"):
-        told = f"After its last interruption it took {told[5:]}"
+    start = "After the last interruption, training took" if figures.get("resumed_from") else "Training took"
+    minutes, peak = figures["train_seconds"] / 60, figures["peak_memory_bytes"] / 2**20
+    sentence = f"{start} {minutes:.1f} minutes and {peak:,.0f} MiB at its peak on {device}"
     skipped = figures.get("skipped_steps")
-    return f"{told}; {figures['precision']}{f'; {skipped} steps skipped by the fp16 scaler' if skipped else ''}."
+    return f"{sentence}; {figures['precision']}{f'; {skipped} steps skipped by the fp16 scaler' if skipped else ''}."
 
 
-def merged_card(folder: str | Path, origin: dict[str, Any], base: str, vocabulary: str, adapter_only: bool) -> str:
+def merged_card(folder: str | Path, provenance: dict[str, Any], base: str, sentences: str, adapter_only: bool) -> str:
     """
-    Write the card of what scripts/merge.py made of a run.
+    Write the card of a merged model.
 
     Args:
-        folder (`str` or `Path`):
-            Folder of the run.
-        origin (`dict`):
-            Its provenance.
-        base (`str`):
-            Folder or Hub id of the model that the adapter was merged into, or was written for.
-        vocabulary (`str`):
-            Sentences on its vocabulary, with a space before them.
-        adapter_only (`bool`):
-            Whether it is the adapter still.
+        folder (`str` or `Path`): Folder of the run.
+        provenance (`dict`): Its provenance.
+        base (`str`): Folder or Hub id of the model that the adapter was merged into, or was written for.
+        sentences (`str`): Sentences on vocabulary and agreement, with a space before them.
+        adapter_only (`bool`): Whether it is the card of an adapter.
     """
-
-    plain, way = portable(origin), origin.get("method", "dpo")
+    plain, method = portable(provenance), provenance.get("method", "dpo")
     licence, page, notice = licence_of(descends_from(base))
     dataset = plain["dataset"]["name"]
     named = base_on_hub(base)
@@ -349,21 +335,23 @@ def merged_card(folder: str | Path, origin: dict[str, Any], base: str, vocabular
         datasets=[dataset.split("@")[0]] if is_hub_id(dataset) else None,
         library_name="peft" if adapter_only else "transformers",
         pipeline_tag="text-generation",
-        tags=[way, "lora" if adapter_only else "merged", "trl", "preferans"],
+        tags=[method, "lora" if adapter_only else "merged", "trl", "preferans"],
     )
     what = "adapter" if adapter_only else "model"
     tested = Path(folder, "test_log_probs.json")
-    rows = _results(read_json(tested), way)[0] if tested.is_file() else []
+    rows = _results(read_json(tested), method)[0] if tested.is_file() else []
     table = "".join(f"| {label} | {before} | {after} |\n" for label, before, after in rows)
     results = (
-        f"\n| On held-out pairs | before | after |\n| --- | ---: | ---: |\n{table}\n{MEANINGS[way]}\n" if rows else ""
+        f"\n| On held-out pairs | before | after |\n| --- | ---: | ---: |\n{table}\n{MEANINGS[method]}\n"
+        if rows
+        else ""
     )
     return f"""---
 {data.to_yaml().strip()}
 ---
 # {"A LoRA adapter" if adapter_only else "A model merged with a LoRA adapter"}, trained with Preferans
 
-Base model: `{named or portable(base)}`, whose licence also covers this {what}.{vocabulary} The adapter was trained on
+Base model: `{named or portable(base)}`, whose licence also covers this {what}.{sentences} The adapter was trained on
 `{dataset}`, fingerprint `{plain["dataset"]["fingerprint"]}`, by the recipe `{plain["recipe"]}`. Checksums of all
 are in `{MERGED}`.
 {results}{chr(10) + notice + chr(10) if notice else ""}"""
@@ -371,21 +359,19 @@ are in `{MERGED}`.
 
 def card_metadata(text: str) -> dict[str, Any]:
     """
-    The YAML between a card's lines of dashes.
+    Read the YAML header of a card.
 
     Raises:
-        [`PreferansError`]: when it is none.
+        [`PreferansError`]: if it is not valid YAML.
     """
-    found = re.match(r"---\n(.*?)\n---\n", text, re.DOTALL)
+    header = re.match(r"---\n(.*?)\n---\n", text, re.DOTALL)
     try:
-        said = yaml.safe_load(found[1]) if found else None
+        metadata = yaml.safe_load(header[1]) if header else None
     except yaml.YAMLError as error:
-        raise PreferansError(
-            f"README.md: the lines between its dashes are not valid YAML ({' '.join(str(error).split())})."
-        ) from None
-    return said if isinstance(said, dict) else {}
+        raise PreferansError(f"README.md: its header is not valid YAML ({' '.join(str(error).split())}).") from None
+    return metadata if isinstance(metadata, dict) else {}
 
 
 def as_json(value: dict[str, Any]) -> str:
-    """JSON as it is published."""
+    """A value as readable JSON."""
     return json.dumps(value, ensure_ascii=False, indent=2) + "\n"

@@ -1,4 +1,4 @@
-"""Pushing a run to the Hub while it trains. No failure stops the training, and none is silent."""
+"""Push a run to the Hub while it trains. A failed push is reported and does not stop the training."""
 
 import shutil
 import tempfile
@@ -20,20 +20,20 @@ STRATEGIES = ("every_save", "end")
 
 def check_push_keys(recipe_keys: dict[str, Any], place: str) -> bool:
     """
-    Check a recipe's keys of the Hub, and that the repository can be pushed to, before anything is loaded.
+    Check a recipe's Hub keys and the write access, before anything is loaded.
 
     Returns:
-        `bool`: whether the run is to be pushed.
+        `bool`: whether the recipe pushes the run.
 
     Raises:
-        [`PreferansError`]: see [`~preferans.release.hub.check_can_push`]; or when a key is missing or of no use.
+        [`PreferansError`]: see [`~preferans.release.hub.check_can_push`]; also if a key is missing or unsupported.
     """
     if not recipe_keys.get("push_to_hub"):
         return False
     strategy = recipe_keys.get("hub_strategy", "every_save")
     if strategy not in STRATEGIES:
         raise PreferansError(
-            f"{place}: hub_strategy {strategy} is not used here. every_save pushes the adapter with each checkpoint, end when training is done."
+            f"{place}: hub_strategy {strategy} is not supported. every_save pushes the adapter with each checkpoint, end after training."
         )
     if not recipe_keys.get("hub_model_id"):
         raise PreferansError(f"{place}: push_to_hub needs hub_model_id: NAMESPACE/NAME.")
@@ -48,15 +48,12 @@ def check_push_keys(recipe_keys: dict[str, Any], place: str) -> bool:
 
 class CheckpointPusher(TrainerCallback):
     """
-    Pushes the adapter of each checkpoint beside the training, one at a time.
+    Pushes the adapter of each checkpoint in the background, one at a time.
 
     Args:
-        repo_id (`str`):
-            Checked by [`check_push_keys`].
-        private (`bool`):
-            Of a repository that is made.
-        each_save (`bool`):
-            Whether checkpoints are pushed, or only the end.
+        repo_id (`str`): Checked by [`check_push_keys`].
+        private (`bool`): Visibility of a repository that is created.
+        each_save (`bool`): Whether to push checkpoints.
 
     Attributes:
         failed (`list[int]`): Steps whose adapter did not reach the Hub.
@@ -72,20 +69,20 @@ class CheckpointPusher(TrainerCallback):
             return
         if self._thread and self._thread.is_alive():
             print(
-                f"Step {state.global_step} is not pushed: an earlier push is still under way. The next one carries all.",
+                f"Step {state.global_step} is not pushed: an earlier push is still running. The next push includes it.",
                 flush=True,
             )
             return
         try:
             copied = self._copy(Path(args.output_dir), state.global_step)
         except (OSError, PreferansError) as error:  # such as a full disk
-            self._tell(state.global_step, error)
+            self._report(state.global_step, error)
             return
         self._thread = threading.Thread(target=self._push, args=(copied, state.global_step), daemon=True)
         self._thread.start()
 
     def _copy(self, run: Path, step: int) -> Path:
-        """The adapter of a checkpoint, which may be rotated away while it is pushed."""
+        """Copy the adapter: its checkpoint may be deleted during the push."""
         checkpoint, copied = run / f"checkpoint-{step}", Path(tempfile.mkdtemp(prefix="preferans-"))
         try:
             shutil.copyfile(checkpoint / "adapter_model.safetensors", copied / "adapter_model.safetensors")
@@ -95,9 +92,9 @@ class CheckpointPusher(TrainerCallback):
             raise
         return copied
 
-    def _tell(self, step: int, error: Exception) -> None:
+    def _report(self, step: int, error: Exception) -> None:
         self.failed.append(step)
-        print(f"*** Step {step} was not pushed: {error} Training goes on. ***", flush=True)
+        print(f"*** Step {step} was not pushed: {error} Training continues. ***", flush=True)
 
     def _push(self, folder: Path, step: int) -> None:
         files = {path.name: path for path in folder.iterdir()}
@@ -105,13 +102,13 @@ class CheckpointPusher(TrainerCallback):
             check_no_secret(files)
             done = upload(files, self.repo_id, "model", f"Adapter after step {step}", self.private)
             print(f"Step {step} is on the Hub: {done.address}")
-        except Exception as error:  # the thread has no other way to tell
-            self._tell(step, error)
+        except Exception as error:  # a thread cannot raise it to the trainer
+            self._report(step, error)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
     def wait(self) -> None:
-        """Wait for the push that is under way, and say once more what did not arrive."""
+        """Wait for the running push, and list the failed ones."""
         if self._thread and self._thread.is_alive():
             print("Waiting for the last push …", flush=True)
             self._thread.join()
@@ -144,10 +141,10 @@ def pushing_checkpoints(trainer: Trainer, recipe_keys: dict[str, Any]) -> Iterat
 
 def publish_run(folder: str | Path, recipe_keys: dict[str, Any]) -> None:
     """
-    Publish a finished run as its recipe says, with its card.
+    Publish a finished run with its card, as set in its recipe.
 
     Raises:
-        [`PreferansError`]: when it does not succeed; it says that the training is safe, and how to publish later.
+        [`PreferansError`]: if publishing fails; the message names the command to publish later.
     """
     repo_id, private = recipe_keys["hub_model_id"], recipe_keys.get("hub_private_repo") is not False
     try:
@@ -155,6 +152,6 @@ def publish_run(folder: str | Path, recipe_keys: dict[str, Any]) -> None:
             done = publish(parcel, repo_id, private, "Publish the finished run with Preferans")
     except (PreferansError, OSError) as error:  # a full disk, too
         raise PreferansError(
-            f"Training is done and safe in {folder}; publishing failed. {error} Later: python scripts/publish.py {folder} --repo_id {repo_id}"
+            f"The finished run is in {folder}, but publishing failed. {error} Publish later: python scripts/publish.py {folder} --repo_id {repo_id}"
         ) from None
-    print(f"Published, read back and equal: {done.address}")
+    print(f"Published and verified: {done.address}")

@@ -7,6 +7,7 @@ docs/hub.md has the table of the faults, and these tests hold it to what happens
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from email.utils import formatdate
 from itertools import count, cycle
 from pathlib import Path
 from time import monotonic, sleep, time
+from typing import ClassVar
 
 import pytest
 from huggingface_hub.errors import LocalEntryNotFoundError
@@ -22,6 +24,7 @@ from preferans.release.hub import cure_of, with_retries
 
 from ..support.loophub import TestHub
 from ..support.loophub.hub import File
+from ..support.runs import command
 from ..support.tiny import ROOT
 
 PAGE = ROOT / "docs" / "hub.md"
@@ -136,7 +139,7 @@ def met(tmp_path_factory):
         case = add("the token is revoked in the middle", "commit", None, transport, token=token)
         hub.fault("POST", f"/{case['name']}/preupload/", then=lambda token=token: hub.revoke(token))
 
-        case = add("somebody commits in between", "commit", None, transport)
+        case = add("someone commits in between", "commit", None, transport)
         hub.fault("POST", f"/{case['name']}/commit/", then=lambda name=case["name"]: other_commit(hub, name))
 
         case = add("the repository is deleted in the middle", "list", None, transport)
@@ -144,7 +147,7 @@ def met(tmp_path_factory):
             "GET", f"/{case['name']}/tree/", then=lambda name=case["name"]: hub.repositories.pop(("model", name))
         )
 
-        case = add("the repository is opened to the world in the middle", "create", None, transport, once=True)
+        case = add("the repository is made public in the middle", "create", None, transport, once=True)
         hub.seed("model", case["name"], {}, private=True)
         hub.fault("GET", f"/{case['name']}/auth-check/write", then=lambda name=case["name"]: open_up(hub, name))
 
@@ -206,7 +209,7 @@ def test_each_fault_ends_as_the_page_says(met):
         else:
             assert first["end"].startswith("sent "), told
             if first["shown"]:
-                assert re.search(r"Trying again in \d+ s", first["shown"]), told
+                assert re.search(r"Retrying in \d+ s", first["shown"]), told
         # Where nothing helps, nobody is made to wait.
         if case["fault"] in REFUSALS and "Retry" not in first["shown"]:
             assert not first["waits"], told
@@ -228,7 +231,7 @@ def test_after_each_fault_all_is_there_once(met):
         if case["again"] is None and not done:
             assert stored == {} and commits <= 1, told
             continue
-        others = {"notes.txt": b"mine"} if case["fault"] == "somebody commits in between" else {}
+        others = {"notes.txt": b"mine"} if case["fault"] == "someone commits in between" else {}
         assert stored == sent | others, told
         assert commits == 2 + len(others), told
         if case["again"]:
@@ -328,7 +331,7 @@ def test_killed_at_the_commit(hub, model, xet, arrives, monkeypatch):
     again = start(hub, folder, "alice/one", xet)
     shown = again.communicate(timeout=60)[0]
     assert again.returncode == 0, shown
-    assert ("nothing to send" in shown) == arrives, shown
+    assert ("nothing to upload" in shown) == arrives, shown
     assert stored(hub, "alice/one") == contents
     assert len(hub.repositories["model", "alice/one"].history()) == 2
 
@@ -353,3 +356,95 @@ def test_two_publish_at_once(hub, model, same):
     assert stored(hub, "alice/one") == contents | others
     assert len(hub.repositories["model", "alice/one"].history()) == (2 if same else 3)
     assert "412 Precondition Failed" in "".join(shown)
+
+
+class TestRefusedBeforeTheWork:
+    """In seconds, and before a model is loaded: the model's folder does not even hold weights."""
+
+    @pytest.fixture
+    def commands(self, things, tiny_llama, pairs, tmp_path):
+        model = tmp_path / "model"
+        shutil.copytree(tiny_llama, model, ignore=shutil.ignore_patterns("*.safetensors"))
+        keys = {"push_to_hub": "true"}
+
+        def make(repo_id: str) -> dict[str, list]:
+            out = tmp_path / "out"
+            return {
+                "dpo": command("dpo", model, pairs, out, hub_model_id=repo_id, **keys),
+                "builder": [
+                    "data_builders/oasst1_ru.py",
+                    "--source",
+                    "none.jsonl",
+                    "--output_dir",
+                    out,
+                    "--push_to_hub",
+                    "--repo_id",
+                    repo_id,
+                ],
+                "publish": ["scripts/publish.py", things["run"], "--repo_id", repo_id],
+            }
+
+        return make
+
+    CASES: ClassVar = {
+        "a read-only token": ("alice/new", ("alice", "read"), "the token 'read token' has no write access there"),
+        "a fine-grained token for another repository": (
+            "alice/new",
+            ("alice", "fineGrained", (("model alice/other", "repo.write"), ("dataset alice/other", "repo.write"))),
+            "the token 'fineGrained token' has no write access there",
+        ),
+        "a foreign namespace": ("bob/new", ("alice",), "you have access to alice, lab, but not to bob"),
+        "an organisation that one only reads": ("lab/new", ("bob",), "you have only read access to lab"),
+        "no token": ("alice/new", None, "you are not signed in"),
+        "a revoked token": ("alice/new", "hf_" + "x" * 34, "The Hub does not accept the token"),
+        "a public repository": ("alice/public", ("alice",), "this repository is already public"),
+        "no namespace": ("new", ("alice",), "name the repository as NAMESPACE/NAME"),
+        "a name that the Hub does not take": ("alice/new--", ("alice",), "the Hub does not allow this name"),
+    }
+
+    @pytest.mark.parametrize("case", CASES)
+    def test_by_the_check_itself(self, hub, case):
+        repo_id, who, message = self.CASES[case]
+        for kind in ("model", "dataset"):
+            hub.seed(kind, "alice/public", {})
+        token = who if who is None or isinstance(who, str) else hub.token(*who)
+        code = "from preferans.errors import run; from preferans.release.hub import check_can_push; import os; "
+        code += "run(lambda: check_can_push(os.environ['REPO'], os.environ['KIND']))"
+        for kind in ("model", "dataset"):
+            done = hub.run(code, token=token, check=False, REPO=repo_id, KIND=kind)
+            shown = " ".join(done.stderr.split())
+            assert done.returncode == 2 and message in shown and repo_id in shown, shown
+            assert not token or token not in done.stdout + done.stderr
+        assert not hub.asked("POST|PUT|DELETE")
+
+    @pytest.mark.parametrize("script", ["dpo", "builder", "publish"])
+    def test_by_every_script(self, hub, commands, script, tmp_path):
+        token = hub.token("alice", "read")
+        start = monotonic()
+        done = hub.run(commands("alice/new")[script], token=token, check=False)
+        assert done.returncode == 2, done.stdout + done.stderr
+        assert "the token 'read token' has no write access there" in " ".join(done.stderr.split())
+        assert monotonic() - start < 40, "seconds, on a machine that is busy"
+        assert not (tmp_path / "out").exists() and not hub.asked("POST|PUT|DELETE")
+
+    def test_a_fine_grained_token_for_the_repository_or_the_namespace_may(self, hub):
+        hub.seed("model", "alice/there", {}, private=True)
+        code = "from preferans.release.hub import check_can_push; check_can_push('alice/there', 'model')"
+        for scope in ("model alice/there", "alice"):
+            hub.run(code, token=hub.token("alice", "fineGrained", ((scope, "repo.write"),)))
+
+    def test_a_contributor_may_push_to_their_own_only(self, hub):
+        hub.add_organisation("press", alice="contributor", bob="admin")
+        hub.seed("model", "press/of-bob", {}, private=True)
+        code = "from preferans.release.hub import check_can_push; from preferans.errors import run; run(lambda: check_can_push('press/of-bob', 'model'))"
+        done = hub.run(code, check=False)
+        assert done.returncode == 2 and "You have no permission" in " ".join(done.stderr.split())
+
+    def test_public_is_said(self, hub, things):
+        hub.seed("dataset", "alice/public", {})
+        words = ["scripts/publish.py", things["answers"], "--repo_id", "alice/public"]
+        assert "already public" in " ".join(hub.run(words, check=False).stderr.split())
+        assert "downloaded again and equal" in hub.run([*words, "--public"]).stdout
+        hub.seed("dataset", "alice/private", {}, private=True)
+        assert "is a private repository and stays private" in hub.run([*words[:3], "alice/private", "--public"]).stdout
+        assert hub.repositories["dataset", "alice/private"].private
