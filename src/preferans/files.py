@@ -1,4 +1,4 @@
-"""Files that are either whole or absent: everything is written beside its place and renamed into it."""
+"""Read and write files. A written file is whole or absent: it is written under a temporary name, then renamed."""
 
 import gzip
 import hashlib
@@ -38,7 +38,7 @@ def write_bytes(path: str | Path, content: bytes) -> None:
 
 
 def writable(text: str) -> str:
-    """A text that UTF-8 can hold: a half of a character that stands alone becomes the sign for an unknown one, two halves the whole."""
+    """A text that UTF-8 can store: a lone surrogate becomes U+FFFD, and a pair of surrogates becomes its character."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
@@ -57,7 +57,7 @@ def read_json(path: str | Path) -> Any:
     Read a JSON file.
 
     Raises:
-        [`PreferansError`]: when the file is absent or is not JSON.
+        [`PreferansError`]: if the file is missing or is not JSON.
     """
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
@@ -82,14 +82,13 @@ def numbered_jsonl(path: str | Path) -> Iterator[tuple[int, dict]]:
     Read a file of JSON objects, one a line.
 
     Args:
-        path (`str` or `Path`):
-            File in UTF-8, with or without a byte order mark; one that ends in `.gz` is unpacked. Empty lines are passed over.
+        path (`str` or `Path`): File in UTF-8, with or without a byte order mark, packed if it ends in `.gz`. Empty lines are skipped.
 
     Yields:
-        `tuple[int, dict]`: the number of a line, from 1, and its object, in the order of the lines.
+        `tuple[int, dict]`: the number of a line, from 1, and its object.
 
     Raises:
-        [`PreferansError`]: when the file is absent, or a line is not one JSON object; it names the line.
+        [`PreferansError`]: if the file is missing, or a line is not one JSON object; the message names the line.
     """
     path = Path(path)
     try:
@@ -134,11 +133,10 @@ def checksums(folder: str | Path) -> dict[str, str]:
 @contextmanager
 def new_folder(path: str | Path) -> Iterator[Path]:
     """
-    Fill a folder beside its place, and move it there when the block ends without an error.
+    Write a folder under a temporary name, and rename it when the block ends without an error.
 
     Args:
-        path (`str` or `Path`):
-            Where the folder shall stand. What stands there before is replaced, unless it is the same to the byte.
+        path (`str` or `Path`): The folder. An existing folder is replaced, unless its files are equal.
 
     Yields:
         `Path`: the temporary folder to write into.
@@ -171,7 +169,7 @@ def _mark() -> str:
 
 
 def _remove_leftovers(path: Path) -> None:
-    """Clear away, or put back, what processes that were killed left beside `path`."""
+    """Delete, or move back, temporary files of killed processes beside `path`."""
     pattern = re.compile(re.escape(f".{path.name}.") + r"(\d+)-[0-9a-f]{8}(\.new|\.old)?")
     for sibling in list(path.parent.iterdir()):
         match = pattern.fullmatch(sibling.name)
@@ -189,19 +187,18 @@ def read_yaml(
     path: str | Path, what: str = "recipe", folder: str = "recipes"
 ) -> tuple[dict[str, Any], dict[str, int]]:
     """
-    Read a recipe, or another file of keys.
+    Read a recipe or another YAML file with one mapping.
 
     Args:
-        path (`str` or `Path`):
-            YAML file with one mapping.
-        what (`str`, *optional*, defaults to `"recipe"`), folder (`str`, *optional*, defaults to `"recipes"`):
-            What to call the file in a message, and where others of its kind are.
+        path (`str` or `Path`): The file.
+        what (`str`, *optional*, defaults to `"recipe"`): The kind of file, for messages.
+        folder (`str`, *optional*, defaults to `"recipes"`): Folder of similar files, which a message lists.
 
     Returns:
         `tuple[dict, dict]`: values by key, and line numbers by key.
 
     Raises:
-        [`PreferansError`]: when the file is absent, is not YAML, is not a mapping, or has a key twice.
+        [`PreferansError`]: if the file is missing, is not YAML or not a mapping, or has a key twice.
     """
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
@@ -209,14 +206,14 @@ def read_yaml(
         here = sorted(str(file) for file in Path(folder).glob("*.yaml"))
         raise PreferansError(
             f"{path}: there is no such {what}.{did_you_mean(str(path), here)}"
-            + (f" Here are: {', '.join(here)}." if here else "")
+            + (f" Available: {', '.join(here)}." if here else "")
         ) from None
     except (UnicodeDecodeError, OSError) as error:
         raise PreferansError(f"{path}: this is not a text file in UTF-8 ({error}).") from None
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         if not isinstance(node, yaml.MappingNode):
-            raise PreferansError(f"{path}: a recipe is a list of lines 'key: value', and this file is not.")
+            raise PreferansError(f"{path}: a {what} is a list of lines 'key: value', and this file is not.")
         lines: dict[str, int] = {}
         for key_node, _ in node.value:
             line = key_node.start_mark.line + 1
@@ -227,7 +224,7 @@ def read_yaml(
             key = key_node.value
             if key in lines:
                 raise PreferansError(
-                    f"{path}, line {line}: '{key}' stands already in line {lines[key]}. Keep one of the two."
+                    f"{path}, line {line}: '{key}' is already set in line {lines[key]}. Keep one of the two."
                 )
             lines[key] = line
         return yaml.safe_load(text), lines
@@ -236,5 +233,5 @@ def read_yaml(
 
 
 def yaml_text(node: yaml.Node) -> str:
-    """What stands in the file at a YAML node, cut to one short line."""
+    """A YAML node as one short line."""
     return repr(node.value if isinstance(node, yaml.ScalarNode) else "…")

@@ -260,7 +260,7 @@ def refused(call_script, *command) -> str:
     [
         ("beta: abc", ["broken.yaml, line", "beta must be a number"]),
         ("learning_rat: 1e-5", ["no key 'learning_rat'", "Did you mean 'learning_rate'"]),
-        ("beta: 0.1\nbeta: 0.2", ["'beta' stands already in line"]),
+        ("beta: 0.1\nbeta: 0.2", ["'beta' is already set in line"]),
     ],
 )
 def test_a_broken_recipe(lines, words, tmp_path, call_script, tiny_llama, preference_folder):

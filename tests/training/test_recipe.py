@@ -79,7 +79,7 @@ def test_numbers_in_every_notation_reach_a_float(tmp_path, text, value):
     [
         ("beta: abc", ["line 1", "beta must be a number", "'abc'"]),
         ("\nlearning_rat: 1e-5", ["line 2", "no key 'learning_rat'", "Did you mean 'learning_rate'?"]),
-        ("beta: 0.1\nfp16: true\nbeta: 0.2", ["line 3", "'beta' stands already in line 1"]),
+        ("beta: 0.1\nfp16: true\nbeta: 0.2", ["line 3", "'beta' is already set in line 1"]),
         ("max_len: 5", ["no key 'max_len'", "'max_length'"]),
         ("max_length: [1, 2]", ["max_length must be an integer", "[1, 2]"]),
         ("max_length: 1.5", ["max_length must be an integer"]),

@@ -5,6 +5,7 @@ llama.cpp converts and quantizes; this module calls it and checks the result. Th
 converter.
 """
 
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -115,17 +116,7 @@ def check_gguf(file: Path, model: Path, gguf_type: str, tokenizer: Any) -> bool:
     architecture = metadata["general.architecture"]
     numbers = {name: number for number, name in gguf.MODEL_ARCH_NAMES.items()}
     names = gguf.get_tensor_name_map(numbers[architecture], metadata[f"{architecture}.block_count"])
-    there = {tensor.name: int(tensor.n_elements) for tensor in reader.tensors}
-    wrong, tables = [], {"token_embd.weight", "output.weight"}  # may have unused rows, which llama.cpp drops
-    for weights in sorted(model.glob("*.safetensors")):
-        with safe_open(weights, "pt") as stored:
-            for key in stored.keys():  # noqa: SIM118, it is no dict
-                name, shape = names.get_name(key, try_suffixes=(".weight", ".bias")), stored.get_slice(key).get_shape()
-                size = 1
-                for side in shape:
-                    size *= side
-                if name not in there or (name not in tables and there[name] != size):
-                    wrong.append(key)
+    wrong = _wrong_tensors(model, names, {tensor.name: int(tensor.n_elements) for tensor in reader.tensors})
     kind = gguf.LlamaFileType["ALL_F32" if gguf_type == "f32" else f"MOSTLY_{gguf_type.upper()}"]
     tokens = metadata["tokenizer.ggml.tokens"]
     problems = {
@@ -145,3 +136,16 @@ def check_gguf(file: Path, model: Path, gguf_type: str, tokenizer: Any) -> bool:
         "tokenizer.ggml.add_bos_token",
         metadata["tokenizer.ggml.model"] == "llama" or metadata.get("tokenizer.ggml.pre") == "llama-bpe",
     )
+
+
+def _wrong_tensors(model: Path, names: Any, sizes: dict[str, int]) -> list[str]:
+    """Tensors of the model that are missing in the GGUF file or have another size there."""
+    wrong, tables = [], {"token_embd.weight", "output.weight"}  # may have unused rows, which llama.cpp drops
+    for weights in sorted(model.glob("*.safetensors")):
+        with safe_open(weights, "pt") as stored:
+            for key in stored.keys():  # noqa: SIM118, it is no dict
+                name = names.get_name(key, try_suffixes=(".weight", ".bias"))
+                size = math.prod(stored.get_slice(key).get_shape())
+                if name not in sizes or (name not in tables and sizes[name] != size):
+                    wrong.append(key)
+    return wrong

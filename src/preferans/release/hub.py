@@ -13,6 +13,7 @@ import re
 import time
 from collections.abc import Callable
 from email.utils import parsedate_to_datetime
+from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -223,14 +224,10 @@ def read_back(files: dict[str, Path], repo_id: str, repo_type: str, commit: str,
         [`PreferansError`]: if a file cannot be read or differs.
     """
     api = HfApi()
+    download = partial(api.hf_hub_download, repo_id, repo_type=repo_type, revision=commit, local_dir=folder)
     for name, path in files.items():
         try:
-            copy = with_retries(
-                lambda name=name: api.hf_hub_download(
-                    repo_id, name, repo_type=repo_type, revision=commit, local_dir=folder
-                ),
-                f"Reading {name} back",
-            )
+            copy = with_retries(partial(download, filename=name), f"Reading {name} back")
         except Exception as error:
             raise PreferansError(
                 f"{repo_id}: it was uploaded, but {name} could not be read back. {cure_of(error)} The same command checks again."

@@ -70,13 +70,17 @@ def call_program(command: list[str | Path]) -> None:
     program = next(Path(part).name for part in command if Path(part).name != Path(sys.executable).name)
     print(f"{program} ...", file=sys.stderr)
     last: deque[str] = deque(maxlen=20)
-    options = {"encoding": "utf-8", "errors": "replace", "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
     try:
         with subprocess.Popen(
-            [str(part) for part in command], env=os.environ | {"PYTHONUTF8": "1"}, **options
+            [str(part) for part in command],
+            env=os.environ | {"PYTHONUTF8": "1"},
+            encoding="utf-8",
+            errors="replace",
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
         ) as process:
             shown = False
-            for line in process.stdout:
+            for line in process.stdout or ():
                 if _PROGRESS.search(line):
                     print(f"\r{line.rstrip():.100}", end="", file=sys.stderr, flush=True)
                     shown = True

@@ -79,7 +79,7 @@ def merge(
             "base model again with the command that made it, or name its new folder with --base."
         )
     result = {"base": choice.model["name"], "trained_on": trained_on["name"]}
-    if choice.restores_vocabulary:
+    if record and choice.restores_vocabulary:
         result |= {key: record[key] for key in ("tokens_before", "tokens_after")}
     trimmed = trained_on["name"] if choice.restores_vocabulary else None
     job = MergeJob(run, provenance, choice.model, trimmed, adapter_only)

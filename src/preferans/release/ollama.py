@@ -142,7 +142,8 @@ def modelfile(model: ExportedModel, system: str | None = None) -> tuple[str, boo
             raise PreferansError(
                 f"«{text:.60}»: three quotes in a row are not allowed in a Modelfile. Write «…» instead."
             )
-    lines, stops, template = [f"FROM ./{model.gguf}"], list(model.ends), "{{ .Prompt }}"
+    lines, stops = [f"FROM ./{model.gguf}"], list(model.ends)
+    template: str | None = "{{ .Prompt }}"
     if model.tokenizer.chat_template is not None:
         parts, template = chat_parts(model.tokenizer), None
         if parts is not None:

@@ -1,0 +1,122 @@
+"""Files are whole or absent, and a broken file is named with its line."""
+
+import gzip
+import os
+
+import pytest
+
+from preferans.errors import PreferansError
+from preferans.files import (
+    checksums,
+    iter_jsonl,
+    new_folder,
+    numbered_jsonl,
+    read_json,
+    read_jsonl,
+    read_yaml,
+    sha256_of,
+    writable,
+    write_bytes,
+    write_json,
+    write_jsonl,
+    write_text,
+)
+
+ROWS = [{"id": "1", "text": "ёж"}, {"id": "2", "text": "a\nb"}]
+
+
+def test_json_and_json_lines_are_read_as_written(tmp_path):
+    write_json(tmp_path / "sub" / "value.json", {"ключ": [1, None]})
+    assert read_json(tmp_path / "sub" / "value.json") == {"ключ": [1, None]}
+    write_jsonl(tmp_path / "rows.jsonl", ROWS)
+    assert read_jsonl(tmp_path / "rows.jsonl") == list(iter_jsonl(tmp_path / "rows.jsonl")) == ROWS
+    assert (tmp_path / "rows.jsonl").read_bytes().count(b"\n") == 2
+
+
+def test_numbers_are_those_of_the_lines(tmp_path):
+    (tmp_path / "rows.jsonl").write_text('\ufeff{"a": 1}\n\n{"a": 2}\n', encoding="utf-8")
+    assert list(numbered_jsonl(tmp_path / "rows.jsonl")) == [(1, {"a": 1}), (3, {"a": 2})]
+
+
+def test_packed_json_lines_are_unpacked(tmp_path):
+    (tmp_path / "rows.jsonl.gz").write_bytes(gzip.compress(b'{"a": 1}\n'))
+    assert read_jsonl(tmp_path / "rows.jsonl.gz") == [{"a": 1}]
+    (tmp_path / "cut.jsonl.gz").write_bytes(gzip.compress(b'{"a": 1}\n')[:-9])
+    with pytest.raises(PreferansError, match=r"cut\.jsonl\.gz"):
+        read_jsonl(tmp_path / "cut.jsonl.gz")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b'{"a": 1}\n{"a": \n', "line 2: this is not valid JSON"),
+        (b"[1, 2]\n", "line 1: expected a JSON object"),
+        (b"[\n", "line 1.*write one object"),
+        (b'{"a": "\xff"}\n', "not UTF-8"),
+    ],
+)
+def test_a_broken_line_is_named(content, message, tmp_path):
+    (tmp_path / "rows.jsonl").write_bytes(content)
+    with pytest.raises(PreferansError, match=message):
+        read_jsonl(tmp_path / "rows.jsonl")
+
+
+def test_a_missing_or_broken_json_file_is_an_error(tmp_path):
+    with pytest.raises(PreferansError, match="there is no such file"):
+        read_json(tmp_path / "none.json")
+    (tmp_path / "value.json").write_text("{")
+    with pytest.raises(PreferansError, match="not valid JSON"):
+        read_json(tmp_path / "value.json")
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
+    write_text(tmp_path / "value.txt", "old\n")
+
+    def full(*_):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_bytes(tmp_path / "value.txt", b"new\n")
+    assert [path.name for path in tmp_path.iterdir()] == ["value.txt"]
+    assert (tmp_path / "value.txt").read_text() == "old\n"
+
+
+def test_a_new_folder_appears_whole_or_not_at_all(tmp_path):
+    with pytest.raises(ZeroDivisionError), new_folder(tmp_path / "folder") as folder:
+        (folder / "file").write_text("half")
+        raise ZeroDivisionError
+    assert list(tmp_path.iterdir()) == []
+    with new_folder(tmp_path / "folder") as folder:
+        (folder / "file").write_text("whole")
+    assert checksums(tmp_path / "folder") == {"file": sha256_of(tmp_path / "folder" / "file")}
+
+
+def test_an_equal_folder_is_not_replaced(tmp_path):
+    for _ in range(2):
+        with new_folder(tmp_path / "folder") as folder:
+            (folder / "file").write_text("whole")
+        inode = os.stat(tmp_path / "folder").st_ino
+    with new_folder(tmp_path / "folder") as folder:
+        (folder / "file").write_text("whole")
+    assert os.stat(tmp_path / "folder").st_ino == inode
+
+
+def test_leftovers_of_a_killed_process_are_removed(tmp_path):
+    left = tmp_path / ".value.txt.999999999-0123abcd"
+    left.write_text("half")
+    write_text(tmp_path / "value.txt", "whole")
+    assert [path.name for path in tmp_path.iterdir()] == ["value.txt"]
+
+
+def test_a_lone_surrogate_becomes_a_replacement_character():
+    assert writable("a\ud800b") == "a\ufffdb"
+    assert writable("\ud83d\ude00 ёж") == "😀 ёж"
+
+
+def test_yaml_gives_values_and_lines(tmp_path):
+    (tmp_path / "recipe.yaml").write_text("beta: 0.1\n\nname: x\n")
+    assert read_yaml(tmp_path / "recipe.yaml") == ({"beta": 0.1, "name": "x"}, {"beta": 1, "name": 3})
+    (tmp_path / "twice.yaml").write_text("beta: 0.1\nbeta: 0.2\n")
+    with pytest.raises(PreferansError, match=r"twice\.yaml, line 2: 'beta'"):
+        read_yaml(tmp_path / "twice.yaml")
