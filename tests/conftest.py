@@ -4,11 +4,11 @@ import sys
 import tempfile
 from pathlib import Path
 
-# Before any library reads them: no test asks the network.
+# Set before any library reads them: no test uses the network.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
-# What `datasets` caches, here and in the scripts called, stays away from the person's own cache.
+# The cache of `datasets`, here and in called scripts, is separate from the user's own.
 CACHE = tempfile.TemporaryDirectory(prefix="preferans-tests-", ignore_cleanup_errors=True)
 os.environ["HF_DATASETS_CACHE"] = CACHE.name
 os.environ["HF_MODULES_CACHE"] = f"{CACHE.name}/modules"
@@ -24,7 +24,7 @@ from .support.rows import preference
 from .support.served import served
 from .support.tiny import ROOT, make_llama
 
-# A busy machine is no failure.
+# A slow machine is not a failure.
 hypothesis.settings.register_profile("preferans", deadline=None)
 hypothesis.settings.load_profile("preferans")
 
@@ -33,9 +33,9 @@ SHARED_DATA = ROOT.parent / "shared" / "data"
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """Folder with real oasst rows, which a clone of the project does not have."""
+    """Folder with real oasst rows, which are not part of the project."""
     if not SHARED_DATA.is_dir():
-        pytest.skip("the folder of real oasst rows is not there; it is no part of the project")
+        pytest.skip("the folder of real oasst rows is missing; it is not part of the project")
     return SHARED_DATA
 
 
@@ -79,7 +79,7 @@ def call_script(monkeypatch):
         return module.main()
 
     yield call
-    restore_kernels()  # training scripts decide them for the whole process
+    restore_kernels()  # training scripts set them for the whole process
 
 
 @pytest.fixture
@@ -101,7 +101,7 @@ def server(tmp_path_factory):
 
 @pytest.fixture
 def hasty(monkeypatch):
-    """No key of the person's, and hardly a wait between tries where a server does not name a time."""
+    """No API key of the user, and almost no wait between tries."""
     import openai
 
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
@@ -111,7 +111,7 @@ def hasty(monkeypatch):
 
 @pytest.fixture
 def patient(hasty, monkeypatch):
-    """A real server closes the connection after an error, and a client that is too quick would still take it for open."""
+    """A real server closes the connection after an error; a client that retries too fast would still use it."""
     import openai
 
     for name in ("INITIAL_RETRY_DELAY", "MAX_RETRY_DELAY"):

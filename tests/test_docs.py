@@ -1,4 +1,4 @@
-"""What the pages show is what their programs do, and their links lead somewhere."""
+"""The documentation: its examples work, its links exist, its lists are complete."""
 
 import importlib.util
 import math
@@ -12,7 +12,7 @@ from preferans.training.recipe import CHOICES
 from .support.tiny import ROOT
 
 
-def test_the_notebooks_loss_is_nan_in_fp16_alone():
+def test_the_notebooks_loss_is_nan_only_in_fp16():
     specification = importlib.util.spec_from_file_location("notebook_nan", ROOT / "docs" / "notebook_nan.py")
     module = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(module)
@@ -28,7 +28,7 @@ def test_the_notebooks_loss_is_nan_in_fp16_alone():
     "page",
     ["README.md", "README.ru.md", *(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").rglob("*.md"))],
 )
-def test_links_and_named_files_are_there(page):
+def test_links_and_named_files_exist(page):
     text = (ROOT / page).read_text(encoding="utf-8")
     for link in re.findall(r"\]\((?!https?:)([^)#]+)\)", text):
         assert ((ROOT / page).parent / link).exists(), link
@@ -38,7 +38,7 @@ def test_links_and_named_files_are_there(page):
         assert (ROOT / named).exists(), named
 
 
-def test_every_recipe_has_a_page_and_stands_in_the_list():
+def test_every_recipe_has_a_page_and_is_listed():
     pages = {path.name: path.read_text(encoding="utf-8") for path in (ROOT / "docs" / "recipes").glob("*.md")}
     for recipe in (ROOT / "recipes").rglob("*.yaml"):
         named = {name for name, text in pages.items() if f"`{recipe.stem}`" in text}
@@ -48,13 +48,13 @@ def test_every_recipe_has_a_page_and_stands_in_the_list():
     assert sorted(linked) == sorted(set(pages) - {"README.md"})
 
 
-def test_every_loss_stands_once_in_the_table_of_losses():
+def test_the_table_of_losses_lists_each_loss_once():
     text = (ROOT / "docs" / "choosing.md").read_text(encoding="utf-8")
     table = re.findall(r"^\| `(\w+)` \(.*\|$", text, re.MULTILINE)
     assert sorted(table) == sorted(CHOICES["loss_type"])
 
 
-def test_the_losses_are_all_that_trl_knows():
+def test_the_losses_are_those_of_trl():
     import inspect
 
     from trl import DPOTrainer

@@ -55,7 +55,7 @@ class TestWhoSeesWhat:
             for method in methods.split("|")
         ],
     )
-    def test_a_private_repository_is_not_there_for_others(self, hub, method, template):
+    def test_a_private_repository_is_hidden_from_others(self, hub, method, template):
         hub.seed("model", "alice/secret", {"notes.txt": b"hidden"}, private=True)
         path = re.sub(r"\{(\w+)\}", lambda match: PATHS[match[1]], template)
         missing = path.replace("secret", "missing")
@@ -65,7 +65,7 @@ class TestWhoSeesWhat:
             assert b"hidden" not in told.body
             assert hub.ask(method, missing, {}, token)[::2] == told[::2]
 
-    def test_lists_hold_what_one_may_see(self, hub):
+    def test_lists_contain_visible_repositories_only(self, hub):
         hub.seed("dataset", "alice/open", {})
         hub.seed("dataset", "alice/secret", {}, private=True)
         hub.seed("dataset", "lab/secret", {}, private=True)
@@ -80,7 +80,7 @@ class TestWhoSeesWhat:
             "lab/secret"
         ]
 
-    def test_moving_does_not_tell_others_where_to(self, hub):
+    def test_a_moved_private_repository_stays_hidden(self, hub):
         hub.seed("model", "alice/old", {"a.txt": b"1"}, private=True)
         alice = hub.token("alice")
         assert (
@@ -104,7 +104,7 @@ class TestWhoSeesWhat:
         assert hub.ask("GET", f"/cdn/{name}?signature={hub.sign(name)}", token=hub.token("alice")).status == 400
         assert hub.ask("PUT", f"/lfs/{name}", content).status == 403
 
-    def test_a_gated_repository_shows_its_files_to_those_let_in(self, hub):
+    def test_a_gated_repository_shows_its_files_to_members(self, hub):
         repository = hub.seed("model", "meta/llama", {"config.json": b"{}"}, gated="manual")
         address = "/meta/llama/resolve/main/config.json"
         for token, status in ((None, 401), (hub.token("bob"), 403)):
@@ -144,7 +144,7 @@ class TestWhoMayWrite:
                 done |= {namespace} if hub.ask("POST", "/api/repos/create", body, token).status == 200 else set()
             assert done == expected, (user, role, scopes)
 
-    def test_a_contributor_writes_to_what_is_theirs(self, hub):
+    def test_a_contributor_writes_to_their_own_repositories(self, hub):
         hub.add_organisation("press", alice="contributor", bob="admin")
         for user in ("alice", "bob"):
             body = {"name": user, "organization": "press", "type": "model", "private": True}
@@ -154,7 +154,7 @@ class TestWhoMayWrite:
         assert hub.ask("GET", "/api/models/press/bob", token=hub.token("alice")).status == 200
         assert push(hub, "press/alice", hub.token("bob")).status == 200
 
-    def test_whoami_tells_the_role(self, hub):
+    def test_whoami_returns_the_role(self, hub):
         told = hub.ask("GET", "/api/whoami-v2", token=hub.token("bob", "read")).json
         assert (told["name"], told["auth"]["accessToken"]["role"]) == ("bob", "read")
         assert [(one["name"], one["roleInOrg"]) for one in told["orgs"]] == [("lab", "read")]
@@ -165,7 +165,7 @@ class TestWhoMayWrite:
             ("org", "lab", ["repo.content.read"]),
         ]
 
-    def test_a_token_ends_when_it_is_revoked(self, hub):
+    def test_a_revoked_token_is_rejected(self, hub):
         hub.seed("model", "alice/x", {})
         token = hub.token("alice")
         assert push(hub, "alice/x", token).status == 200
@@ -178,7 +178,7 @@ class TestWhoMayWrite:
         assert hub.token("alice") != token
         assert hub.ask("GET", "/api/whoami-v2").status == 401
 
-    def test_xet_tokens_do_what_they_were_given_for(self, hub):
+    def test_xet_tokens_are_limited_to_their_purpose(self, hub):
         hub.seed("model", "alice/x", {})
         reading = hub.ask("GET", "/api/models/alice/x/xet-read-token/main").json["accessToken"]
         assert hub.ask("GET", "/api/models/alice/x/xet-write-token/main", token=hub.token("bob")).status == 403
@@ -192,7 +192,7 @@ class TestWhoMayWrite:
 
 
 class TestCommits:
-    def test_only_on_top_of_the_parent_it_names(self, hub):
+    def test_a_commit_needs_its_parent_as_head(self, hub):
         first = hub.seed("model", "alice/x", {}).branches["main"]
         token = hub.token("alice")
         second = push(hub, "alice/x", token, path="b.txt", parent=first).json["commitOid"]
@@ -202,7 +202,7 @@ class TestCommits:
         assert push(hub, "alice/x", token, path="e.txt").status == 200
         assert sorted(hub.files("model", "alice/x")) == ["b.txt", "d.txt", "e.txt"]
 
-    def test_of_two_at_once_one_wins(self, hub):
+    def test_one_of_two_simultaneous_commits_wins(self, hub):
         parent, told = hub.seed("model", "alice/x", {}).branches["main"], []
         token = hub.token("alice")
 
@@ -217,7 +217,7 @@ class TestCommits:
         assert sorted(told) == [200] + [412] * 7
         assert len(hub.files("model", "alice/x")) == 1
 
-    def test_all_or_nothing(self, hub):
+    def test_a_commit_is_all_or_nothing(self, hub):
         hub.seed("model", "alice/x", {"a.txt": b"1", "folder/b.txt": b"2"})
         delete = {"key": "deletedFile", "value": {"path": "a.txt"}}
         missing = {"key": "deletedFile", "value": {"path": "folder"}}
@@ -234,7 +234,7 @@ class TestCommits:
         assert send(header, delete, folder).status == 200
         assert hub.files("model", "alice/x") == {}
 
-    def test_the_same_files_are_another_commit_elsewhere_and_later(self, hub):
+    def test_the_same_files_get_different_commits(self, hub):
         made = [hub.seed("model", name, {"a.txt": b"1"}) for name in ("alice/x", "alice/y", "alice/x")]
         for repository in made:
             repository.add_commit("main", repository.at().files, "Again", "", "alice")
@@ -275,7 +275,7 @@ class TestStorage:
         xorbs = {request.path.rsplit("/", 1)[1]: request.body for request in pushed.asked("POST", "/v1/xorbs/")}
         return xorbs, pushed.asked("POST", "/v1/shards")[0].body
 
-    def test_the_files_of_the_real_client_are_put_together(self, pushed):
+    def test_files_of_the_real_client_are_reassembled(self, pushed):
         contents, schemes = pushed.files("model", "alice/x"), set()
         assert {name: len(content) for name, content in contents.items() if name.endswith(".bin")} == {
             "floats.bin": 240_000,
@@ -306,7 +306,7 @@ class TestStorage:
         for size, digest in expected.items():
             assert keyed_hash(bytes(number % 251 for number in range(size)), key).hex() == digest
 
-    def test_a_damaged_xorb_is_refused(self, sent):
+    def test_a_damaged_xorb_is_rejected(self, sent):
         for name, data in sent[0].items():
             for damaged in (data[:20] + bytes([data[20] ^ 1]) + data[21:], data[: len(data) // 2], b""):
                 with pytest.raises(HubError, match="400"):
@@ -314,7 +314,7 @@ class TestStorage:
             with pytest.raises(HubError, match="not its name"):
                 xet.XetStore().add_xorb("0" * 64, data)
 
-    def test_a_damaged_shard_is_refused(self, sent):
+    def test_a_damaged_shard_is_rejected(self, sent):
         xorbs, shard = sent
         store = xet.XetStore()
         with pytest.raises(HubError, match="were not uploaded"):
@@ -340,7 +340,7 @@ class TestStorage:
         assert store.files == {}
         assert len(store.add_shard(shard)) == len(store.files) == 3
 
-    def test_lfs_keeps_only_what_was_announced(self, hub):
+    def test_lfs_stores_announced_files_only(self, hub):
         hub.seed("model", "alice/x", {})
         token, content = hub.token("alice"), b"\0" * 1000
         name = hashlib.sha256(content).hexdigest()
@@ -367,7 +367,7 @@ class TestStorage:
 
 
 class TestReading:
-    def test_pages_hold_everything_once(self, hub):
+    def test_pages_list_every_entry_once(self, hub):
         paths = [f"folder/{number:03}.txt" for number in range(120)] + ["top.txt"]
         hub.seed("dataset", "alice/x", dict.fromkeys(paths, b"1"))
 
@@ -422,7 +422,7 @@ class TestReading:
         )
         assert hub.ask("GET", "/alice/x/resolve/none/a.txt").headers["X-Error-Code"] == "RevisionNotFound"
 
-    def test_a_file_of_xet_can_be_read_in_part(self):
+    def test_a_range_of_a_xet_file_can_be_read(self):
         store = xet.XetStore()
         store.xorbs["x"] = xet.Xorb(b"", [0, 10, 30, 60], [b"a" * 10, b"b" * 20, b"c" * 30], [b""] * 3)
         store.files["f"] = [xet.Term("x", 30, 1, 2), xet.Term("x", 30, 2, 3), xet.Term("x", 10, 0, 1)]
@@ -489,7 +489,7 @@ class TestCards:
 
 
 class TestFaults:
-    def test_a_status_comes_as_often_as_told(self, hub):
+    def test_a_fault_occurs_the_given_number_of_times(self, hub):
         fault = hub.fault("GET", "/whoami", status=429, headers={"Retry-After": "7"}, times=2, skip=1)
         told = [hub.ask("GET", "/api/whoami-v2", token=hub.token("alice")) for _ in range(5)]
         assert [one.status for one in told] == [200, 429, 429, 200, 200]
@@ -503,14 +503,14 @@ class TestFaults:
             None,
         ]
 
-    def test_only_what_it_names_is_hit(self, hub):
+    def test_a_fault_hits_matching_requests_only(self, hub):
         hub.seed("model", "alice/x", {})
         hub.fault("POST|PUT", r"/alice/x/commit/", status=503)
         assert hub.ask("GET", "/api/models/alice/x/commits/main").status == 200
         assert hub.ask("GET", "/api/models/alice/x/auth-check").status == 200
         assert [push(hub, "alice/x", hub.token("alice")).status for _ in range(2)] == [503, 200]
 
-    def test_a_fault_that_did_not_happen_is_a_problem(self, tmp_path):
+    def test_an_unused_fault_is_a_problem(self, tmp_path):
         hub = TestHub(tmp_path).start()
         hub.fault("GET", "/whoami", status=500, times=2)
         hub.fault("GET", "/refs", status=500, times=inf)
@@ -528,7 +528,7 @@ class TestFaults:
         assert hub.problems() == ["unknown route: GET /api/spaces/a/b"]
         hub.close()
 
-    def test_reset_does_no_work(self, hub):
+    def test_a_reset_request_has_no_effect(self, hub):
         hub.seed("model", "alice/x", {})
         hub.fault("POST", "/commit/", reset=0)
         hub.fault("POST", "/commit/", reset=20)
@@ -539,7 +539,7 @@ class TestFaults:
         assert push(hub, "alice/x", hub.token("alice")).status == 200
         assert [request.fault for request in hub.asked("POST", "/commit/")] == ["reset 0", "reset 20", None]
 
-    def test_a_lost_answer_leaves_the_work_done(self, hub):
+    def test_a_lost_reply_keeps_the_effect(self, hub):
         hub.seed("model", "alice/x", {})
         hub.fault("POST", "/commit/", lost=True)
         hub.fault("POST", "/commit/", lost=True, status=504)
@@ -557,7 +557,7 @@ class TestFaults:
             hub.ask("GET", "/alice/x/resolve/main/a.txt")
         assert hub.ask("GET", "/alice/x/resolve/main/a.txt").body == b"0123456789"
 
-    def test_delay_and_what_happens_then(self, hub):
+    def test_a_delayed_request_runs_its_action(self, hub):
         token = hub.token("alice")
         hub.fault("GET", "/whoami", delay=0.2, then=lambda: hub.revoke(token))
         start = time.perf_counter()
@@ -586,7 +586,7 @@ class TestFaults:
 
 
 class TestClients:
-    def test_they_know_this_hub_only(self, hub, monkeypatch):
+    def test_clients_use_this_hub_only(self, hub, monkeypatch):
         monkeypatch.setenv("HF_TOKEN", "hf_of_the_person")
         monkeypatch.setenv("HTTPS_PROXY", "http://example.org")
         ours = hub.environment(token=None, xet=False, HF_HUB_OFFLINE="1")

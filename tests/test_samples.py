@@ -22,13 +22,13 @@ def rows() -> list[dict]:
     return [json.loads(line) for line in SAMPLE.read_text(encoding="utf-8").splitlines()]
 
 
-def test_every_row_has_oasst1s_columns():
+def test_every_row_has_the_columns_of_oasst1():
     for row in rows():
         assert list(row) == OASST1_COLUMNS
         assert len(row["labels"]["name"]) == len(row["labels"]["value"]) == len(row["labels"]["count"])
 
 
-def test_there_are_enough_trees_with_two_or_three_ranked_replies():
+def test_enough_trees_have_two_or_three_ranked_replies():
     pairs, counts = build(pl.concat(read_rows(str(SAMPLE))), turns="all")
     assert len({pair["message_tree_id"] for pair in pairs}) >= 120
     replies = Counter(row["parent_id"] for row in rows() if row["rank"] is not None and row["text"])
@@ -39,17 +39,17 @@ def test_there_are_enough_trees_with_two_or_three_ranked_replies():
     assert counts["pairs_dropped"]["equal_texts"] == 0
 
 
-def test_every_reason_to_drop_a_row_is_there():
+def test_every_reason_to_drop_a_row_occurs():
     _, counts = build(pl.concat(read_rows(str(SAMPLE))), turns="all")
     assert all(counts["dropped"].values()), counts["dropped"]
 
 
-def test_length_does_not_give_the_better_answer_away():
+def test_length_does_not_reveal_the_better_answer():
     pairs, _ = build(pl.concat(read_rows(str(SAMPLE))), turns="all")
     assert 0.4 < length_table(preference_frame(pairs))["chosen_longer"] < 0.6
 
 
-def test_questions_are_asked_once_and_in_russian():
+def test_questions_are_russian_and_unique():
     pairs, _ = build(pl.concat(read_rows(str(SAMPLE))))
     questions = [pair["prompt"][0]["content"].lower() for pair in pairs]
     assert len(set(questions)) == len(questions)

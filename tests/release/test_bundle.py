@@ -1,4 +1,4 @@
-"""Publishing to a Hub on this machine with the unmodified clients: what goes, what stays at home, and what is refused first."""
+"""Publishing to a loopback Hub with the unmodified clients: which files are uploaded, and what is rejected."""
 
 import json
 import re
@@ -47,7 +47,7 @@ assert [row["answer"] for row in load_dataset("alice/answers", split="train")] =
 
 
 @pytest.mark.parametrize("transport", ["xet", "lfs"])
-def test_round_trips(hub, things, tiny_llama, transport, tmp_path):
+def test_published_files_load_with_the_public_clients(hub, things, tiny_llama, transport, tmp_path):
     """Published, pulled into an empty cache by the libraries, and equal; the second time nothing is sent."""
     xet, home = transport == "xet", tmp_path / "home"
     log = ""
@@ -108,8 +108,8 @@ def test_a_dry_run_needs_no_network_and_no_token(hub, things):
     assert not hub.requests
 
 
-class TestWhatGoes:
-    def test_a_token_in_a_file_stops_it(self, things, tmp_path):
+class TestPublishedFiles:
+    def test_a_token_in_a_file_stops_the_publication(self, things, tmp_path):
         run = tmp_path / "run"
         shutil.copytree(things["run"], run)
         state = read_json(run / "trainer_state.json")
@@ -120,7 +120,7 @@ class TestWhatGoes:
         ):
             pass
 
-    def test_folders_of_this_machine_are_told_as_any_system_writes_them(self, things, tmp_path, monkeypatch):
+    def test_local_folders_are_reported_in_every_spelling(self, things, tmp_path, monkeypatch):
         row = {"id": "1", "prompt": [], "answer": "Да.", "model": "C:\\Users\\anna\\runs\\x"}
         write_jsonl(tmp_path / "answers, two.jsonl", [row])
         monkeypatch.setattr(Path, "home", lambda: PureWindowsPath("C:\\Users\\anna"))
@@ -130,7 +130,7 @@ class TestWhatGoes:
             [config] = card_metadata(parcel.card)["configs"]
             assert config["data_files"] == [{"split": "train", "path": "answers, two.jsonl"}]
 
-    def test_a_row_that_is_no_answer(self, tmp_path):
+    def test_a_row_without_an_answer_is_named(self, tmp_path):
         row = {"id": "1", "prompt": [], "answer": "Да.", "model": "m"}
         for rows, number in (([row, {"id": "2"}], 2), ([], 1)):
             write_jsonl(tmp_path / "answers.jsonl", rows)
@@ -140,7 +140,7 @@ class TestWhatGoes:
             ):
                 pass
 
-    def test_the_state_names_no_folder(self, run, tmp_path):
+    def test_the_trainer_state_contains_no_local_folder(self, run, tmp_path):
         folder = tmp_path / "run"
         shutil.copytree(run, folder)
         state = read_json(folder / "trainer_state.json")
@@ -149,7 +149,7 @@ class TestWhatGoes:
             told = read_json(parcel.files["trainer_state.json"])
         assert told == state | {"best_model_checkpoint": "checkpoint-2"}
 
-    def test_a_report_of_another_run_is_told(self, run, tmp_path):
+    def test_a_report_of_another_run_is_reported(self, run, tmp_path):
         for name, text in REPORT.items():
             (tmp_path / name).write_text(text)
         own = sha256_of(run / "adapter_model.safetensors")
@@ -160,7 +160,7 @@ class TestWhatGoes:
                 assert bool(found) is told
 
     @pytest.mark.parametrize("head", ["license: [mit", "license: a: b", "- mit", "just words", ""])
-    def test_a_card_that_a_person_wrote(self, things, tmp_path, head):
+    def test_a_hand_written_card_is_kept(self, things, tmp_path, head):
         """Its head may be anything; what is no YAML is said in one paragraph."""
         model = tmp_path / "model"
         shutil.copytree(things["merged"], model)
@@ -171,7 +171,7 @@ class TestWhatGoes:
         except PreferansError as error:
             assert "not valid YAML" in str(error) and head.startswith("license")
 
-    def test_what_else_lies_in_the_folder_of_a_dataset_stays_at_home(self, pairs, tmp_path):
+    def test_other_files_in_a_dataset_folder_are_not_published(self, pairs, tmp_path):
         data = tmp_path / "my data"
         shutil.copytree(pairs, data)
         for name in ("notes.txt", "raw/people.jsonl", "optimizer.pt", "LICENSE"):
@@ -181,26 +181,26 @@ class TestWhatGoes:
             there = {path.relative_to(pairs).as_posix() for path in pairs.rglob("*") if path.is_file()}
             assert set(parcel.files) == there | {"LICENSE"}
 
-    def test_the_notice_goes_along(self, run, tmp_path):
+    def test_the_notice_is_published_with_the_weights(self, run, tmp_path):
         with pack(on_base(run, tmp_path / "run", "google/gemma-3-270m"), "alice/run") as parcel:
             assert "Gemma Terms of Use" in parcel.files["NOTICE"].read_text(encoding="utf-8")
         with pack(run, "alice/run") as parcel:
             assert "NOTICE" not in parcel.files
 
-    def test_a_token_over_the_edge_of_a_block_is_found(self, tmp_path):
+    def test_a_token_across_two_blocks_is_found(self, tmp_path):
         (tmp_path / "big").write_bytes(b" " * ((1 << 24) - 10) + b"hf_" + b"Ab1" * 12)
         with pytest.raises(PreferansError, match="an access token"):
             check_no_secret({"big": tmp_path / "big"})
 
     @pytest.mark.parametrize("name", ["pytorch_model.bin", "training_args.bin", "optimizer.pt"])
-    def test_pickles_do_not_go(self, things, tmp_path, name):
+    def test_pickles_are_rejected(self, things, tmp_path, name):
         model = tmp_path / "model"
         shutil.copytree(things["merged"], model)
         (model / name).write_bytes(b"pickle")
         with pytest.raises(PreferansError, match=f"{name} is a pickle"), pack(model, "alice/model"):
             pass
 
-    def test_what_is_not_finished_or_nothing_at_all(self, things, tmp_path):
+    def test_unfinished_runs_and_unknown_folders_are_rejected(self, things, tmp_path):
         run = tmp_path / "run"
         shutil.copytree(things["run"], run)
         (run / "all_results.json").unlink()
@@ -212,7 +212,7 @@ class TestWhatGoes:
             with pytest.raises(PreferansError, match=message):
                 kind_of(path)
 
-    def test_older_shards_go_and_other_things_stay(self, hub, things):
+    def test_older_shards_are_removed_and_other_files_stay(self, hub, things):
         there = {
             "default/data/train-00000-of-00002.parquet": b"PAR1old",
             "other/train-0.parquet": b"PAR1",
@@ -229,7 +229,7 @@ class TestWhatGoes:
         assert len([name for name in hub.files("dataset", "alice/two") if name.endswith(".parquet")]) == 5
 
     @pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="asks Linux what is mapped")
-    def test_no_file_is_mapped_when_its_folder_goes(self, hub, things, monkeypatch):
+    def test_no_file_is_mapped_when_its_folder_is_removed(self, hub, things, monkeypatch):
         """Windows would refuse to remove it, and the publication would end in an error."""
         code = """
 import os, tempfile
@@ -246,7 +246,7 @@ for source, name in ((os.environ["DATASET"], "alice/two"), (os.environ["RUN"], "
         shown = hub.run(code, DATASET=str(things["two"]), RUN=str(things["run"])).stdout
         assert shown.count("mapped: []") == shown.count("mapped:") == 5, shown
 
-    def test_the_recipe_as_it_ran(self, things):
+    def test_the_published_recipe_has_every_key_of_the_run(self, things):
         with pack(things["run"], "alice/run") as parcel:
             keys = yaml.safe_load(parcel.files["recipe.yaml"].read_text())
             assert keys["max_steps"] == 3 and keys["lora_r"] == 4
@@ -258,7 +258,7 @@ for source, name in ((os.environ["DATASET"], "alice/two"), (os.environ["RUN"], "
         }
         assert yaml.safe_load(recipe_of(run)) == {"model_name_or_path": "anna/a@v2"}
 
-    def test_llamas_name(self, things, tmp_path):
+    def test_the_name_of_a_llama_model_is_checked(self, things, tmp_path):
         run = on_base(things["run"], tmp_path / "run", "meta-llama/Llama-3.2-1B-Instruct")
         with pack(run, "alice/mine") as parcel:
             assert any("Llama-mine" in told for told in warnings_for(parcel, "alice/mine"))

@@ -54,7 +54,7 @@ def stand_in(folder: Path, script: str) -> Tools:
     return find_tools("f16", str(folder))
 
 
-def test_it_is_refused_before_anything_is_merged(tmp_path, call_script, monkeypatch):
+def test_export_problems_are_found_before_merging(tmp_path, call_script, monkeypatch):
     monkeypatch.delenv("LLAMA_CPP", raising=False)
     monkeypatch.setenv("PATH", str(tmp_path))
     full, cut = mixed.make_llama(tmp_path / "full"), tmp_path / "cut"
@@ -73,7 +73,7 @@ def test_it_is_refused_before_anything_is_merged(tmp_path, call_script, monkeypa
     assert not out.exists()
 
 
-def test_a_failure_of_the_converter_is_told_and_leaves_nothing(merged, tmp_path):
+def test_a_failed_conversion_is_reported_and_leaves_no_files(merged, tmp_path):
     failing = stand_in(tmp_path / "failing", "raise NotImplementedError('BPE pre-tokenizer was not recognized')")
     with pytest.raises(
         PreferansError, match="status 1: NotImplementedError: BPE .* does not know this base model's tokenizer"

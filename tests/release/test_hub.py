@@ -180,12 +180,12 @@ def change(hub, name: str) -> None:
     hub.repositories["model", name].at().files["config.json"] = File.regular(b'{"damaged": true}')
 
 
-def test_the_page_has_a_row_for_each_fault_and_no_other(met):
+def test_the_docs_have_one_row_for_each_fault(met):
     here = {case["fault"] for case in met["cases"]} | TWO_PROCESSES
     assert sorted(page_rows()) == sorted(here) and len(here) >= 25
 
 
-def test_no_fault_is_a_traceback_or_shows_a_token(met):
+def test_no_fault_shows_a_traceback_or_a_token(met):
     hub = met["hub"]
     assert not hub.problems()
     assert not [case["first"]["end"] for case in met["cases"] if "BUG" in str(case["first"]) + str(case["again"])]
@@ -198,7 +198,7 @@ def test_no_fault_is_a_traceback_or_shows_a_token(met):
         assert not [token for token in hub.tokens if token.encode() in content], place
 
 
-def test_each_fault_ends_as_the_page_says(met):
+def test_each_fault_ends_as_documented(met):
     rows = page_rows()
     for case in met["cases"]:
         seen, end = rows[case["fault"]]
@@ -215,7 +215,7 @@ def test_each_fault_ends_as_the_page_says(met):
             assert not first["waits"], told
 
 
-def test_after_each_fault_all_is_there_once(met):
+def test_after_each_fault_every_file_is_stored_once(met):
     """Whole or not at all after the first call; after the second, whole, in one commit, and sent once."""
     hub = met["hub"]
     for case in met["cases"]:
@@ -252,7 +252,7 @@ def test_retry_after_is_honoured(met):
             assert len(waits) == 7 and 120 < sum(waits) < 240, case
 
 
-def test_no_network_while_reading_back_is_no_missing_file(monkeypatch):
+def test_a_network_error_while_reading_back_is_retried(monkeypatch):
     """The client says that its cache lacks the file, which is a FileNotFoundError to Python."""
     calls = []
 
@@ -337,7 +337,7 @@ def test_killed_at_the_commit(hub, model, xet, arrives, monkeypatch):
 
 
 @pytest.mark.parametrize("same", [True, False], ids=["the same", "different things"])
-def test_two_publish_at_once(hub, model, same):
+def test_two_processes_publish_at_once(hub, model, same):
     one, contents = model("one", one_txt=b"one")
     two, others = (
         (one, contents) if same else model("two", model_safetensors=contents["model.safetensors"], two_txt=b"two")
@@ -358,7 +358,7 @@ def test_two_publish_at_once(hub, model, same):
     assert "412 Precondition Failed" in "".join(shown)
 
 
-class TestRefusedBeforeTheWork:
+class TestWriteAccess:
     """In seconds, and before a model is loaded: the model's folder does not even hold weights."""
 
     @pytest.fixture
@@ -403,7 +403,7 @@ class TestRefusedBeforeTheWork:
     }
 
     @pytest.mark.parametrize("case", CASES)
-    def test_by_the_check_itself(self, hub, case):
+    def test_check_can_push_names_the_problem(self, hub, case):
         repo_id, who, message = self.CASES[case]
         for kind in ("model", "dataset"):
             hub.seed(kind, "alice/public", {})
@@ -418,7 +418,7 @@ class TestRefusedBeforeTheWork:
         assert not hub.asked("POST|PUT|DELETE")
 
     @pytest.mark.parametrize("script", ["dpo", "builder", "publish"])
-    def test_by_every_script(self, hub, commands, script, tmp_path):
+    def test_every_script_checks_write_access_first(self, hub, commands, script, tmp_path):
         token = hub.token("alice", "read")
         start = monotonic()
         done = hub.run(commands("alice/new")[script], token=token, check=False)
@@ -427,20 +427,20 @@ class TestRefusedBeforeTheWork:
         assert monotonic() - start < 40, "seconds, on a machine that is busy"
         assert not (tmp_path / "out").exists() and not hub.asked("POST|PUT|DELETE")
 
-    def test_a_fine_grained_token_for_the_repository_or_the_namespace_may(self, hub):
+    def test_a_fine_grained_token_with_write_access_is_accepted(self, hub):
         hub.seed("model", "alice/there", {}, private=True)
         code = "from preferans.release.hub import check_can_push; check_can_push('alice/there', 'model')"
         for scope in ("model alice/there", "alice"):
             hub.run(code, token=hub.token("alice", "fineGrained", ((scope, "repo.write"),)))
 
-    def test_a_contributor_may_push_to_their_own_only(self, hub):
+    def test_a_contributor_pushes_only_to_their_own_repositories(self, hub):
         hub.add_organisation("press", alice="contributor", bob="admin")
         hub.seed("model", "press/of-bob", {}, private=True)
         code = "from preferans.release.hub import check_can_push; from preferans.errors import run; run(lambda: check_can_push('press/of-bob', 'model'))"
         done = hub.run(code, check=False)
         assert done.returncode == 2 and "You have no permission" in " ".join(done.stderr.split())
 
-    def test_public_is_said(self, hub, things):
+    def test_a_public_repository_needs_the_public_option(self, hub, things):
         hub.seed("dataset", "alice/public", {})
         words = ["scripts/publish.py", things["answers"], "--repo_id", "alice/public"]
         assert "already public" in " ".join(hub.run(words, check=False).stderr.split())

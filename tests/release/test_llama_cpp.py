@@ -9,7 +9,7 @@ from preferans.errors import PreferansError
 from preferans.release.llama_cpp import CONVERTER, find_tools
 
 
-def test_what_is_missing_is_said_with_where_it_is_had(tmp_path, monkeypatch):
+def test_a_missing_program_is_named_with_its_install_command(tmp_path, monkeypatch):
     monkeypatch.delenv("LLAMA_CPP", raising=False)
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(PreferansError, match=re.escape("git clone --depth 1 https://github.com/ggml-org/llama.cpp")):

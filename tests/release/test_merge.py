@@ -1,4 +1,4 @@
-"""An adapter in the weights of its base says what the two said; with a trimmed vocabulary there, it goes back to the full model as well."""
+"""A merged model answers like base and adapter, also if the vocabulary was trimmed."""
 
 import re
 import shutil
@@ -37,7 +37,7 @@ def trained_logits(cut, trained) -> tuple[torch.Tensor, list[int], list[int]]:
     return expected, kept, [kept[i] for i in ids]
 
 
-def test_peft_puts_it_onto_the_full_model(full, cut, trained):
+def test_peft_loads_the_adapter_on_the_full_model(full, cut, trained):
     weights = load_file(trained / "adapter_model.safetensors")
     assert not [name for name in weights if "embed" in name or "wte" in name or "lm_head" in name]
     expected, kept, ids = trained_logits(cut, trained)
@@ -46,7 +46,7 @@ def test_peft_puts_it_onto_the_full_model(full, cut, trained):
     assert torch.allclose(logits(model.merge_and_unload(), ids)[:, kept], expected, atol=1e-4)
 
 
-def test_a_trimmed_model_stays_trimmed_and_says_so(full, cut, trained, tmp_path):
+def test_a_merged_trimmed_model_stays_trimmed(full, cut, trained, tmp_path):
     result = merge(trained, tmp_path / "merged")
     assert (result["base"], result["trained_on"]) == (str(cut), str(cut))
     expected, kept, _ = trained_logits(cut, trained)
@@ -61,7 +61,7 @@ def test_a_trimmed_model_stays_trimmed_and_says_so(full, cut, trained, tmp_path)
     assert f"trimmed from that of `{full}`, {len(kept):,} of" in card
 
 
-def test_the_merged_model_is_the_full_one_with_what_was_learned(full, cut, trained, tmp_path, call_script, capsys):
+def test_the_merged_full_model_gives_the_trained_logits(full, cut, trained, tmp_path, call_script, capsys):
     call_script("scripts/merge.py", trained, "--full_vocabulary", "--output_dir", tmp_path / "merged")
     told = capsys.readouterr().out
     expected, kept, ids = trained_logits(cut, trained)
@@ -99,7 +99,7 @@ def test_the_adapter_alone_names_the_full_model(full, trained, tmp_path):
     assert trimmed_from(tmp_path / "adapter") is None
 
 
-def test_two_adapters_go_back_one_after_the_other(full, trained, tmp_path):
+def test_two_adapters_are_merged_one_after_the_other(full, trained, tmp_path):
     """Imitation and DPO on the trimmed model, and both in the full one."""
     small, large = tmp_path / "small", tmp_path / "large"
     merge(trained, small)
@@ -121,7 +121,7 @@ def test_two_adapters_go_back_one_after_the_other(full, trained, tmp_path):
     assert torch.allclose(logits(merged.float(), ids)[:, kept], expected, atol=ROUNDING[DTYPES[full.name]])
 
 
-def test_another_model_is_refused(full, trained, tmp_path, call_script):
+def test_another_model_is_rejected(full, trained, tmp_path, call_script):
     other = shutil.copytree(full, tmp_path / "other")
     model = AutoModelForCausalLM.from_pretrained(other, dtype="auto")
     model.get_input_embeddings().weight.data.mul_(1.05)
@@ -131,7 +131,7 @@ def test_another_model_is_refused(full, trained, tmp_path, call_script):
     assert not (tmp_path / "out").exists()
 
 
-def test_it_answers_as_the_two_did_and_is_written_once(llama_run, tmp_path):
+def test_the_merged_model_answers_like_base_and_adapter(llama_run, tmp_path):
     base, run = llama_run
     merged = tmp_path / "merged"
     assert merge(run, merged)
@@ -156,7 +156,7 @@ def test_a_base_that_was_moved_is_found_by_its_weights(llama_run, tmp_path):
     assert merge(run, tmp_path / "merged", base=str(moved))["base"] == str(moved)
 
 
-def test_what_cannot_be_merged_is_refused(llama_run, tmp_path):
+def test_runs_that_cannot_be_merged_are_rejected(llama_run, tmp_path):
     base, run = llama_run
 
     def refused(folder="out", **options) -> str:
@@ -194,13 +194,13 @@ def test_a_wrong_folder_is_refused_before_a_model_is_loaded(tmp_path, call_scrip
     assert not (tmp_path / "out").exists()
 
 
-def test_without_texts_there_is_nothing_to_compare_on(llama_run, tmp_path):
+def test_merging_needs_texts_to_compare_on(llama_run, tmp_path):
     with pytest.raises(PreferansError, match="there is no text to compare the models on"):
         merge(llama_run[1], tmp_path / "merged", texts=[])
     assert not (tmp_path / "merged").exists()
 
 
-def test_an_adapter_trained_on_4_bit_weights_goes_into_the_full_ones(llama_run, tmp_path):
+def test_an_adapter_trained_on_4_bit_weights_is_merged_into_full_weights(llama_run, tmp_path):
     base, run = llama_run
     origin = read_json(run / "provenance.json")
     write_json(run / "provenance.json", origin | {"keys": origin["keys"] | {"load_in_4bit": True}})
@@ -217,7 +217,7 @@ def test_an_adapter_trained_on_4_bit_weights_goes_into_the_full_ones(llama_run, 
     assert len(changed) == 14  # seven layers in each of two blocks
 
 
-def test_4_bit_weights_are_never_merged_into(llama_run, tmp_path):
+def test_4_bit_weights_are_rejected_as_base(llama_run, tmp_path):
     base, run = llama_run
     packed = AutoModelForCausalLM.from_pretrained(
         base, quantization_config=BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4")

@@ -14,7 +14,7 @@ from ..support import mixed
 from ..support.merges import DTYPES, TEXT, make_run, merge
 
 
-def test_rows_of_a_vocabulary_are_not_carried_over(tmp_path):
+def test_an_adapter_of_vocabulary_rows_is_rejected(tmp_path):
     full, cut = mixed.make_gemma(tmp_path / "full"), tmp_path / "cut"
     trim_vocabulary(full, cut, latin_cutoff=500)
     run = make_run(cut, tmp_path / "run", targets=["q_proj", "embed_tokens"])
@@ -25,7 +25,7 @@ def test_rows_of_a_vocabulary_are_not_carried_over(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_how_far_it_is_from_base_and_adapter_is_measured_and_told(full, trained, tmp_path, call_script, capsys):
+def test_the_agreement_with_base_and_adapter_is_reported(full, trained, tmp_path, call_script, capsys):
     call_script("scripts/merge.py", trained, "--output_dir", tmp_path / "merged")
     found = read_json(tmp_path / "merged" / merging.MERGED)["agreement"]
     assert found["computed_in"] == "float32"
@@ -40,7 +40,7 @@ def test_how_far_it_is_from_base_and_adapter_is_measured_and_told(full, trained,
     assert f"On {found['positions']} positions of Russian texts" in card
 
 
-def test_what_two_models_say_is_compared():
+def test_logit_agreement_of_two_models():
     expected = [torch.tensor([[0.0, 1.0, 2.0], [3.0, -4.0, 0.0]]), torch.tensor([[1.0, 0.0, 0.0]])]
     found = [torch.tensor([[0.0, 2.5, 2.0], [3.0, -4.0, 0.5]]), torch.tensor([[1.0, 0.0, 0.0]])]
     same = {"logit_difference": 0.0, "largest_logit": 4.0, "greedy_agreement": 1.0, "positions": 3}
@@ -53,7 +53,7 @@ def test_what_two_models_say_is_compared():
     assert not broken <= 1e9
 
 
-def test_a_sum_that_is_none_is_refused(llama_run, tmp_path, monkeypatch):
+def test_a_wrong_sum_is_rejected(llama_run, tmp_path, monkeypatch):
     monkeypatch.setattr("peft.tuners.lora.model.LoraModel.merge_and_unload", lambda self: self.unload())
     with pytest.raises(
         PreferansError, match="The merged model does not reproduce base \\+ adapter: their logits differ by up to"
@@ -62,7 +62,7 @@ def test_a_sum_that_is_none_is_refused(llama_run, tmp_path, monkeypatch):
     assert not (tmp_path / "merged").exists()
 
 
-def test_a_base_in_bf16_is_added_to_in_fp32(tmp_path):
+def test_a_bf16_base_is_merged_in_fp32(tmp_path):
     """Gemma scales its embeddings by a number that bf16 rounds."""
     from transformers import Gemma3ForCausalLM, Gemma3TextConfig
 

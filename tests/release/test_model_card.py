@@ -21,7 +21,7 @@ class TestCards:
             ("ai-forever/rugpt3medium_based_on_gpt2", "other", ""),
         ],
     )
-    def test_what_the_hub_reads(self, things, tmp_path, base, licence, notice):
+    def test_the_header_has_base_model_licence_and_results(self, things, tmp_path, base, licence, notice):
         text = model_card(on_base(things["run"], tmp_path / "run", base), "alice/run")
         assert check_card(text, "model") == ([], [])
         head = card_metadata(text)
@@ -51,10 +51,10 @@ class TestCards:
             (None, "other"),
         ],
     )
-    def test_terms_go_with_the_model_and_not_with_its_place(self, base, licence):
+    def test_the_licence_follows_the_model_in_any_namespace(self, base, licence):
         assert licence_of(base)[0] == licence
 
-    def test_its_own_lines_of_code_run(self, things, tiny_llama, tmp_path):
+    def test_the_example_code_runs(self, things, tiny_llama, tmp_path):
         """The first block of the card's code, on this machine's folders."""
         text = model_card(things["run"])
         code = re.search(r"```python\n(.*?)```", text, re.DOTALL)[1]
@@ -64,7 +64,7 @@ class TestCards:
         exec(compile(code, "card", "exec"), {})
 
     @pytest.mark.parametrize("nested", [True, False])
-    def test_its_lines_for_4_bits_are_those_of_the_run(self, run, tmp_path, nested):
+    def test_the_4_bit_example_has_the_settings_of_the_run(self, run, tmp_path, nested):
         folder = on_base(run, tmp_path / "run", "meta-llama/Llama-3.2-1B-Instruct")
         origin = read_json(folder / "provenance.json")
         origin["keys"] |= {"load_in_4bit": True, "dtype": "float16", "use_bnb_nested_quant": nested}
@@ -77,7 +77,7 @@ class TestCards:
         assert names["quantization"].bnb_4bit_use_double_quant is nested
         assert "inputs.to(model.device)" in code, "weights in 4 bits lie on the card, and the question does not"
 
-    def test_lines_of_code_of_a_run_on_a_trimmed_model(self, run, tmp_path):
+    def test_the_example_for_a_trimmed_model_loads_the_full_tokenizer(self, run, tmp_path):
         """The card in the run's folder reads the folder, that on the Hub the Hub."""
         base, folder = tmp_path / "base", tmp_path / "run"
         base.mkdir()
@@ -87,7 +87,7 @@ class TestCards:
         assert eval(shown[0]) == (run / "chat_template.jinja").read_text(encoding="utf-8")
         assert 'hf_hub_download("a/b", "chat_template.jinja")' in shown[1]
 
-    def test_its_limits(self, run, tmp_path):
+    def test_the_limits_are_stated(self, run, tmp_path):
         """No figures are claimed that are not there, and rounded weights are told."""
         base, folder = tmp_path / "base", tmp_path / "run"
         base.mkdir()
@@ -100,14 +100,14 @@ class TestCards:
         assert "the adapter itself was not measured" in text and "figures above" not in text and "0 pairs" not in text
         assert "GGUF file (SHA-256 `" + "f" * 64 in text and "GGUF" not in model_card(run, "alice/run")
 
-    def test_of_a_merged_model(self, things):
+    def test_the_card_of_a_merged_model(self, things):
         text = (things["merged"] / "README.md").read_text()
         assert check_card(text, "model")[0] == []
         assert (
             card_metadata(text)["library_name"] == "transformers" and "| On held-out pairs | before | after |" in text
         )
 
-    def test_portable(self):
+    def test_portable_values_contain_no_local_folder(self):
         told = portable(
             {
                 "a": ["/home/anna/x", "C:\\Users\\anna\\y", "~/z", "\\\\server\\v", "org/name", "data/x"],

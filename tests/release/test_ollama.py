@@ -30,7 +30,7 @@ TALK = [
 
 
 @pytest.mark.parametrize("template", [CHAT_TEMPLATE, PLAIN_TEMPLATE, DATED], ids=["llama3", "plain", "dated"])
-def test_a_template_in_pieces_writes_what_it_wrote(tokenizer, template):
+def test_the_parts_of_a_template_render_the_same_conversations(tokenizer, template):
     tokenizer.chat_template = template
     parts = chat_parts(tokenizer)
     for talk in (TALK, TALK[1:], TALK[:2], TALK[1:2]):
@@ -49,7 +49,7 @@ def test_a_template_in_pieces_writes_what_it_wrote(tokenizer, template):
     ],
     ids=["counts", "forgets", "refuses", "shouts", "knows the length"],
 )
-def test_what_the_pieces_cannot_say_is_not_translated(tokenizer, template):
+def test_a_template_that_parts_cannot_render_is_not_translated(tokenizer, template):
     tokenizer.chat_template = template
     assert chat_parts(tokenizer) is None
     text, has_template = modelfile(ExportedModel("m.gguf", tokenizer, ["<|eot_id|>"], 8192, True))
@@ -83,7 +83,7 @@ LICENSE """Terms."""
     )
 
 
-def test_the_first_token_is_set_once(tokenizer):
+def test_the_first_token_is_written_once(tokenizer):
     tokenizer.chat_template = CHAT_TEMPLATE
     first = "<|begin_of_text|>"
     left, _ = modelfile(ExportedModel("m.gguf", tokenizer, ["<|eot_id|>", "<|end_of_text|>"], 131072, False))
@@ -95,7 +95,7 @@ def test_the_first_token_is_set_once(tokenizer):
     assert "PARAMETER num_ctx 4096" in added
 
 
-def test_texts_without_a_template_go_in_as_they_are(tokenizer):
+def test_without_a_chat_template_the_prompt_is_unchanged(tokenizer):
     tokenizer.chat_template = None
     text, has_template = modelfile(ExportedModel("m.gguf", tokenizer, ["<|eot_id|>"], None, True))
     assert has_template and 'TEMPLATE """{{ .Prompt }}"""' in text
@@ -116,7 +116,7 @@ func main() {
 
 @pytest.mark.skipif(shutil.which("go") is None, reason="Go is not here, whose template language Ollama speaks")
 @pytest.mark.parametrize("template", [CHAT_TEMPLATE, PLAIN_TEMPLATE, DATED], ids=["llama3", "plain", "dated"])
-def test_go_writes_the_same(tokenizer, template, tmp_path):
+def test_go_renders_the_same_text(tokenizer, template, tmp_path):
     tokenizer.chat_template = template
     (tmp_path / "main.go").write_text(GO, encoding="utf-8")
     for talk in (TALK, TALK[1:]):

@@ -18,8 +18,8 @@ from ..support.loophub.cards import check_card
 from ..support.runs import call, command
 
 
-class TestWhileTraining:
-    def test_failing_pushes_are_told_and_stop_nothing(self, hub, tiny_llama, pairs, tmp_path):
+class TestPushing:
+    def test_failed_pushes_are_reported_and_training_continues(self, hub, tiny_llama, pairs, tmp_path):
         run = tmp_path / "run"
         words = command("dpo", tiny_llama, pairs, run, push_to_hub="true", hub_model_id="alice/run")
         hub.fault("POST", "/alice/run/commit/", status=403)
@@ -41,7 +41,7 @@ class TestWhileTraining:
         assert "This run is finished" in again and "Published and verified" in again
         assert len(hub.repositories["model", "alice/run"].history()) == commits
 
-    def test_a_full_disk_stops_nothing(self, run, monkeypatch, capsys, tmp_path):
+    def test_a_full_disk_does_not_stop_training(self, run, monkeypatch, capsys, tmp_path):
         def write(*arguments, **options):
             raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -58,7 +58,7 @@ class TestWhileTraining:
             in capsys.readouterr().out
         )
 
-    def test_imitation_is_published_too(self, hub, tiny_llama, pairs, tmp_path):
+    def test_an_sft_run_is_published(self, hub, tiny_llama, pairs, tmp_path):
         run = tmp_path / "run"
         done = hub.run(command("sft", tiny_llama, pairs, run, push_to_hub="true", hub_model_id="alice/imitation"))
         assert "Published and verified" in done.stdout
@@ -67,16 +67,14 @@ class TestWhileTraining:
         assert "| Perplexity of the chosen answers |" in text and "imitate the chosen answers" in text
         assert "sft" in card_metadata(text)["tags"]
 
-    def test_a_revoked_token_loses_nothing(self, hub, tiny_llama, pairs, tmp_path):
+    def test_a_revoked_token_loses_no_work(self, hub, tiny_llama, pairs, tmp_path):
         run = tmp_path / "run"
         keys = {"push_to_hub": "true", "hub_model_id": "alice/run", "hub_strategy": "end"}
         token = hub.token("alice", scopes=(("of", "its own"),))
         hub.fault("POST", "/api/repos/create", then=lambda: hub.revoke(token))
         done = hub.run(command("dpo", tiny_llama, pairs, run, **keys), token=token, check=False)
         shown = " ".join(done.stderr.split())
-        assert done.returncode == 2 and "The finished run is in" in shown and "scripts/publish.py" in shown, (
-            shown
-        )
+        assert done.returncode == 2 and "The finished run is in" in shown and "scripts/publish.py" in shown, shown
         assert (run / "all_results.json").exists() and math.isfinite(
             read_json(run / "all_results.json")["test_reward_margin"]
         )
@@ -90,7 +88,7 @@ class TestWhileTraining:
             ({"hub_token": "hf_x"}, "it would be written into files"),
         ],
     )
-    def test_keys_that_are_refused(self, tiny_llama, pairs, tmp_path, keys, message):
+    def test_unsupported_hub_keys_are_rejected(self, tiny_llama, pairs, tmp_path, keys, message):
         with pytest.raises(PreferansError, match=message):
             call(
                 *command(
@@ -104,7 +102,7 @@ class TestWhileTraining:
         assert not (tmp_path / "run").exists()
 
 
-def test_names_of_the_hub_in_a_recipe(hub, tiny_llama, pairs, run, tmp_path):
+def test_a_recipe_accepts_names_with_revisions_and_adapters(hub, tiny_llama, pairs, run, tmp_path):
     """A model, an adapter and a dataset at a revision each; then all of it offline, and what is not in the cache is named at once."""
     model = hub.seed("model", "meta/tiny", {path.name: path.read_bytes() for path in tiny_llama.iterdir()})
     hub.add_tag(model, "v1", "main")
@@ -159,7 +157,7 @@ def test_names_of_the_hub_in_a_recipe(hub, tiny_llama, pairs, run, tmp_path):
         assert done.returncode == 2 and name in shown and "HF_HUB_OFFLINE is set" in shown, shown
 
 
-def test_a_gated_model_says_how_to_get_access(hub, pairs, tmp_path):
+def test_a_gated_model_is_named_with_how_to_get_access(hub, pairs, tmp_path):
     hub.seed("model", "meta/llama", {"config.json": b"{}"}, gated="manual")
     done = hub.run(command("dpo", "meta/llama", pairs, tmp_path / "run"), check=False)
     shown = " ".join(done.stderr.split())

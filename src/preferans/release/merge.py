@@ -34,25 +34,17 @@ def merge(
     would be lost. The written model is read again and compared with base and adapter.
 
     Args:
-        run (`str` or `Path`):
-            Folder of a finished run.
-        output_dir (`str` or `Path`):
-            Folder to write: safetensors, tokenizer with the run's chat template, card, and `preferans_merge.json` with the checksums of
-            its sources. A trimmed model keeps `kept_token_ids.json` and `trimmed_vocabulary.json`.
-        base (`str`, *optional*):
-            Folder or Hub id of the full model that the run's base was trimmed from, or another folder of the same base. By default the
-            model that the adapter was trained on.
-        full_vocabulary (`bool`, *optional*, defaults to `False`):
-            Use the model that the trimming recorded as its source.
-        adapter_only (`bool`, *optional*, defaults to `False`):
-            Write the adapter, with the full model as its base, instead of a merged model.
-        texts (`Sequence[str]`):
-            Real texts on whose first tokens the models are compared.
+        run (`str` or `Path`): Folder of a finished run.
+        output_dir (`str` or `Path`): Folder to write: weights, tokenizer, card, and `preferans_merge.json` with all checksums.
+        base (`str`, *optional*): The full model of a trimmed base, or another folder of the same base.
+        full_vocabulary (`bool`, *optional*, defaults to `False`): Use the model that the trimming recorded as its source.
+        adapter_only (`bool`, *optional*, defaults to `False`): Write the adapter for the full model instead of a merged model.
+        texts (`Sequence[str]`): Real texts on whose first tokens the models are compared.
 
     Returns:
-        `dict` or `None`: `None` if the folder holds this result already. Otherwise `base` and `trained_on`; `agreement` of a merged model
-        with base and adapter, see [`~preferans.release.merged_weights.logit_agreement`]; if the vocabulary was restored, also
-        `tokens_before`, `tokens_after` and `logit_difference`, the largest difference on kept tokens.
+        `dict` or `None`: `None` if the folder holds this result already. Otherwise `base` and `trained_on`; `agreement` of a merged model,
+        see [`~preferans.release.merged_weights.logit_agreement`]; for a restored vocabulary also `tokens_before`, `tokens_after` and
+        `logit_difference`, the largest difference on kept tokens.
 
     Raises:
         [`PreferansError`]: if the run is not finished, its base model has changed, the adapter does not fit `base`, the sum is not finite
