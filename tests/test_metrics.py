@@ -62,6 +62,27 @@ def test_rows_may_be_added_one_by_one_and_in_batches(name):
     assert at_once == one_by_one == module.compute()
 
 
+@pytest.mark.parametrize("name", ["rouge_ru", "chrf_ru"])
+def test_a_reference_may_be_a_single_text(name):
+    module, wanted = load(name), ("Кошки сидели на окнах", ANSWERS[1])
+    single = module.compute(predictions=ANSWERS, references=list(wanted))
+    assert single == module.compute(predictions=ANSWERS, references=[[text] for text in wanted])
+    mixed = module.compute(predictions=ANSWERS, references=[wanted[0], ["Нет.", wanted[1]]])
+    assert mixed == module.compute(predictions=ANSWERS, references=[[wanted[0]], ["Нет.", wanted[1]]])
+    for answer, text in zip(ANSWERS, wanted, strict=True):
+        module.add(prediction=answer, reference=text)
+    assert module.compute() == single
+    assert module.compute(predictions=["кот спит"], references=["кот спит"]) == module.compute(
+        predictions=["кот спит"], references=[["кот спит"]]
+    )
+
+
+def test_equal_texts_have_the_highest_score():
+    same = {"predictions": ["кот спит"], "references": ["кот спит"]}
+    assert load("rouge_ru").compute(**same) == {"rouge1": 1.0, "rouge2": 1.0, "rougeL": 1.0}
+    assert load("chrf_ru").compute(**same)["chrf"] == pytest.approx(100)
+
+
 def test_rouge_of_words_as_written():
     assert (
         load("rouge_ru", "words").compute(predictions=ANSWERS[:1], references=[["Кошки сидели на окнах"]])["rouge1"]
@@ -97,9 +118,9 @@ def test_preference_accuracy_is_over_the_whole_set():
 
 def test_preference_accuracy_names_what_is_missing_or_no_number():
     module = load("preference_accuracy")
-    with pytest.raises(ValueError, match="needs chosen_lengths, rejected_lengths"):
+    with pytest.raises(ValueError, match="also needs chosen_lengths, rejected_lengths"):
         module.compute(chosen_rewards=[1.0], rejected_rewards=[0.0])
-    with pytest.raises(ValueError, match="rejected_rewards holds a number that is not finite"):
+    with pytest.raises(ValueError, match="rejected_rewards contains a number that is not finite"):
         module.compute(**PAIRS | {"rejected_rewards": [0.0, float("nan"), 1.0, 0.0]})
 
 

@@ -1,36 +1,25 @@
 """chrF++ with its signature, as an `evaluate` module."""
 
-import datasets
-import evaluate
+from typing import ClassVar
 
+from preferans.evaluation.metric_module import MetricModule
 from preferans.text.measures import chrf, chrf_plus_plus, corpus_chrf
 
-_DESCRIPTION = "sacrebleu chrF++: likeness to references in characters and words."
-_INPUTS = """
+
+class ChrfRu(MetricModule):
+    description = "sacrebleu chrF++: similarity to references in characters and words."
+    inputs = """
 Args:
     predictions (`list[str]`): Answers.
-    references (`list[list[str]]`): One or more texts for each answer.
+    references (`list[list[str]]` or `list[str]`): One or more texts for each answer.
 Returns:
     chrf (`float`): chrF++ of all answers together, from 0 to 100.
     chrf_mean (`float`): Mean of the answers' own chrF++.
-    chrf_signature (`str`): What sacrebleu asks to be quoted with it.
+    chrf_signature (`str`): sacrebleu's signature, to be quoted with the figure.
 """
+    columns: ClassVar = {"predictions": "string", "references": "texts"}
 
-
-class ChrfRu(evaluate.Metric):
-    """chrF++ by sacrebleu."""
-
-    def _info(self):
-        return evaluate.MetricInfo(
-            description=_DESCRIPTION,
-            citation="",
-            inputs_description=_INPUTS,
-            features=datasets.Features(
-                {"predictions": datasets.Value("string"), "references": datasets.Sequence(datasets.Value("string"))}
-            ),
-        )
-
-    # `evaluate.combine` hands every column to every module: those that are not needed are passed over.
+    # `evaluate.combine` passes every column to every module; unused ones are ignored.
     def _compute(self, predictions, references, prompts=None, finish_reasons=None):
         return {
             "chrf": corpus_chrf(predictions, references),

@@ -1,32 +1,20 @@
 """Distinct n-grams, as an `evaluate` module."""
 
-import datasets
-import evaluate
-
+from preferans.evaluation.metric_module import MetricModule
 from preferans.text.measures import distinct, word_runs
 
-_DESCRIPTION = "Distinct runs of one, two and three words as a share of all."
-_INPUTS = """
+
+class DistinctN(MetricModule):
+    description = "Distinct sequences of one, two and three words as a share of all."
+    inputs = """
 Args:
     predictions (`list[str]`): Answers.
 Returns:
-    distinct_1, distinct_2, distinct_3 (`float` or `None`): Means over answers long enough.
+    distinct_1, distinct_2, distinct_3 (`float` or `None`): Means over answers that are long enough.
     corpus_distinct_1, … (`float` or `None`): The same over all answers together.
 """
 
-
-class DistinctN(evaluate.Metric):
-    """Variety of words within answers, and among them."""
-
-    def _info(self):
-        return evaluate.MetricInfo(
-            description=_DESCRIPTION,
-            citation="",
-            inputs_description=_INPUTS,
-            features=datasets.Features({"predictions": datasets.Value("string")}),
-        )
-
-    # `evaluate.combine` hands every column to every module: those that are not needed are passed over.
+    # `evaluate.combine` passes every column to every module; unused ones are ignored.
     def _compute(self, predictions, prompts=None, finish_reasons=None):
         results = {}
         for n in (1, 2, 3):

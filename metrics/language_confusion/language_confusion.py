@@ -1,55 +1,45 @@
 """Language confusion in Russian answers, as an `evaluate` module: `evaluate.load("metrics/language_confusion")`."""
 
-import statistics
 from collections import Counter
+from typing import ClassVar
 
-import datasets
-import evaluate
-
+from preferans.evaluation.metric_module import MetricModule, share
 from preferans.text.intrusions import confusion
 
-_DESCRIPTION = """
-Whether answers that should be in Russian are, and whether words of other languages intrude into those that are.
-Code, links, formulas, names, acronyms, units, cited words and words of the prompt are no intrusions.
-"""
 
-_KWARGS_DESCRIPTION = """
+class LanguageConfusion(MetricModule):
+    description = """
+Whether answers that should be in Russian are, and whether words of other languages intrude into them.
+Code, links, formulas, names, acronyms, units, quoted words and words of the prompt are no intrusions.
+"""
+    inputs = """
 Args:
     predictions (`list[str]`):
         Answers.
     prompts (`list[str]`):
-        What was asked, one prompt for each answer. Where nothing was asked, an empty string.
+        The prompt of each answer; an empty string if there is none.
 
 Returns:
     `dict`:
-    - `in_russian` (`float` or `None`): share of answers that are in Russian, among those with prose to judge;
+    - `in_russian` (`float` or `None`): share of answers in Russian, among those with prose;
     - `intrusion_rate` (`float` or `None`): among answers in Russian, share with an intruding word;
-    - `intrusion_rate_without_glosses` (`float` or `None`): the same, with a lone everyday English word in brackets forgiven;
-    - `hard_intrusion_rate` (`float` or `None`): among answers in Russian, share with a word in another script than Cyrillic and
+    - `intrusion_rate_without_glosses` (`float` or `None`): the same, without single everyday English words in brackets;
+    - `hard_intrusion_rate` (`float` or `None`): among answers in Russian, share with a word in a script other than Cyrillic and
       Latin, or in two scripts at once;
     - `foreign_word_share` (`float` or `None`): intruding words among all words of answers in Russian;
-    - `template_leak_rate` (`float` or `None`): share of all answers with a token of a chat template in them;
-    - `languages` (`dict[str, int]`): answers in Russian into which each language intrudes, the most frequent first; `mixed` stands for
-      two scripts in one word, `unknown` for a word that nothing tells;
-    - `answers`, `answers_in_russian` (`int`): how many there were.
+    - `template_leak_rate` (`float` or `None`): share of all answers that contain a token of a chat template;
+    - `languages` (`dict[str, int]`): number of answers in Russian with words of each language, the most frequent first; `mixed` means
+      two scripts in one word, `unknown` a word of no recognised language;
+    - `answers`, `answers_in_russian` (`int`): number of answers.
 
-    Rates run from 0 to 1 and are `None` where there is nothing to count.
+    Rates are from 0 to 1, and `None` if there is nothing to count.
 
 Examples:
     >>> metric = evaluate.load("metrics/language_confusion")
     >>> metric.compute(predictions=["Мы должны consider все варианты.", "Да, верно."], prompts=["", ""])["intrusion_rate"]
     0.5
 """
-
-
-class LanguageConfusion(evaluate.Metric):
-    def _info(self) -> evaluate.MetricInfo:
-        return evaluate.MetricInfo(
-            description=_DESCRIPTION,
-            citation="",
-            inputs_description=_KWARGS_DESCRIPTION,
-            features=datasets.Features({"predictions": datasets.Value("string"), "prompts": datasets.Value("string")}),
-        )
+    columns: ClassVar = {"predictions": "string", "prompts": "string"}
 
     def _compute(self, predictions: list[str], prompts: list[str]) -> dict:
         found = [confusion(answer, prompt) for answer, prompt in zip(predictions, prompts, strict=True)]
@@ -60,18 +50,15 @@ class LanguageConfusion(evaluate.Metric):
             language for one in russian for language in {word.language or "unknown" for word in one.intruders}
         )
         return {
-            "in_russian": _share(one.in_russian for one in judged),
-            "intrusion_rate": _share(bool(one.intruders) for one in russian),
-            "intrusion_rate_without_glosses": _share(any(not word.gloss for word in one.intruders) for one in russian),
-            "hard_intrusion_rate": _share(any(word.hard for word in one.intruders) for one in russian),
+            "in_russian": share([one.in_russian for one in judged]),
+            "intrusion_rate": share([bool(one.intruders) for one in russian]),
+            "intrusion_rate_without_glosses": share(
+                [any(not word.gloss for word in one.intruders) for one in russian]
+            ),
+            "hard_intrusion_rate": share([any(word.hard for word in one.intruders) for one in russian]),
             "foreign_word_share": sum(len(one.intruders) for one in russian) / words if words else None,
-            "template_leak_rate": _share(bool(one.leaks) for one in found),
+            "template_leak_rate": share([bool(one.leaks) for one in found]),
             "languages": dict(languages.most_common()),
             "answers": len(found),
             "answers_in_russian": len(russian),
         }
-
-
-def _share(flags) -> float | None:
-    flags = list(flags)
-    return statistics.fmean(flags) if flags else None

@@ -2,34 +2,22 @@
 
 import statistics
 
-import datasets
-import evaluate
-
+from preferans.evaluation.metric_module import MetricModule
 from preferans.text.measures import word_runs
 
-_DESCRIPTION = "How long answers are, in characters and words."
-_INPUTS = """
+
+class Length(MetricModule):
+    description = "Length of answers in characters and words."
+    inputs = """
 Args:
     predictions (`list[str]`): Answers.
 Returns:
     length (`float`): Mean number of characters.
-    length_median (`float`): Their median.
+    length_median (`float`): Median number of characters.
     length_words (`float`): Mean number of words.
 """
 
-
-class Length(evaluate.Metric):
-    """Characters and words."""
-
-    def _info(self):
-        return evaluate.MetricInfo(
-            description=_DESCRIPTION,
-            citation="",
-            inputs_description=_INPUTS,
-            features=datasets.Features({"predictions": datasets.Value("string")}),
-        )
-
-    # `evaluate.combine` hands every column to every module: those that are not needed are passed over.
+    # `evaluate.combine` passes every column to every module; unused ones are ignored.
     def _compute(self, predictions, prompts=None, finish_reasons=None):
         lengths = [len(answer) for answer in predictions]
         return {

@@ -1,46 +1,37 @@
 """Share of preference pairs that a model orders as people did, as an `evaluate` module."""
 
-import datasets
-import evaluate
 import numpy as np
 
+from preferans.evaluation.metric_module import MetricModule
 from preferans.evaluation.statistics import bootstrap
 
-_DESCRIPTION = (
-    "Share of pairs whose chosen answer has the higher implicit reward, beside what length alone would reach."
-)
-_INPUTS = """
+_COLUMNS = ("chosen_rewards", "rejected_rewards", "chosen_lengths", "rejected_lengths")
+
+
+class PreferenceAccuracy(MetricModule):
+    description = (
+        "Share of pairs whose chosen answer has the higher implicit reward, and what length alone would reach."
+    )
+    inputs = """
 Args:
     chosen_rewards, rejected_rewards (`list[float]`): Implicit rewards of both answers, or their log-probabilities.
     chosen_lengths, rejected_lengths (`list[float]`): Lengths of both answers, in tokens or characters.
     groups (`list[str]`, *optional*): Conversation tree of each pair, given to `compute`; whole trees are resampled.
 Returns:
-    preference_accuracy (`float`): Share over all pairs, a tie counts a half.
-    reward_margin (`float`): Mean of the chosen reward minus the rejected.
-    length_accuracy (`float`): The same share for the rule "the longer answer is the better".
+    preference_accuracy (`float`): Share of all pairs; a tie counts as a half.
+    reward_margin (`float`): Mean of the chosen reward minus the rejected reward.
+    length_accuracy (`float`): The same share for the rule "the longer answer is better".
     accuracy_over_length (`float`): The first share minus the third, pair by pair.
-    pairs (`int`): How many there are.
+    pairs (`int`): Number of pairs.
     Each share and the margin has `…_low` and `…_high`, the ends of its 95 % bootstrap interval.
 """
-_COLUMNS = ("chosen_rewards", "rejected_rewards", "chosen_lengths", "rejected_lengths")
-
-
-class PreferenceAccuracy(evaluate.Metric):
-    """Accuracy of implicit rewards, over the whole set."""
-
-    def _info(self):
-        return evaluate.MetricInfo(
-            description=_DESCRIPTION,
-            citation="",
-            inputs_description=_INPUTS,
-            features=datasets.Features({name: datasets.Value("float64") for name in _COLUMNS}),
-        )
+    columns = dict.fromkeys(_COLUMNS, "float64")
 
     def add_batch(self, **columns):
         """Add pairs, one number of each column per pair."""
         missing = [name for name in _COLUMNS if columns.get(name) is None]
         if missing:
-            raise ValueError(f"preference_accuracy needs {', '.join(missing)} as well: one number per pair.")
+            raise ValueError(f"preference_accuracy also needs {', '.join(missing)}: one number per pair.")
         super().add_batch(**columns)
 
     def _compute(self, groups=None, **columns):
@@ -50,7 +41,7 @@ class PreferenceAccuracy(evaluate.Metric):
         for name in _COLUMNS:
             if not np.isfinite(columns[name]).all():
                 raise ValueError(
-                    f"{name} holds a number that is not finite: its pair has no order. Leave such pairs out, and say so."
+                    f"{name} contains a number that is not finite, so its pair has no order. Leave out such pairs."
                 )
         won, longer = _wins(chosen, rejected), _wins(chosen_lengths, rejected_lengths)
         values = {

@@ -1,35 +1,23 @@
-"""Share of answers that run in circles, as an `evaluate` module."""
+"""Share of answers that loop, as an `evaluate` module."""
 
-import datasets
-import evaluate
-
+from preferans.evaluation.metric_module import MetricModule, share
 from preferans.text.measures import repetition
 
-_DESCRIPTION = "Does an answer run in circles, and how much of it was said before."
-_INPUTS = """
+
+class RepetitionMetric(MetricModule):
+    description = "Whether an answer loops, and how much of it repeats earlier words."
+    inputs = """
 Args:
     predictions (`list[str]`): Answers.
 Returns:
-    loops (`float`): Share of answers that run in circles.
-    repeated_share (`float`): Mean share of runs of four words that stood in the answer before.
+    loops (`float`): Share of answers that loop.
+    repeated_share (`float`): Mean share of sequences of four words that occurred in the answer before.
 """
 
-
-class RepetitionMetric(evaluate.Metric):
-    """Loops and repeated runs of words."""
-
-    def _info(self):
-        return evaluate.MetricInfo(
-            description=_DESCRIPTION,
-            citation="",
-            inputs_description=_INPUTS,
-            features=datasets.Features({"predictions": datasets.Value("string")}),
-        )
-
-    # `evaluate.combine` hands every column to every module: those that are not needed are passed over.
+    # `evaluate.combine` passes every column to every module; unused ones are ignored.
     def _compute(self, predictions, prompts=None, finish_reasons=None):
         measured = [repetition(answer) for answer in predictions]
         return {
-            "loops": sum(one.loops for one in measured) / len(measured),
+            "loops": share([one.loops for one in measured]),
             "repeated_share": sum(one.repeated_share for one in measured) / len(measured),
         }
