@@ -277,7 +277,7 @@ def test_a_character_is_kept(answer, kept):
 
 @pytest.mark.parametrize("persona", [SIENNA, PIRATE], ids=lambda persona: persona.slug)
 def test_examples_of_the_personas_keep_their_own_character(persona):
-    for question, answer in persona.examples:
+    for question, answer in ((example.question, example.answer) for example in persona.examples):
         assert keeps_character(persona, answer, question).adheres
 
 
@@ -357,7 +357,7 @@ def test_the_metric_loads_by_path_and_counts(tmp_path):
         metric.compute(predictions=["Мотор греется."], persona=path, prompts=["Почему греется мотор?"])["adherence"]
         == 0.0
     )
-    with pytest.raises(PreferansError, match="prompts are 1 and predictions 2"):
+    with pytest.raises(PreferansError, match="There are 1 prompts and 2 predictions"):
         metric.compute(predictions=answers[:2], persona=path, prompts=["Кто ты?"])
     with pytest.raises(PreferansError, match="no such persona"):
         metric.compute(predictions=answers[:2], persona=str(tmp_path / "absent.yaml"))
