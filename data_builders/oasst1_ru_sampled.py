@@ -1,20 +1,21 @@
 """
 Russian preference pairs of a human reply and a model's own answer.
 
-The best human reply to an OpenAssistant prompt becomes `chosen`; what the given model answers to the same prompt, sampled with the
-settings of the project's first notebook (150 new tokens, top_k 60, top_p 0.9, temperature 0.7), becomes `rejected`.
+The best human reply to an OpenAssistant prompt becomes `chosen`; the given model's answer to the same prompt, sampled with the settings
+of the project's first notebook (150 new tokens, top_k 60, top_p 0.9, temperature 0.7), becomes `rejected`.
 
     python data_builders/oasst1_ru_sampled.py --model_name_or_path meta-llama/Llama-3.2-1B-Instruct --load_in_4bit --dtype float16
     python data_builders/oasst1_ru_sampled.py --adapter runs/llama1b_ru --num_samples 4 --pick closest_length
     python data_builders/oasst1_ru_sampled.py --source samples/oasst1_ru_sample.jsonl --max_prompts 24 --use_cpu \\
         --model_name_or_path cache/gemma-3-270m-ru --chat_template_path recipes/chat_templates/plain_ru.jinja
 
-Answers are kept batch by batch in --answers; a stopped command goes on where it was when it is given again.
+Each batch of answers is saved in --answers; the same command resumes from there.
 """
 
 import argparse
 import hashlib
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 from preferans.data.build_options import add_oasst_arguments, add_output_arguments, parse
@@ -23,8 +24,8 @@ from preferans.errors import PreferansError, help_first, run
 from preferans.models.sampling_options import add_sampling_arguments
 
 PICKS = {
-    "random": "of several samples one is drawn",
-    "closest_length": "of several samples the one whose length is closest to that of `chosen` is taken",
+    "random": "of several samples, one is drawn",
+    "closest_length": "of several samples, the one whose length is closest to that of `chosen` is used",
     "all": "each sample that differs from the others makes a pair",
 }
 
@@ -35,14 +36,14 @@ def make_parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add_oasst_arguments(parser)
-    add("--max_prompts", type=int, help="take only the first so many prompts")
+    add("--max_prompts", type=int, help="use only this many prompts, from the first")
     add("--num_samples", type=int, default=1, help="answers to sample for each prompt (default: %(default)s)")
     add(
         "--pick",
         choices=PICKS,
         default="random",
-        help="which of several samples becomes the rejected one. random: drawn with --seed; closest_length: the one closest in "
-        "length to the human reply, so that length gives nothing away; all: each makes a pair (default: %(default)s)",
+        help="which of several samples becomes the rejected one. random: drawn with --seed; closest_length: the one closest in length to "
+        "the human reply, so that length does not give the better answer away; all: each makes a pair (default: %(default)s)",
     )
     add("--answers", help="file of samples (default: answers/NAME_OF_OUTPUT_DIR.jsonl)")
     add_sampling_arguments(parser)
@@ -52,7 +53,6 @@ def make_parser() -> argparse.ArgumentParser:
 
 PARSER = make_parser()
 help_first(PARSER)
-
 
 from preferans.data.build import (
     REMOVED,
@@ -64,22 +64,34 @@ from preferans.data.build import (
     split_pairs,
 )
 from preferans.data.card import counted, dataset_card
-from preferans.data.oasst import ROW_DROP_REASONS, best_replies
+from preferans.data.oasst import best_replies
 from preferans.data.oasst_source import read_rows
+from preferans.data.oasst_trees import ROW_DROP_REASONS
 from preferans.data.preferences import row_problem
 from preferans.data.sampled import SAMPLE_CHANGES, SAMPLE_DROP_REASONS, tidy_sample
 from preferans.data.source import describe_source
 from preferans.data.tables import preference_frame
-from preferans.models.generate import check_sampling_arguments, load_sampler
+from preferans.models.generate import Sampler, check_sampling_arguments, load_sampler
 from preferans.release.bundle import push_dataset
 from preferans.release.hub import check_can_push
 
-RULE = """A prompt counts when it and all messages before it are in the language (by their tag and, for `ru`, by most of their letters), not
-deleted, approved by reviewers, not synthetic, and belong to a finished tree. `chosen` is its human reply of the lowest rank, or its
-only one. `rejected` is sampled from the model; {pick}. An echo of the prompt at the beginning of a sample and a last word on which the
-limit fell are taken off, and what a base model writes beyond its turn; what is empty then, or equal to `chosen`, makes no pair. {split_rule}"""
-
+RULE = """A prompt counts if it and all messages before it are in the language (by their tag and, for `ru`, by most of their letters), not
+deleted, approved by reviewers, not synthetic, and in a finished tree. `chosen` is its human reply with the lowest rank, or its only one.
+`rejected` is sampled from the model; {pick}. A repetition of the prompt at the beginning of a sample is cut off, and so are a last word that
+the limit cut and any further turns. A sample that is then empty, or equal to `chosen`, makes no pair. {split_rule}"""
 NOT_USED = {"not_picked": "another sample for the prompt was picked", "chosen_echo": "chosen begins with the prompt"}
+CARD_OPTIONS = [
+    "lang",
+    "turns",
+    "normalize_persona",
+    "max_prompts",
+    "num_samples",
+    "pick",
+    "test_size",
+    "seed",
+    "format",
+    "batch_size",
+]
 
 
 def check_arguments(args: argparse.Namespace) -> None:
@@ -94,7 +106,7 @@ def check_arguments(args: argparse.Namespace) -> None:
 
 
 def pair_samples(reply: dict, samples: list[dict], args: argparse.Namespace, counts: Counter) -> list[dict]:
-    """Preference rows of one prompt: its human reply and those of its samples that the rule picks."""
+    """Make the preference rows of one prompt from its human reply and the samples that --pick chooses."""
     chosen = reply["chosen"][0]["content"]
     usable: dict[str, str] = {}
     for number, sample in enumerate(samples):
@@ -108,10 +120,9 @@ def pair_samples(reply: dict, samples: list[dict], args: argparse.Namespace, cou
     if args.pick == "closest_length":
         names = sorted(names, key=lambda name: abs(len(usable[name]) - len(chosen)))[:1]
     elif args.pick == "random":
-        # by the reply's own id: no other prompt changes the draw
-        names = sorted(names, key=lambda name: hashlib.sha256(f"{args.seed}:{reply['id']}:{name}".encode()).digest())[
-            :1
-        ]
+        # The draw depends on the reply's own id, so that other prompts do not change it.
+        draw = {name: hashlib.sha256(f"{args.seed}:{reply['id']}:{name}".encode()).digest() for name in names}
+        names = sorted(names, key=draw.__getitem__)[:1]
     rows = [
         {
             "id": f"{reply['id']}:{name}",
@@ -127,9 +138,9 @@ def pair_samples(reply: dict, samples: list[dict], args: argparse.Namespace, cou
         for name in names
     ]
     counts["not_picked"] += len(usable) - len(rows)
-    sound = [row for row in rows if row_problem(row) is None]
-    counts["chosen_echo"] += len(rows) - len(sound)
-    return sound
+    valid = [row for row in rows if row_problem(row) is None]
+    counts["chosen_echo"] += len(rows) - len(valid)
+    return valid
 
 
 def main() -> None:
@@ -137,19 +148,18 @@ def main() -> None:
     check_arguments(args)
     pin_revision(args)
     rule = PairingRule(lang=args.lang, turns=args.turns, normalize_persona=args.normalize_persona)
-    replies, row_counts = best_replies(read_rows(args.source, args.revision), rule)
-    found = len(replies)
-    replies = replies[: args.max_prompts]
+    replies, row_counts = best_replies(partial(read_rows, args.source, args.revision), rule)
     if not replies:
-        raise PreferansError(f"--source {args.source}: no prompt with a sound reply is left for --lang {args.lang}.")
-    row_counts["with_reply"] = found
-    print(f"Prompts with a human reply: {found:,}, of {row_counts['prompts']:,} that count; asked: {len(replies):,}.")
+        raise PreferansError(f"--source {args.source}: no prompt with a valid reply is left for --lang {args.lang}.")
+    row_counts["with_reply"] = len(replies)
+    replies = replies[: args.max_prompts]
+    row_counts["sampled"] = len(replies)
+    print(
+        f"Prompts that count: {row_counts['prompts']:,}; with a human reply: {row_counts['with_reply']:,}; sampled: {len(replies):,}."
+    )
 
-    prompts = [
-        {"id": f"{reply['id']}#{number}", "prompt": reply["prompt"]}
-        for reply in replies
-        for number in range(args.num_samples)
-    ]
+    numbers = range(args.num_samples)
+    prompts = [{"id": f"{reply['id']}#{n}", "prompt": reply["prompt"]} for reply in replies for n in numbers]
     sampler = load_sampler(args)
     answers = sampler.answer(prompts, args.answers or Path("answers", f"{Path(args.output_dir).name}.jsonl"))
     by_reply: dict[str, list[dict]] = {}
@@ -161,18 +171,17 @@ def main() -> None:
     print_counts(SAMPLE_CHANGES | SAMPLE_DROP_REASONS | NOT_USED, counts)
     if not rows:
         raise PreferansError(
-            "No sample can be a rejected answer. Read them in the file of answers; is the chat template right?"
+            "No sample can be a rejected answer. Read the samples in the file of answers, and check the chat template."
         )
-    splits, near = split_pairs(preference_frame(rows), args)
-    counts["near_duplicate"] = near
-    source, licence = describe_source(args.source, args.revision)
-    finish_dataset(splits, args, lambda made: card(args, source, licence, sampler, replies, row_counts, counts, made))
+    splits, counts["near_duplicate"] = split_pairs(preference_frame(rows), args)
+    finish_dataset(splits, args, partial(card, args, sampler, row_counts, counts))
     if args.push_to_hub:
         push_dataset(args.output_dir, args.repo_id)
 
 
-def card(args, source, licence, sampler, replies, row_counts, counts, splits) -> str:
-    """The dataset's `README.md`."""
+def card(args: argparse.Namespace, sampler: Sampler, row_counts: dict, counts: Counter, splits: dict) -> str:
+    """Write the dataset's `README.md`."""
+    source, licence = describe_source(args.source, args.revision)
     kept = sum(map(len, splits.values()))
     return dataset_card(
         "Human replies against a model's own answers",
@@ -184,33 +193,18 @@ def card(args, source, licence, sampler, replies, row_counts, counts, splits) ->
         tags=["human-feedback", "synthetic"],
         source=f"{source}. Rejected answers: {sampler.described}",
         command=args.command,
-        options={
-            name: getattr(args, name)
-            for name in (
-                "lang",
-                "turns",
-                "normalize_persona",
-                "max_prompts",
-                "num_samples",
-                "pick",
-                "test_size",
-                "seed",
-                "format",
-                "batch_size",
-            )
-        }
-        | sampler.sampling,
+        options={name: getattr(args, name) for name in CARD_OPTIONS} | sampler.sampling,
         counts={
             "rows": [
                 ("read", row_counts["rows"]),
-                *counted("fell out", ROW_DROP_REASONS, row_counts["dropped"]),
+                *counted("dropped", ROW_DROP_REASONS, row_counts["dropped"]),
                 ("prompts that count", row_counts["prompts"]),
                 ("prompts with a human reply", row_counts["with_reply"]),
-                ("prompts asked", len(replies)),
+                ("prompts sampled", row_counts["sampled"]),
             ],
             "samples": [
                 ("sampled", counts["samples"]),
-                *counted("mended", SAMPLE_CHANGES, counts),
+                *counted("changed", SAMPLE_CHANGES, counts),
                 *counted("not used", SAMPLE_DROP_REASONS | NOT_USED, counts),
                 (REMOVED, counts["near_duplicate"]),
                 ("pairs kept", kept),

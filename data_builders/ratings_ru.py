@@ -1,26 +1,25 @@
 """
 Preference pairs from people's ratings of answers.
 
-People saw the answers of several systems to the same prompt, named the best one and scored each. docs/ratings.md shows
-the format.
+People saw the answers of several systems to the same prompt, named the best one and scored each. docs/ratings.md explains the format.
 
     python data_builders/ratings_ru.py --source exports/ratings.jsonl
     python data_builders/ratings_ru.py --source exports --min_raters 2 --min_agreement 0.75
     python data_builders/ratings_ru.py --source march.jsonl april.jsonl --by totals --output_dir data/totals_ru
 
-The same judgements, options and seed give the same dataset; a dataset that is already there is left as it is.
+The same judgements, options and seed give the same dataset. If the dataset already exists, it is left as it is.
 """
 
 import argparse
+from functools import partial
 
 from preferans.data.build_options import add_output_arguments, parse
 from preferans.errors import PreferansError, help_first, run
 
 VOTES = {
-    "verdict": "The answer that a rater names best has that rater's vote against every other answer that they were "
-    "shown beside it; a tie is a vote for neither.",
-    "totals": "A rater who gave both answers all five scores, from 1 to 5 each, votes for the one with the higher "
-    "sum; equal sums are a vote for neither.",
+    "verdict": "A rater votes for the answer named best, against every other answer shown beside it; a tie is a vote for neither.",
+    "totals": "A rater who gave both answers all five scores, from 1 to 5 each, votes for the one with the higher sum; equal sums are a "
+    "vote for neither.",
 }
 
 
@@ -29,34 +28,29 @@ def make_parser() -> argparse.ArgumentParser:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     add = parser.add_argument
-    add(
-        "--source",
-        nargs="+",
-        required=True,
-        help="exports of ratings: .jsonl files, or folders of them",
-    )
+    add("--source", nargs="+", required=True, help="files of ratings (.jsonl), or folders of them")
     add(
         "--by",
         choices=VOTES,
         default="verdict",
-        help="verdict: a rater votes for the answer named best, against every other one shown beside it; totals: for "
-        "the answer with the higher sum of the five scores (default: %(default)s)",
+        help="verdict: a rater votes for the answer named best, against every other one shown beside it; totals: for the answer with the "
+        "higher sum of the five scores (default: %(default)s)",
     )
     add(
         "--min_margin",
         type=float,
-        help="by how many points the total of chosen (5 to 25) must exceed that of rejected, mean over the raters who "
-        "scored both (default: 1 with totals; no such condition with verdict)",
+        help="minimum difference of the totals (5 to 25) of chosen and rejected, mean over the raters who scored both (default: 1 with "
+        "totals; no minimum with verdict)",
     )
-    add("--min_raters", type=int, default=1, help="least number of raters who vote on a pair (default: %(default)s)")
+    add("--min_raters", type=int, default=1, help="minimum number of raters who vote on a pair (default: %(default)s)")
     add(
         "--min_agreement",
         type=float,
         default=0.6,
-        help="least share of the votes, from 0 to 1 and ties included, that go to chosen; more than half is always "
-        "needed (default: %(default)s)",
+        help="minimum share of the votes, from 0 to 1 and including ties, that go to chosen; more than half is always needed (default: "
+        "%(default)s)",
     )
-    add("--lang", default="ru", help="language tag that the pairs are given (default: %(default)s)")
+    add("--lang", default="ru", help="language tag of the pairs (default: %(default)s)")
     add_output_arguments(parser, "data/ratings_ru")
     return parser
 
@@ -81,18 +75,16 @@ from preferans.files import sha256_of
 from preferans.release.bundle import push_dataset
 from preferans.release.hub import check_can_push
 
-RULE = """Of the judgements by one rater of the same answers to the same prompt, the last one counts. Each two answers
-to a prompt are put to the vote, one vote a rater. {vote} Where at least `min_raters` raters vote, the answer with more
-than half of the votes, and with at least the share `min_agreement` of them, becomes `chosen` and the other one
-`rejected`{margin}. {split_rule}"""
+RULE = """Of the judgements by one rater of the same answers to the same prompt, the last one counts. Each two answers to a prompt are put to
+the vote, one vote per rater. {vote} If at least `min_raters` raters vote, the answer with more than half of the votes, and with at least the
+share `min_agreement` of them, becomes `chosen` and the other one `rejected`{margin}. {split_rule}"""
 MARGIN = ", if the mean difference of their sums of scores, over the raters who scored both, is at least `min_margin`"
-
-# What a person can change where an outcome took all pairs away.
+SCORES = "Mean scores, over the answers that a rater gave all five:"
+# What to change if an outcome took all pairs away.
 REMEDIES = {
-    "not_judged": "for pairs not judged, take --by {other} if the raters gave {needed}",
+    "not_judged": "for pairs not judged, use --by {other} if the raters gave {needed}",
     "too_few_raters": "for too few raters, lower --min_raters or collect more judgements",
-    "raters_disagree": "for raters who disagree, lower --min_agreement (more than half is always needed) or ask "
-    "another rater",
+    "raters_disagree": "for raters who disagree, lower --min_agreement (more than half is always needed) or add another rater",
     "margin": "for a margin too small, lower --min_margin or, with --by verdict, leave it out",
 }
 
@@ -100,12 +92,12 @@ REMEDIES = {
 def check_arguments(args: argparse.Namespace) -> None:
     if args.min_margin is not None and not 0 <= args.min_margin <= 20:
         raise PreferansError(
-            f"--min_margin {args.min_margin}: totals lie from 5 to 25, so it must be from 0 to 20; try 1."
+            f"--min_margin {args.min_margin}: it must be from 0 to 20, because totals are from 5 to 25; try 1."
         )
     if args.min_raters < 1:
         raise PreferansError(f"--min_raters {args.min_raters}: it must be at least 1.")
     if not 0 <= args.min_agreement <= 1:
-        raise PreferansError(f"--min_agreement {args.min_agreement}: it is a share, from 0 to 1, such as 0.6.")
+        raise PreferansError(f"--min_agreement {args.min_agreement}: it must be a share from 0 to 1, such as 0.6.")
     check_output_arguments(args)
     if args.push_to_hub:
         check_can_push(args.repo_id)
@@ -118,99 +110,75 @@ def main() -> None:
     files = export_files(args.source)
     judgements = read_ratings(files)
     pairs, counts = build_rating_pairs(judgements, rule)
-    scores = mean_scores(judgements)
+    table = score_table(mean_scores(judgements))
     checksums = ", ".join(f"`{file.name}` (SHA-256 `{sha256_of(file)}`)" for file in files)
     source = f"local files: {checksums}; licence: that of the source"
 
     print(f"Source: {source}.")
     print("Rule: " + ", ".join(f"{key} {value}" for key, value in vars(rule).items()) + ".")
-    print_all(counts, scores)
+    print_results(counts, table)
     if not len(pairs):
         raise PreferansError(no_pair(args, counts["outcomes"]))
     splits, counts["near_duplicates"] = split_pairs(pairs, args)
-    print(
-        f"Pairs removed because their prompt is nearly the same as one of the test split: {counts['near_duplicates']:,}; kept: "
-        f"{sum(map(len, splits.values())):,}."
-    )
-    finish_dataset(splits, args, lambda made: card(args, rule, source, counts, scores, made))
+    kept = sum(map(len, splits.values()))
+    print(f"Pairs {REMOVED}: {counts['near_duplicates']:,}; kept: {kept:,}.")
+    finish_dataset(splits, args, partial(card, args, rule, source, counts, table))
     if args.push_to_hub:
         push_dataset(args.output_dir, args.repo_id)
 
 
-def print_all(counts: dict, scores: dict) -> None:
+def score_table(scores: dict) -> list[list[str]]:
+    """Mean scores as cells, with a header; empty if there are none."""
+    columns = (*CRITERIA, "total")
+    rows = [[model, f"{row['answers']:,}", *(f"{row[name]:.2f}" for name in columns)] for model, row in scores.items()]
+    return [["system", "scored", *columns], *rows] if rows else []
+
+
+def print_results(counts: dict, table: list[list[str]]) -> None:
     print(
-        f"Judgements read: {counts['judgements']:,}, of which {counts['replaced']:,} replaced by a later one; "
-        f"{counts['skipped']:,} of the others without a verdict. Raters: {counts['raters']:,}; prompts: "
-        f"{counts['prompts']:,}."
+        f"Judgements read: {counts['judgements']:,}, of which {counts['replaced']:,} replaced by a later one; {counts['skipped']:,} of the "
+        f"others without a verdict. Raters: {counts['raters']:,}; prompts: {counts['prompts']:,}."
     )
     print(f"Pairs of answers: {sum(counts['outcomes'].values()):,}:")
     print_counts(OUTCOMES, counts["outcomes"])
-    print(f"Agreement between raters: {agreement(counts)}.")
-    if not scores:
-        print("Mean scores: no answer has all five.")
-        return
-    print("Mean scores, over the answers that a rater gave all five:")
-    table = score_table(scores)
+    agreement = "not known, because no two raters voted on the same pair of answers"
+    if counts["shared"]:
+        agreement = (
+            f"{counts['unanimous'] / counts['shared']:.0%} (all votes the same on {counts['unanimous']:,} of the {counts['shared']:,} pairs "
+            "of answers with two or more raters)"
+        )
+    print(f"Agreement between raters: {agreement}.")
+    print(SCORES if table else "Mean scores: no answer has all five.")
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     for model, *values in table:
         cells = (f"{value:>{width}}" for value, width in zip(values, widths[1:], strict=True))
         print(f"  {model:<{widths[0]}}  " + "  ".join(cells))
 
 
-def agreement(counts: dict) -> str:
-    if not counts["shared"]:
-        return "not known, no two raters voted on the same pair of answers"
-    return (
-        f"{counts['unanimous'] / counts['shared']:.0%} (all votes the same on {counts['unanimous']:,} of the "
-        f"{counts['shared']:,} pairs of answers with two or more raters)"
-    )
-
-
-def score_table(scores: dict) -> list[list[str]]:
-    head = ["system", "scored", *CRITERIA, "total"]
-    return [
-        head,
-        *(
-            [model, f"{row['answers']:,}", *(f"{row[name]:.2f}" for name in (*CRITERIA, "total"))]
-            for model, row in scores.items()
-        ),
-    ]
-
-
 def no_pair(args: argparse.Namespace, outcomes: dict) -> str:
-    """Why there is no pair, and what to change."""
-    found = {outcome: number for outcome, number in outcomes.items() if number}
-    reasons = "; ".join(f"{OUTCOMES[outcome]}: {number:,}" for outcome, number in found.items())
+    """Explain why there is no pair, and what to change."""
+    present = {outcome: number for outcome, number in outcomes.items() if number}
+    reasons = "; ".join(f"{OUTCOMES[outcome]}: {number:,}" for outcome, number in present.items())
     other, needed = ("totals", "all five scores") if args.by == "verdict" else ("verdict", "verdicts")
-    remedies = [REMEDIES[outcome].format(other=other, needed=needed) for outcome in found if outcome in REMEDIES]
+    remedies = [REMEDIES[outcome].format(other=other, needed=needed) for outcome in present if outcome in REMEDIES]
     cure = "; ".join(remedies) or "no option changes that: collect more judgements"
     return (
-        f"--source {' '.join(args.source)}: no pair is left of {sum(found.values()):,} pairs of answers ({reasons}). "
+        f"--source {' '.join(args.source)}: no pair is left of {sum(present.values()):,} pairs of answers ({reasons}). "
         f"{cure[0].upper()}{cure[1:]}."
     )
 
 
 def card(
-    args: argparse.Namespace,
-    rule: VotingRule,
-    source: str,
-    counts: dict,
-    scores: dict,
-    splits: dict[str, pl.DataFrame],
+    args: argparse.Namespace, rule: VotingRule, source: str, counts: dict, table: list, splits: dict[str, pl.DataFrame]
 ) -> str:
-    """The dataset's `README.md`. It names no rater."""
-    notes = ""
-    if scores:
-        head, *rows = score_table(scores)
-        lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
-        notes = "## Scores\n\nMean scores, over the answers that a rater gave all five:\n\n"
-        notes += "\n".join(f"| {' | '.join(cell.replace('|', '&#124;') for cell in line)} |" for line in lines)
+    """Write the dataset's `README.md`. It names no rater."""
+    lines = [[cell.replace("|", "&#124;") for cell in line] for line in table]
+    lines[1:1] = [["---", *["---:"] * (len(line) - 1)] for line in lines[:1]]
     kept = sum(map(len, splits.values()))
     return dataset_card(
         "Preference pairs from people's ratings",
-        f"{kept:,} pairs of answers to the same prompt that people compared: `chosen` is the one that they found "
-        "better.",
-        RULE.format(split_rule=SPLIT_RULE, vote=VOTES[rule.by], margin=MARGIN if rule.min_margin is not None else ""),
+        f"{kept:,} pairs of answers to the same prompt that people compared: `chosen` is the one that they found better.",
+        RULE.format(split_rule=SPLIT_RULE, vote=VOTES[rule.by], margin="" if rule.min_margin is None else MARGIN),
         splits,
         language=args.lang,
         licence="other",
@@ -235,7 +203,7 @@ def card(
                 ("of these, with all votes the same", counts["unanimous"]),
             ],
         },
-        notes=notes,
+        notes="\n".join([f"## Scores\n\n{SCORES}\n", *(f"| {' | '.join(line)} |" for line in lines)]) if table else "",
     )
 
 

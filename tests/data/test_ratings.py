@@ -3,7 +3,6 @@ import json
 import re
 
 import pytest
-from datasets import load_dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,55 +15,23 @@ from preferans.data.ratings import (
     export_files,
     latest,
     mean_scores,
+    pairwise_votes,
     read_ratings,
 )
 from preferans.errors import PreferansError
 from preferans.files import write_jsonl
 
+from ..support.ratings import judgement, prompt, scores, with_texts
 from ..support.tiny import ROOT
-
-BUILDER = "data_builders/ratings_ru.py"
-TEXTS = {"a1": "Первый ответ.", "a2": "Второй ответ.", "a3": "Третий ответ."}
-
-
-def scores(**totals: int) -> dict:
-    """Five scores for each answer that add up to its total."""
-    return {
-        answer: {criterion: (total + place) // 5 for place, criterion in enumerate(CRITERIA)}
-        for answer, total in totals.items()
-    }
-
-
-def judgement(rater: str = "anna", verdict: str | None = "a1", number: int = 1, ids: str = "a1 a2", **changes) -> dict:
-    """A sound judgement."""
-    row = {
-        "rater": rater,
-        "prompt_id": f"p{number}",
-        "prompt": prompt(f"Вопрос номер {number}?"),
-        "answers": [{"id": answer, "model": f"model {answer[1]}", "text": TEXTS[answer]} for answer in ids.split()],
-        "verdict": verdict,
-        "scores": None,
-        "rated_at": "2026-03-14T18:05:00+03:00",
-    }
-    return row | changes
-
-
-def prompt(text: str) -> list[dict]:
-    return [{"role": "user", "content": text}]
-
-
-def with_texts(*texts: str, **changes) -> dict:
-    answers = [{"id": f"a{n}", "model": "m", "text": text} for n, text in enumerate(texts, start=1)]
-    return judgement(answers=answers, **changes)
 
 
 def outcome(rows: list[dict], **rule) -> str:
-    """What becomes of the only two answers: an outcome, or for a pair `chosen>rejected`."""
+    """Return the outcome of the only two answers; for a pair, `chosen>rejected`."""
     pairs, counts = build_rating_pairs(rows, VotingRule(**rule))
-    found = {name: number for name, number in counts["outcomes"].items() if number}
-    assert sum(found.values()) == 1
-    assert ("pair" in found) == (len(pairs) == 1)
-    return ">".join(pairs["id"][0].split(":")[1:]) if len(pairs) else next(iter(found))
+    outcomes = {name: number for name, number in counts["outcomes"].items() if number}
+    assert sum(outcomes.values()) == 1
+    assert ("pair" in outcomes) == (len(pairs) == 1)
+    return ">".join(pairs["id"][0].split(":")[1:]) if len(pairs) else next(iter(outcomes))
 
 
 def votes(*verdicts: str | None) -> list[dict]:
@@ -75,7 +42,7 @@ def totals(*values: tuple[int, int], verdict: str | None = None) -> list[dict]:
     return [judgement(f"r{n}", verdict, scores=scores(a1=a, a2=b)) for n, (a, b) in enumerate(values)]
 
 
-def test_a_pair_is_a_sound_preference_row():
+def test_a_pair_is_a_valid_preference_row():
     pairs, counts = build_rating_pairs([judgement(verdict="a2", message_tree_id="tree")], VotingRule())
     assert pairs.to_dicts() == [
         {
@@ -114,7 +81,7 @@ def test_a_pair_is_a_sound_preference_row():
         (votes("a1", "a1", None), {"min_raters": 2}, "a1>a2"),
         (votes("tie"), {}, "tie"),
         (votes("tie", "tie"), {}, "tie"),
-        # a tie is a vote, and it is for neither
+        # a tie is a vote for neither
         (votes("a1", "tie"), {"min_raters": 2}, "raters_disagree"),
         (votes("a1", "a2"), {"min_agreement": 0}, "raters_disagree"),
         (votes("a1", "a1", "tie", "tie"), {"min_agreement": 0.5}, "raters_disagree"),
@@ -122,7 +89,7 @@ def test_a_pair_is_a_sound_preference_row():
         (votes("a1", "a1", "a2"), {"min_agreement": 0.7}, "raters_disagree"),
         (votes("a1", "a1", "a1", "a2", "a2"), {"min_agreement": 0.6}, "a1>a2"),
         (votes("a1", "a1"), {"min_agreement": 1}, "a1>a2"),
-        # a margin, once asked for, needs scores
+        # a margin needs scores
         (votes("a1"), {"min_margin": 0}, "margin"),
         (totals((15, 14), verdict="a1"), {"min_margin": 1}, "a1>a2"),
         (totals((15, 14), verdict="a1"), {"min_margin": 1.5}, "margin"),
@@ -137,7 +104,7 @@ def test_a_pair_is_a_sound_preference_row():
         (totals((16, 14), (14, 14), (15, 14)), {"by": "totals"}, "a1>a2"),
         (totals((15, 14), (14, 14), (15, 14)), {"by": "totals"}, "margin"),
         (totals((15, 14), (14, 14), (15, 14)), {"by": "totals", "min_margin": 0.6}, "a1>a2"),
-        # two mild votes against a strong one: the majority stands, and the mean does not bear it out
+        # the majority prefers a1 by a little, the mean of the differences is for a2
         (totals((15, 14), (15, 14), (5, 25)), {"by": "totals", "min_margin": 0}, "margin"),
         ([with_texts("Да.", " Да.\n")], {}, "equal_texts"),
         ([with_texts("", " ")], {}, "equal_texts"),
@@ -170,7 +137,7 @@ def test_the_best_of_several_beats_each_and_the_others_are_not_compared():
     assert pairs["id"].to_list() == ["p1:a2:a1", "p1:a3:a1", "p1:a2:a3"]
 
 
-def test_answers_that_never_stood_side_by_side_are_counted():
+def test_counts_answers_that_were_never_shown_together():
     _, counts = build_rating_pairs([judgement("anna", "a1"), judgement("boris", "a1", ids="a1 a3")], VotingRule())
     assert (counts["outcomes"]["pair"], counts["outcomes"]["not_judged"]) == (2, 1)
 
@@ -193,7 +160,7 @@ def test_a_later_judgement_replaces_the_earlier_one():
     same = judgement(verdict="tie", rated_at="2026-03-14T07:00:00")
     assert latest([early, same]) == [same]
     assert latest([same, early]) == [early]
-    # a judgement taken back counts as none
+    # a judgement that is taken back does not count
     assert outcome([early, late | {"verdict": None}]) == "not_judged"
     # another rater, prompt or set of answers is another judgement
     others = [early, judgement("boris"), judgement(number=2), judgement(ids="a1 a3")]
@@ -205,10 +172,10 @@ def test_a_rater_has_one_vote_on_two_answers_seen_twice():
     pairs, counts = build_rating_pairs(rows, VotingRule())
     assert pairs["id"].to_list() == ["p1:a2:a1", "p1:a2:a3"]
     assert counts["shared"] == 0
-    # and judged for a third time, the first set is the last again
+    # if the first set is judged again, it is the last
     again = judgement(verdict="a1", rated_at="2026-03-16")
     assert "p1:a1:a2" in build_rating_pairs([*rows, again], VotingRule())[0]["id"]
-    # a verdict that says nothing about the two takes no vote away
+    # a verdict for a third answer leaves the earlier vote
     assert "p1:a1:a2" in build_rating_pairs([rows[0], rows[1] | {"verdict": "a3"}], VotingRule())[0]["id"]
 
 
@@ -216,16 +183,22 @@ def test_agreement_and_mean_scores():
     rows = [*votes("a1", "a1", "a1"), judgement("r0", "a1", 2), judgement("r1", "tie", 2), judgement("r0", "a1", 3)]
     counts = build_rating_pairs(rows, VotingRule())[1]
     assert (counts["shared"], counts["unanimous"], counts["raters"], counts["prompts"]) == (2, 1, 3, 3)
-    found = mean_scores([*totals((10, 20), (15, 20)), judgement("r9")])
-    assert list(found) == ["model 1", "model 2"]
-    assert found["model 1"] == {"answers": 2} | dict.fromkeys(CRITERIA, 2.5) | {"total": 12.5}
-    assert found["model 2"]["total"] == 20
+    means = mean_scores([*totals((10, 20), (15, 20)), judgement("r9")])
+    assert list(means) == ["model 1", "model 2"]
+    assert means["model 1"] == {"answers": 2} | dict.fromkeys(CRITERIA, 2.5) | {"total": 12.5}
+    assert means["model 2"]["total"] == 20
     assert mean_scores(votes("a1")) == {}
+
+
+def test_pairwise_votes_yield_one_share_per_rater():
+    rows = votes("a2", "a1", "tie", None)
+    shares = [(first["id"], second["id"], share) for _, first, second, share in pairwise_votes(rows)]
+    assert shares == [("a1", "a2", 0.0), ("a1", "a2", 1.0), ("a1", "a2", 0.5)]
 
 
 @st.composite
 def exports(draw) -> list[dict]:
-    """Judgements of two prompts by four raters, no two at the same time."""
+    """Draw judgements of two prompts by four raters, no two at the same time."""
     texts = draw(st.lists(st.sampled_from(["", "Да.", "Нет.", "Может быть."]), min_size=3, max_size=3))
     rows = []
     for minute in range(draw(st.integers(1, 9))):
@@ -254,27 +227,27 @@ rules = st.builds(
 
 
 def plain_votes(rows: list[dict], prompt_id: str, one: str, two: str, by: str) -> list[str | None]:
-    """Votes on two answers once more, as plainly as can be: the winner or None, one a rater."""
+    """Count votes on two answers again, in the simplest way: the winner or None, one per rater."""
     last = {}
     for row in rows:
         last[row["rater"], row["prompt_id"], frozenset(answer["id"] for answer in row["answers"])] = row
-    found = {}
+    winners = {}
     for row in sorted(last.values(), key=lambda row: row["rated_at"]):
         shown = [answer["id"] for answer in row["answers"]]
         if row["prompt_id"] != prompt_id or one not in shown or two not in shown:
             continue
         if by == "verdict" and row["verdict"] in (one, two, "tie"):
-            found[row["rater"]] = None if row["verdict"] == "tie" else row["verdict"]
+            winners[row["rater"]] = None if row["verdict"] == "tie" else row["verdict"]
         values = row["scores"] or {}
         if by == "totals" and one in values and two in values:
             sums = [sum(values[answer].values()) for answer in (one, two)]
-            found[row["rater"]] = None if sums[0] == sums[1] else one if sums[0] > sums[1] else two
-    return list(found.values())
+            winners[row["rater"]] = None if sums[0] == sums[1] else one if sums[0] > sums[1] else two
+    return list(winners.values())
 
 
 @settings(max_examples=150)
 @given(exports(), rules, st.randoms(use_true_random=False))
-def test_every_two_answers_have_one_outcome_whatever_the_order_and_the_names(rows, rule, random):
+def test_outcomes_do_not_depend_on_the_order_or_the_raters_names(rows, rule, random):
     pairs, counts = build_rating_pairs(rows, rule)
     shown = {}
     for row in rows:
@@ -312,52 +285,61 @@ def broken(**changes) -> str:
     [
         (broken(scores={"a1": {"relevance": 6}}), ["'scores' of a1: 'relevance' is 6", "from 1 to 5"]),
         (broken(scores={"a1": {"relevance": 0}}), ["'relevance' is 0"]),
-        (broken(scores={"a1": {"relevance": 4.5}}), ["'relevance' is 4.5", "whole number"]),
-        (broken(scores={"a1": {"relevance": True}}), ["'relevance' is True"]),
-        (broken(scores={"a1": {"style": None}}), ["'style' is None", "Leave out"]),
-        (broken(scores={"a1": {"relevence": 5}}), ["no criterion 'relevence'", "Did you mean 'relevance'?"]),
+        (broken(scores={"a1": {"relevance": 4.5}}), ["'scores', 'a1', 'relevance' must be an integer, got 4.5"]),
+        (broken(scores={"a1": {"relevance": True}}), ["'scores', 'a1', 'relevance' must be an integer, got True"]),
+        (broken(scores={"a1": {"style": None}}), ["'scores', 'a1', 'style' must be an integer, got None"]),
+        (broken(scores={"a1": {"relevence": 5}}), ["criterion 'relevence' is unknown", "Did you mean 'relevance'?"]),
         (broken(scores={"b1": {}}), ["'scores' names 'b1'", "The answers are a1, a2"]),
-        (broken(scores={"a1": 20}), ["'scores' of a1", "got 20"]),
-        (broken(scores=[1, 2]), ["'scores' must be null or an object"]),
+        (broken(scores={"a1": 20}), ["'scores', 'a1' must be an object, got 20"]),
+        (broken(scores=[1, 2]), ["'scores' must be an object, got [1, 2]"]),
         (broken(verdict="a3"), ["'verdict' is 'a3'", "(a1, a2), 'tie', or null"]),
         (broken(verdict="Tie"), ["Did you mean 'tie'?"]),
-        (broken(verdict=["a1"]), ["'verdict' is ['a1']"]),
+        (broken(verdict=["a1"]), ["'verdict' must be text, got ['a1']"]),
         (broken(verdict="drop"), ["'verdict' is missing"]),
         (broken(scores="drop"), ["'scores' is missing"]),
-        (broken(coment="…"), ["no key 'coment'", "Did you mean 'comment'?"]),
+        (broken(coment="…"), ["the key 'coment' is unknown", "Did you mean 'comment'?"]),
         (broken(rater=""), ["'rater' is empty"]),
-        (broken(rater=7), ["'rater' must be a text, got 7"]),
-        (broken(prompt_id=None), ["'prompt_id' must be a text, got None"]),
+        (broken(rater=7), ["'rater' must be text, got 7"]),
+        (broken(prompt_id=None), ["'prompt_id' must be text, got None"]),
         (broken(message_tree_id=" "), ["'message_tree_id' is empty"]),
-        (broken(comment=5), ["'comment' must be a text"]),
+        (broken(comment=5), ["'comment' must be text, got 5"]),
         (broken(comment="\ud83d"), ["'comment'", "lone surrogate"]),
-        (broken(prompt="Вопрос?"), ["'prompt' must be a list of messages"]),
+        (broken(prompt="Вопрос?"), ["'prompt' must be a list, got 'Вопрос?'"]),
         (broken(prompt=[]), ["'prompt' is missing"]),
-        (broken(prompt=[{"role": "user", "content": " "}]), ["message 1", "'content' is empty"]),
-        (broken(prompt=[{"role": "user", "text": "?"}]), ["message 1", "no key 'text'"]),
+        (broken(prompt=[{"role": "user", "content": " "}]), ["'prompt', item 1, 'content' is empty"]),
+        (broken(prompt=[{"role": "user", "text": "?"}]), ["'prompt', item 1, 'content' is missing"]),
         (broken(prompt=[{"role": "human", "content": "?"}]), ["role 'human'", "system, user, assistant"]),
         (broken(prompt=[{"role": "assistant", "content": "?"}]), ["must end with a message of the user"]),
         (broken(answers=judgement()["answers"][:1]), ["two or more answers"]),
-        (broken(answers=[*judgement()["answers"], "a3"]), ["answer 3", "expected an object"]),
-        (broken(answers=judgement(ids="a1 a1")["answers"]), ["answer 2", "'a1' stands in this line already"]),
-        (broken(answers=[{"id": "a:1", "model": "m", "text": "т"}] * 2), ["answer 1", "no colon"]),
-        (broken(answers=[{"id": "tie", "model": "m", "text": "т"}] * 2), ["answer 1", "may not be 'tie'"]),
-        (broken(answers=[{"id": "a1", "model": "m", "text": None}] * 2), ["answer 1", "'text' must be a text"]),
+        (broken(answers=[*judgement()["answers"], "a3"]), ["'answers', item 3 must be an object, got 'a3'"]),
+        (broken(answers=judgement(ids="a1 a1")["answers"]), ["'answers' has the id 'a1' twice"]),
+        (
+            broken(answers=[{"id": "a:1", "model": "m", "text": "т"}] * 2),
+            ["'answers', item 1, 'id' is 'a:1'", "must not contain a colon"],
+        ),
+        (
+            broken(answers=[{"id": "tie", "model": "m", "text": "т"}] * 2),
+            ["'answers', item 1, 'id' is 'tie'", "must not be 'tie'"],
+        ),
+        (
+            broken(answers=[{"id": "a1", "model": "m", "text": None}] * 2),
+            ["'answers', item 1, 'text' must be text, got None"],
+        ),
         (broken(rated_at="14.03.2026"), ["'rated_at'", "ISO 8601", "'14.03.2026'"]),
-        (broken(rated_at=1773500700), ["'rated_at'", "ISO 8601"]),
+        (broken(rated_at=1773500700), ["'rated_at' must be text, got 1773500700"]),
         (broken()[:-20], ["not valid JSON", "cut short"]),
         ("[1]", ["expected a JSON object"]),
-        # contradicts the sound line before it
-        (broken(rater="boris", prompt=prompt("Иной вопрос?")), ["the prompt is not", "line 2"]),
+        # contradicts the line before it
+        (broken(rater="boris", prompt=prompt("Иной вопрос?")), ["the prompt differs", "line 2"]),
         (
             broken(rater="boris", answers=with_texts("Первый ответ.", "Иное.")["answers"]),
-            ["under prompt_id 'p1'", "of answer 'a1' is not the same", "line 2"],
+            ["for prompt_id 'p1'", "of answer 'a1' differs", "line 2"],
         ),
     ],
 )
-def test_a_damaged_line_is_refused_by_its_number(tmp_path, line, words):
+def test_names_the_line_and_key_of_a_damaged_judgement(tmp_path, line, words):
     path = tmp_path / "ratings.jsonl"
-    # an empty line counts as a line, as it does in an editor
+    # an empty line counts as a line, as in an editor
     path.write_text("\n" + json.dumps(judgement(), ensure_ascii=False) + "\n" + line + "\n", encoding="utf-8-sig")
     with pytest.raises(PreferansError) as caught:
         read_ratings([path])
@@ -373,7 +355,7 @@ def test_lines_of_two_files_may_not_contradict_each_other(tmp_path):
         read_ratings(export_files([tmp_path]))
 
 
-def test_sources(tmp_path):
+def test_lists_and_reads_files_and_folders(tmp_path):
     write_jsonl(tmp_path / "b.jsonl", [judgement("boris")])
     (tmp_path / "a.jsonl").write_text("\ufeff" + json.dumps(judgement()) + "\n\n", encoding="utf-8")
     files = export_files([tmp_path / "b.jsonl", tmp_path])
@@ -382,105 +364,17 @@ def test_sources(tmp_path):
     with pytest.raises(PreferansError, match="no such file or folder"):
         export_files([tmp_path / "absent.jsonl"])
     (tmp_path / "empty").mkdir()
-    with pytest.raises(PreferansError, match=r"holds no \.jsonl"):
+    with pytest.raises(PreferansError, match=r"has no \.jsonl"):
         export_files([tmp_path / "empty"])
     (tmp_path / "nothing.jsonl").write_text("\n", encoding="utf-8")
-    with pytest.raises(PreferansError, match="not one judgement"):
+    with pytest.raises(PreferansError, match="there is no judgement"):
         read_ratings([tmp_path / "nothing.jsonl"])
 
 
-def test_the_example_in_the_documentation_is_sound(tmp_path):
+def test_the_example_in_the_documentation_is_valid(tmp_path):
     page = (ROOT / "docs" / "ratings.md").read_text(encoding="utf-8")
     example = json.loads(re.search(r"```json\n(.*?)```", page, re.DOTALL)[1])
     write_jsonl(tmp_path / "example.jsonl", [example])
     pairs, _ = build_rating_pairs(read_ratings([tmp_path / "example.jsonl"]), VotingRule(by="totals"))
     assert pairs["id"].to_list() == ["tea-017:a2:a1"]
     assert all(words in page for words in OUTCOMES.values())
-
-
-QUESTIONS = (
-    "Как быстро остудить чай?",
-    "Почему Луна не падает на Землю?",
-    "С чего начать читать Чехова?",
-    "Чем загустить тыквенный суп без сливок?",
-    "Сколько раз в неделю поливать фикус?",
-)
-
-
-@pytest.fixture
-def export(tmp_path):
-    rows = []
-    for number, question in enumerate(QUESTIONS, start=1):
-        changes = {"prompt": prompt(question), "scores": scores(a1=21, a2=12)}
-        rows += [judgement("anna", "a1", number, **changes), judgement("boris", "a1", number, **changes)]
-    path = tmp_path / "ratings.jsonl"
-    write_jsonl(path, [*rows, judgement("anna", "tie", 6), rows[0] | {"rated_at": "2026-04-01"}])
-    return path
-
-
-def test_the_builder_end_to_end(call_script, export, tmp_path, capsys):
-    output = tmp_path / "pairs"
-    command = [BUILDER, "--source", export, "--test_size", "0.4", "--output_dir", output]
-    call_script(*command)
-    told = capsys.readouterr().out
-    assert "Judgements read: 12, of which 1 replaced" in told
-    assert "Raters: 2; prompts: 6." in told
-    assert re.search(r"\b5  pair made", told) and re.search(r"\b1  tie", told)
-    assert "100% (all votes the same on 5 of the 5" in told
-    assert re.search(r"model 1 +10 +4\.00 .* 21\.00\n", told)
-    assert "3 train, 2 test" in told
-
-    rows = load_dataset(str(output), cache_dir=str(tmp_path / "cache"))
-    assert rows.num_rows == {"train": 3, "test": 2}
-    ids = [name for split in rows.values() for name in split["id"]]
-    assert sorted(ids) == [f"p{number}:a1:a2" for number in range(1, 6)]
-    assert rows["train"][0]["chosen"] == [{"role": "assistant", "content": "Первый ответ."}]
-
-    card = (output / "README.md").read_text(encoding="utf-8")
-    for line in ("| considered | 6 |", "| pair made | 5 |", "| tie | 1 |", "| raters | 2 |", "| model 2 | 10 |"):
-        assert line in card
-    assert "anna" not in card and str(tmp_path) not in card
-
-    before = {path: path.stat().st_mtime_ns for path in output.rglob("*")}
-    call_script(*command)
-    assert "already in" in capsys.readouterr().out
-    assert {path: path.stat().st_mtime_ns for path in output.rglob("*")} == before
-
-
-def test_the_builder_writes_texts(call_script, export, tmp_path):
-    output = tmp_path / "texts"
-    call_script(BUILDER, "--source", export, "--by", "totals", "--format", "text", "--output_dir", output)
-    rows = load_dataset(str(output), split="train", cache_dir=str(tmp_path / "cache"))
-    assert rows[0]["prompt"].startswith("Вопрос: ") and rows[0]["prompt"].endswith("\nОтвет:")
-    assert (rows[0]["chosen"], rows[0]["rejected"]) == (" Первый ответ.", " Второй ответ.")
-
-
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
-        (["--min_raters", "3"], ["no pair is left of 6", "too few raters: 6", "lower --min_raters"]),
-        (["--min_margin", "20"], ["margin too small, or not scored: 5", "lower --min_margin"]),
-        (["--by", "totals", "--min_margin", "12"], ["not judged: 1", "--by verdict"]),
-        (["--min_raters", "0"], ["--min_raters 0", "at least 1"]),
-        (["--min_agreement", "60"], ["--min_agreement 60", "from 0 to 1"]),
-        (["--min_margin", "nan"], ["--min_margin nan", "from 0 to 20"]),
-        (["--test_size", "1"], ["--test_size 1"]),
-    ],
-)
-def test_the_builder_says_what_to_change_and_writes_nothing(call_script, export, tmp_path, options, words):
-    output = tmp_path / "pairs"
-    with pytest.raises(PreferansError) as caught:
-        call_script(BUILDER, "--source", export, "--output_dir", output, *options)
-    for word in words:
-        assert word in str(caught.value)
-    assert not output.exists()
-
-
-def test_prompts_that_are_all_alike_leave_nothing_to_train_on(call_script, tmp_path):
-    path = tmp_path / "ratings.jsonl"
-    same = prompt("Как быстро остудить чай?")
-    write_jsonl(path, [judgement(number=number, prompt=same) for number in (1, 2, 3)])
-    with pytest.raises(PreferansError, match="nearly the same as one of the test split.*--test_size 0"):
-        call_script(BUILDER, "--source", path, "--output_dir", tmp_path / "pairs")
-    call_script(BUILDER, "--source", path, "--output_dir", tmp_path / "pairs", "--test_size", "0")
-    assert (tmp_path / "pairs" / "README.md").is_file()

@@ -42,7 +42,7 @@ def test_the_whole_path(tiny_llama, tmp_path):
     data, run = tmp_path / "data", tmp_path / "run"
     build = [sys.executable, "data_builders/oasst1_ru.py", "--source", SAMPLE, "--turns", "all", "--output_dir", data]
     built = script(*build).stdout
-    assert "Rows read: 706. In a pair or its prompt: 600; sound, but in none: 81; fell out:" in built
+    assert "Rows read: 706. In a pair or its prompt: 600; valid, but in no pair: 81; dropped:" in built
     assert "Rule: lang ru, turns all, pairing best_worst," in built
     assert sha256_of(SAMPLE) in built
     assert "already in" in script(*build).stdout

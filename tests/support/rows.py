@@ -10,7 +10,7 @@ from preferans.data.oasst_source import OASST_COLUMNS
 def build(rows: list[dict] | pl.DataFrame, batch_rows: int = 50, **rule) -> tuple[list[dict], dict]:
     """Return preference rows and complete counts of oasst rows, without the split."""
     frame = rows if isinstance(rows, pl.DataFrame) else pl.DataFrame(rows, schema=OASST_COLUMNS)
-    pairs, counts = build_oasst_pairs(frame.iter_slices(batch_rows), PairingRule(**rule))
+    pairs, counts = build_oasst_pairs(lambda: frame.iter_slices(batch_rows), PairingRule(**rule))
     return pairs.drop("rows").to_dicts(), account(counts, pairs)
 
 
@@ -30,6 +30,11 @@ def message(message_id: str, parent_id: str | None = None, **changes) -> dict:
         "tree_state": "ready_for_export",
     }
     return row | changes
+
+
+def conversation(**changes_of_worst) -> list[dict]:
+    """Return a prompt with two ranked replies."""
+    return [message("q"), message("a", "q", rank=0), message("b", "q", **({"rank": 1} | changes_of_worst))]
 
 
 def preference(number: int, **changes) -> dict:

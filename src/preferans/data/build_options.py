@@ -1,4 +1,4 @@
-"""Command-line options of the data builders, and the command for the card."""
+"""Command-line options of the data builders, and the command that a card names."""
 
 import argparse
 import shlex
@@ -8,9 +8,13 @@ from pathlib import Path
 from .oasst_rule import OASST1, TURNS
 from .preferences import FORMATS
 
+OUTPUT_OPTIONS = ("output_dir", "fix")
+# Options that do not decide the rows, or are private.
+PRIVATE_OPTIONS = ("help", "push_to_hub", "repo_id", "answers", "json")
+
 
 def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
-    """Parse the command line, and add `command`, what the card says of it, and `given`, the options that differ from their defaults."""
+    """Parse the command line, and add `given` (names of the options that differ from their defaults) and `command` (for the card)."""
     args = parser.parse_args()
     args.given = [action.dest for action in given_options(parser, args)]
     args.command = command_line(parser, args)
@@ -18,7 +22,7 @@ def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
 
 
 def add_oasst_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options that say which conversations of an oasst source are taken."""
+    """Add the options that choose the conversations of an oasst source."""
     add = parser.add_argument
     add(
         "--source",
@@ -27,7 +31,7 @@ def add_oasst_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--revision",
-        help="commit, branch or tag of a source on the Hub (default: for oasst1 the commit we tested, else main)",
+        help="commit, branch or tag of a source on the Hub (default: for oasst1 the commit that we tested, else main)",
     )
     add("--lang", default="ru", help="language tag to keep (default: %(default)s)")
     add(
@@ -39,7 +43,7 @@ def add_oasst_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--normalize_persona",
         action="store_true",
-        help="take «Ася», as Russian oasst texts call the assistant, out of the texts",
+        help="remove «Ася», the assistant's name in Russian oasst texts",
     )
 
 
@@ -50,9 +54,9 @@ def add_output_arguments(parser: argparse.ArgumentParser, output_dir: str) -> No
         "--test_size",
         type=float,
         default=0.1,
-        help="share of the conversation trees held out for the test split (default: %(default)s)",
+        help="share of the conversation trees in the test split (default: %(default)s)",
     )
-    add("--seed", type=int, default=42, help="seed of every draw (default: %(default)s)")
+    add("--seed", type=int, default=42, help="seed of all random draws (default: %(default)s)")
     add(
         "--format",
         choices=FORMATS,
@@ -68,30 +72,19 @@ def add_output_arguments(parser: argparse.ArgumentParser, output_dir: str) -> No
     add("--repo_id", help="name on the Hub, such as YOU/oasst1-ru-preferences")
 
 
-OUTPUT_OPTIONS = ("output_dir", "fix")
-# Options that do not decide the rows, or are nobody else's business.
-PRIVATE_OPTIONS = ("help", "num_proc", "push_to_hub", "repo_id", "answers", "json")
-
-
 def given_options(parser: argparse.ArgumentParser, args: argparse.Namespace) -> list[argparse.Action]:
-    """Options whose value is not their default."""
+    """Return the options whose value is not their default."""
     values = ((action, getattr(args, action.dest, None)) for action in parser._actions)
     return [action for action, value in values if value is not None and value != action.default]
 
 
 def command_line(parser: argparse.ArgumentParser, args: argparse.Namespace) -> str:
     """
-    The command that is running, as it would be given from the project's folder on any machine.
-
-    Args:
-        parser (`argparse.ArgumentParser`):
-            Parser of the script.
-        args (`argparse.Namespace`):
-            What it made of the command line.
+    Write the running command as it would be given from the project's folder on any machine.
 
     Returns:
-        `str`: the options that differ from their defaults and decide the rows, in the order of `--help`. Files inside the project are
-        named from there, others and the folder to write by their last part.
+        `str`: the options that differ from their defaults and decide the rows, in the order of `--help`. Files in the project have
+        relative paths; of other files and of the output folder, only the name is written.
     """
     script = Path(sys.argv[0]).resolve()
     words = ["python", f"{script.parent.name}/{script.name}"]
@@ -99,11 +92,11 @@ def command_line(parser: argparse.ArgumentParser, args: argparse.Namespace) -> s
         value = getattr(args, action.dest)
         if action.dest in PRIVATE_OPTIONS:
             continue
-        values = value if isinstance(value, list) else [value]
         words += action.option_strings[-1:]
         if action.dest in OUTPUT_OPTIONS:
             words.append(Path(value).resolve().name)
         elif value is not True:
+            values = value if isinstance(value, list) else [value]
             words += [_portable(str(value), script.parents[1]) for value in values]
     return shlex.join(words)
 

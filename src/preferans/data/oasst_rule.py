@@ -1,7 +1,9 @@
-"""The rule by which OpenAssistant rows become pairs."""
+"""The rule that turns OpenAssistant rows into pairs."""
 
 from dataclasses import dataclass
 
+OASST1 = "OpenAssistant/oasst1"
+OASST1_REVISION = "fdf72ae0827c1cda404aff25b6603abec9e3399b"
 TURNS = ("first", "all")
 PAIRINGS = ("best_worst", "adjacent", "all")
 
@@ -13,20 +15,18 @@ class PairingRule:
 
     Args:
         lang (`str`, *optional*, defaults to `"ru"`):
-            Language tag to keep. With `"ru"` the text itself must be mostly Russian, too.
+            Language tag to keep. With `"ru"`, most letters of a text must also be Russian.
         turns (`str`, *optional*, defaults to `"first"`):
-            `"first"` takes the prompts that open a conversation, `"all"` every prompter message with the conversation
-            before it as context.
+            `"first"`: prompts that open a conversation. `"all"`: every prompt, with the conversation before it.
         pairing (`str`, *optional*, defaults to `"best_worst"`):
-            `"best_worst"` pairs the lowest rank with the highest, `"adjacent"` the neighbours in rank order, `"all"` every
-            reply with every reply ranked below it. Replies that share a rank make no pair.
+            `"best_worst"` pairs the lowest rank with the highest, `"adjacent"` neighbours in rank order, `"all"` every reply with every
+            reply ranked below it. Replies that share a rank make no pair.
         min_quality_margin (`float`, *optional*):
-            The mean `quality` label, from 0 to 1, of chosen must exceed that of rejected by at least so much.
+            Minimum difference of the mean `quality` labels, from 0 to 1, of chosen and rejected.
         normalize_persona (`bool`, *optional*, defaults to `False`):
-            Take the name that Russian Open Assistant texts give the assistant out of them, see
-            [`~preferans.text.language.without_assistant_name`].
+            Remove the assistant's name from Russian texts, see [`~preferans.text.language.without_assistant_name`].
         max_length_ratio (`float`, *optional*):
-            A chosen more than so many times as long as its rejected, in characters, is kept with `keep_long_prob` only.
+            A pair whose chosen is more than this many times as long as its rejected, in characters, is kept with `keep_long_prob` only.
         keep_long_prob (`float`, *optional*, defaults to `0.0`):
             Probability from 0 to 1, drawn for each pair from its id and `seed`.
         seed (`int`, *optional*, defaults to `42`):
@@ -46,7 +46,3 @@ class PairingRule:
         for name, choices in (("turns", TURNS), ("pairing", PAIRINGS)):
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name} must be one of {choices}, got {getattr(self, name)!r}")
-
-
-OASST1 = "OpenAssistant/oasst1"
-OASST1_REVISION = "fdf72ae0827c1cda404aff25b6603abec9e3399b"

@@ -1,14 +1,18 @@
-"""Rows of OpenAssistant conversation trees from files or from the Hub, checked and typed."""
+"""Read rows of OpenAssistant conversation trees from files or from the Hub, checked and typed."""
 
 import re
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
+from typing import Annotated, Any
 
 import polars as pl
 from datasets import load_dataset
+from pydantic import ConfigDict, Field
 
 from ..errors import PreferansError
-from ..files import iter_jsonl
+from ..files import numbered_jsonl
+from ..typed_rows import AnyText, Row, Text, check_row
 from .source import DATA_ENDINGS, source_files
 
 OASST_COLUMNS = {
@@ -24,8 +28,31 @@ OASST_COLUMNS = {
     "message_tree_id": pl.String,
     "tree_state": pl.String,
 }
-_JSON_TYPES = {pl.String: str, pl.Boolean: bool, pl.Int64: int}
-READ_ROWS = 20_000  # rows in one batch
+REQUIRED = ("message_id", "message_tree_id", "role")
+LOWEST_RANK, HIGHEST_RANK = -(2**31), 2**31 - 1
+READ_ROWS = 20_000  # rows in one batch of JSON lines or of a Hub dataset
+READ_PARQUET_ROWS = 100_000
+_TYPES_IN_WORDS = {pl.String: "text", pl.Boolean: "true or false", pl.Int64: "an integer"}
+
+
+class _OasstRow(Row):
+    model_config = ConfigDict(extra="ignore", strict=True)
+
+    message_id: Text
+    parent_id: AnyText | None
+    text: AnyText | None
+    role: Text
+    lang: AnyText | None
+    review_result: bool | None
+    deleted: bool | None
+    rank: Annotated[int, Field(ge=LOWEST_RANK, le=HIGHEST_RANK)] | None
+    synthetic: bool | None
+    message_tree_id: Text
+    tree_state: AnyText | None
+
+
+class _LabelledRow(_OasstRow):
+    labels: Any
 
 
 def read_rows(source: str, revision: str | None = None, labels: bool = False) -> Iterator[pl.DataFrame]:
@@ -34,37 +61,37 @@ def read_rows(source: str, revision: str | None = None, labels: bool = False) ->
 
     Args:
         source (`str`):
-            A `.jsonl`, `.jsonl.gz`, `.json` (one object a line) or `.parquet` file, a folder of `.jsonl`, `.jsonl.gz` and
-            `.parquet` files, or the id of a dataset on the Hub, of which all splits are read.
+            A `.jsonl`, `.jsonl.gz`, `.json` (one object per line) or `.parquet` file, a folder of `.jsonl`, `.jsonl.gz` and `.parquet`
+            files, or the id of a dataset on the Hub, of which all splits are read.
         revision (`str`, *optional*):
-            Commit, branch or tag, for a dataset on the Hub.
+            Commit, branch or tag of a dataset on the Hub.
         labels (`bool`, *optional*, defaults to `False`):
-            Whether to read the column `labels` as well, as `quality`.
+            Whether to read the quality label as well, as the column `quality`.
 
     Yields:
-        `pl.DataFrame`: the columns of `OASST_COLUMNS`, `origin` (name of the file or split) and, if asked for, `quality`, in the
-        order of the source (the files of a folder in the order of their names).
+        `pl.DataFrame`: the columns of `OASST_COLUMNS`, `origin` (name of the file or split) and, with `labels`, `quality`, in the order of
+        the source. The files of a folder are read in the order of their names.
 
     Raises:
-        [`PreferansError`]: when nothing can be read from `source`, a column is missing, or a value has the wrong type.
+        [`PreferansError`]: if `source` cannot be read or is empty, a column is missing, or a value has the wrong type.
     """
-    found = False
+    empty = True
     for batch in _read_any(source, Path(source), revision, labels):
-        found = True
+        empty = False
         yield batch
-    if not found:
-        raise PreferansError(f"{source}: there is not one row in it.")
+    if empty:
+        raise PreferansError(f"{source}: the source is empty.")
 
 
 def _read_any(source: str, path: Path, revision: str | None, labels: bool) -> Iterator[pl.DataFrame]:
     if path.is_dir():
         files = source_files(path)
         if not files:
-            raise PreferansError(f"--source {source}: the folder holds no {', '.join(DATA_ENDINGS)} file.")
+            raise PreferansError(f"--source {source}: the folder has no {', '.join(DATA_ENDINGS)} file.")
     elif path.exists():
         files = [path]
     elif path.name.endswith((*DATA_ENDINGS, ".json")) or not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", source):
-        raise PreferansError(f"--source {source}: there is no such file or folder.")
+        raise PreferansError(f"--source {source}: no such file or folder.")
     else:
         yield from _read_hub(source, revision, labels)
         return
@@ -75,54 +102,25 @@ def _read_any(source: str, path: Path, revision: str | None, labels: bool) -> It
 
 def _read_jsonl(path: Path, labels: bool) -> Iterator[pl.DataFrame]:
     schema = OASST_COLUMNS | ({"quality": pl.Float64} if labels else {})
-    rows = []
-    for number, row in enumerate(iter_jsonl(path), start=1):
-        rows.append(_checked_row(row, f"{path}, row {number}", labels))
-        if len(rows) == READ_ROWS:
-            yield pl.DataFrame(rows, schema=schema, orient="row")
-            rows = []
-    if rows:
-        yield pl.DataFrame(rows, schema=schema, orient="row")
+    rows = (_checked_row(row, f"{path}, line {number}", labels) for number, row in numbered_jsonl(path))
+    while batch := list(islice(rows, READ_ROWS)):
+        yield pl.DataFrame(batch, schema=schema)
 
 
-def _checked_row(row: dict, place: str, labels: bool) -> tuple:
-    values = []
-    for column, kind in OASST_COLUMNS.items():
-        if column not in row:
-            raise PreferansError(f"{place}: {_missing_column(column)}")
-        value, kind = row[column], _JSON_TYPES[kind]
-        # bool is an int to Python, but not to a person
-        if value is not None and (not isinstance(value, kind) or (kind is int and isinstance(value, bool))):
-            raise PreferansError(f"{place}: '{column}' must be {kind.__name__} or null, got {value!r:.60}.")
-        if kind is int and value is not None and not -(2**31) <= value < 2**31:
-            raise PreferansError(f"{place}: '{column}' is far out of any range.")
-        if kind is str and value and not value.isascii() and any("\ud800" <= char <= "\udfff" for char in value):
-            raise PreferansError(
-                f"{place}: '{column}' holds half of a character (a lone surrogate), which no file in UTF-8 can keep. "
-                "Mend or drop the row."
-            )
-        values.append(value)
-    for column in ("message_id", "message_tree_id", "role"):
-        if not row[column]:
-            raise PreferansError(f"{place}: '{column}' is empty.")
+def _checked_row(row: dict, location: str, labels: bool) -> dict:
+    checked = check_row(_LabelledRow if labels else _OasstRow, row, location).model_dump()
     if labels:
-        if "labels" not in row:
-            raise PreferansError(f"{place}: {_missing_column('labels')}")
-        values.append(_quality(row["labels"], place))
-    return tuple(values)
+        checked["quality"] = _quality(checked.pop("labels"), location)
+    return checked
 
 
-def _missing_column(column: str) -> str:
-    return f"the column '{column}' is missing. An oasst source has the columns {', '.join(OASST_COLUMNS)} and labels."
-
-
-def _quality(labels: dict | None, place: str) -> float | None:
+def _quality(labels: Any, location: str) -> float | None:
     try:
         value = dict(zip(labels["name"], labels["value"], strict=True)).get("quality") if labels else None
         return value if value is None else float(value)
     except (KeyError, TypeError, ValueError, OverflowError):
         raise PreferansError(
-            f"{place}: 'labels' must hold the lists name and value of equal length, got {labels!r:.80}."
+            f"{location}: 'labels' must have the lists name and value, of equal length, got {labels!r:.80}."
         ) from None
 
 
@@ -131,19 +129,20 @@ def _read_parquet(path: Path, labels: bool) -> Iterator[pl.DataFrame]:
     try:
         scan = pl.scan_parquet(path, glob=False)
         scan = scan.select([column for column in wanted if column in scan.collect_schema()])
-        for start in range(0, scan.select(pl.len()).collect().item(), READ_ROWS * 5):
-            yield _checked_table(scan.slice(start, READ_ROWS * 5).collect(), str(path), start, labels)
+        for start in range(0, scan.select(pl.len()).collect().item(), READ_PARQUET_ROWS):
+            yield _checked_table(scan.slice(start, READ_PARQUET_ROWS).collect(), str(path), start, labels)
     except (OSError, pl.exceptions.PolarsError) as error:
         raise PreferansError(f"{path}: this is not a readable parquet file ({error}).") from None
 
 
 def _read_hub(source: str, revision: str | None, labels: bool) -> Iterator[pl.DataFrame]:
-
     try:
         splits = load_dataset(source, revision=revision)
-    except Exception as error:  # the client raises a dozen kinds, and each means: not to be had
+    except (
+        Exception
+    ) as error:  # the client raises a dozen types, and all of them mean that the dataset cannot be loaded
         raise PreferansError(
-            f"--source {source}: there is no such file or folder here, and the Hub does not give a dataset of that name "
+            f"--source {source}: no such file or folder here, and no dataset of that name can be loaded from the Hub "
             f"({type(error).__name__}: {error})."
         ) from None
     wanted = [*OASST_COLUMNS, *(["labels"] if labels else [])]
@@ -155,42 +154,39 @@ def _read_hub(source: str, revision: str | None, labels: bool) -> Iterator[pl.Da
             yield batch.with_columns(origin=pl.lit(split))
 
 
-def _checked_table(frame: pl.DataFrame, origin: str, before: int, labels: bool) -> pl.DataFrame:
-    columns = {}
-    for column, kind in OASST_COLUMNS.items():
+def _checked_table(frame: pl.DataFrame, location: str, first_row: int, labels: bool) -> pl.DataFrame:
+    for column in (*OASST_COLUMNS, *(["labels"] if labels else [])):
         if column not in frame.columns:
-            raise PreferansError(f"{origin}: {_missing_column(column)}")
-        values = frame[column]
-        try:
-            # pandas writes a column of whole numbers with gaps as floats
-            columns[column] = values if values.dtype == kind else _cast(values, kind)
-        except (pl.exceptions.PolarsError, ValueError):
             raise PreferansError(
-                f"{origin}: '{column}' must be {_JSON_TYPES[kind].__name__} or null, and the file has {values.dtype}."
-            ) from None
-    checked = pl.DataFrame(columns)
-    faults = {
-        f"'{column}' is empty": pl.col(column).is_null() | (pl.col(column).str.len_bytes() == 0)
-        for column in ("message_id", "message_tree_id", "role")
+                f"{location}: the column '{column}' is missing. An oasst source has the columns {', '.join(OASST_COLUMNS)} and labels."
+            )
+    checked = pl.DataFrame({column: _cast(frame[column], dtype, location) for column, dtype in OASST_COLUMNS.items()})
+    problems = {
+        f"'{column}' is empty": pl.col(column).fill_null("").str.strip_chars().str.len_bytes() == 0
+        for column in REQUIRED
     }
-    faults["'rank' is far out of any range"] = ~pl.col("rank").is_between(-(2**31), 2**31 - 1)
-    found = checked.select(**{words: fault.any() for words, fault in faults.items()}).row(0, named=True)
-    for words in (words for words, is_there in found.items() if is_there):
-        row = checked.select(faults[words].arg_true().first()).item()
-        raise PreferansError(f"{origin}, row {before + row + 1}: {words}.")
+    problems["'rank' is out of range"] = ~pl.col("rank").is_between(LOWEST_RANK, HIGHEST_RANK)
+    for problem, is_bad in problems.items():
+        row = checked.select(is_bad.arg_true().first()).item()
+        if row is not None:
+            raise PreferansError(f"{location}, row {first_row + row + 1}: {problem}.")
     if labels:
-        if "labels" not in frame.columns:
-            raise PreferansError(f"{origin}: {_missing_column('labels')}")
-        quality = [_quality(value, origin) for value in frame["labels"].to_list()]
+        quality = [_quality(value, location) for value in frame["labels"].to_list()]
         checked = checked.with_columns(quality=pl.Series(quality, dtype=pl.Float64))
     return checked
 
 
-def _cast(values: pl.Series, kind: type[pl.DataType]) -> pl.Series:
-    numeric = values.dtype.is_numeric() and kind == pl.Int64
-    if not (numeric or values.dtype == pl.Null or values.dtype in (pl.Categorical, pl.Enum)):
-        raise ValueError
-    cast = values.cast(kind, strict=True)
-    if numeric and not (cast.cast(pl.Float64) == values.cast(pl.Float64)).fill_null(True).all():
-        raise ValueError
-    return cast
+def _cast(values: pl.Series, dtype: type[pl.DataType], location: str) -> pl.Series:
+    """Convert a column without a change of values: pandas writes a column of integers with gaps as floats."""
+    if values.dtype == dtype:
+        return values
+    numeric = dtype == pl.Int64 and values.dtype.is_numeric()
+    named = dtype == pl.String and values.dtype in (pl.Categorical, pl.Enum)
+    if numeric or named or values.dtype == pl.Null:
+        cast = values.cast(dtype, strict=False)
+        equal = (cast.cast(pl.Float64) == values.cast(pl.Float64)).fill_null(True).all() if numeric else True
+        if equal and cast.null_count() == values.null_count():
+            return cast
+    raise PreferansError(
+        f"{location}: '{values.name}' must be {_TYPES_IN_WORDS[dtype]} or null, and the file has {values.dtype}."
+    )

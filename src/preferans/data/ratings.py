@@ -1,9 +1,8 @@
 """
-People's ratings of answers: the export format of a rating studio, and the way from ratings to preference pairs.
+Read people's ratings of answers, and turn them into preference pairs.
 
-An export is JSON lines, one judgement a line: what one rater thinks of the answers of several systems to one prompt.
-The format is shown and explained in docs/ratings.md; [`read_ratings`] checks it strictly, [`build_rating_pairs`] turns
-judgements into pairs.
+Ratings are JSON lines, one judgement per line: what one rater thinks of the answers of several systems to one prompt. docs/ratings.md
+explains the format; [`read_ratings`] checks it strictly, [`build_rating_pairs`] turns judgements into pairs.
 """
 
 from collections import Counter
@@ -15,20 +14,20 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+from pydantic import ValidationInfo, field_validator
 
 from ..errors import PreferansError, did_you_mean
-from ..files import iter_jsonl
-from .preferences import row_problem
+from ..files import numbered_jsonl
+from ..typed_rows import AnyText, Message, Row, Text, check_row
+from .preferences import prompt_problem, row_problem
 from .tables import preference_frame
 
 CRITERIA = ("relevance", "clarity", "completeness", "originality", "style")
 LOWEST, HIGHEST = 1, 5
 TIE = "tie"
 BY = ("verdict", "totals")
-RATING_KEYS = ("rater", "prompt_id", "prompt", "answers", "verdict", "scores", "rated_at")
-OPTIONAL_KEYS = ("message_tree_id", "comment")
 
-# What becomes of two answers to one prompt, in the order in which the question is asked. Each pair has one outcome.
+# What becomes of two answers to one prompt. The first outcome that applies is counted.
 OUTCOMES = {
     "equal_texts": "equal texts",
     "not_judged": "not judged",
@@ -50,19 +49,17 @@ class VotingRule:
 
     Args:
         by (`str`, *optional*, defaults to `"verdict"`):
-            `"verdict"` takes a rater's vote from the answer named best: it beats every other answer of that judgement,
-            and a tie is a vote for neither. `"totals"` takes it from the sums of the five scores; equal sums are a
-            vote for neither.
+            `"verdict"`: a rater votes for the answer named best, against every other answer of that judgement. `"totals"`: a rater votes
+            for the answer with the higher sum of the five scores. A tie or equal sums are a vote for neither.
         min_margin (`float`, *optional*):
-            By how much the total of chosen must exceed that of rejected, mean over the raters who scored both.
-            Defaults to 1 with `"totals"`, and to no such condition with `"verdict"`.
+            Minimum difference of the totals of chosen and rejected, mean over the raters who scored both. Defaults to 1 with `"totals"`,
+            and to no minimum with `"verdict"`.
         min_raters (`int`, *optional*, defaults to `1`):
-            Least number of raters with a vote.
+            Minimum number of raters with a vote.
         min_agreement (`float`, *optional*, defaults to `0.6`):
-            Least share, from 0 to 1, of the votes, those for neither included, that go to chosen. More than half is
-            always needed.
+            Minimum share, from 0 to 1, of the votes (including those for neither) that go to chosen. More than half is always needed.
         lang (`str`, *optional*, defaults to `"ru"`):
-            Language tag that the pairs are given.
+            Language tag of the pairs.
     """
 
     by: str = "verdict"
@@ -78,296 +75,203 @@ class VotingRule:
             self.min_margin = 1.0
 
 
+class _Answer(Row):
+    id: Text
+    model: Text
+    text: AnyText
+
+    @field_validator("id")
+    @classmethod
+    def _check_id(cls, name: str) -> str:
+        if name == TIE or ":" in name:  # a pair's id is prompt_id:chosen:rejected
+            raise ValueError(f"is '{name}'; it must not contain a colon and must not be '{TIE}', which is a verdict")
+        return name
+
+
+class _Judgement(Row):
+    rater: Text
+    prompt_id: Text
+    prompt: list[Message]
+    message_tree_id: Text | None = None
+    answers: list[_Answer]
+    verdict: str | None
+    scores: dict[str, dict[str, int]] | None
+    rated_at: str
+    comment: AnyText | None = None
+
+    @field_validator("prompt")
+    @classmethod
+    def _check_prompt(cls, prompt: list[Message]) -> list[Message]:
+        if problem := prompt_problem([message.model_dump() for message in prompt]):
+            raise ValueError(problem.removeprefix("'prompt' "))
+        return prompt
+
+    @field_validator("answers")
+    @classmethod
+    def _check_answers(cls, answers: list[_Answer]) -> list[_Answer]:
+        if len(answers) < 2:
+            raise ValueError("must be a list of two or more answers")
+        (name, count), *_ = Counter(answer.id for answer in answers).most_common()
+        if count > 1:
+            raise ValueError(f"has the id '{name}' twice; give each answer its own id")
+        return answers
+
+    @field_validator("verdict")
+    @classmethod
+    def _check_verdict(cls, verdict: str | None, info: ValidationInfo) -> str | None:
+        ids = [answer.id for answer in info.data.get("answers", [])]
+        if verdict is not None and verdict not in (*ids, TIE):
+            raise ValueError(
+                f"is {verdict!r:.60}, which is no answer of this line.{did_you_mean(verdict, [*ids, TIE])} Write the id of the best answer "
+                f"({', '.join(ids)}), '{TIE}', or null for not judged"
+            )
+        return verdict
+
+    @field_validator("scores")
+    @classmethod
+    def _check_scores(cls, scores: dict | None, info: ValidationInfo) -> dict | None:
+        ids = [answer.id for answer in info.data.get("answers", [])]
+        for answer, values in (scores or {}).items():
+            if answer not in ids:
+                raise ValueError(
+                    f"names '{answer:.60}', which is no answer of this line.{did_you_mean(answer, ids)} The answers are {', '.join(ids)}"
+                )
+            for criterion, score in values.items():
+                if criterion not in CRITERIA:
+                    raise ValueError(
+                        f"of {answer}: the criterion '{criterion:.60}' is unknown.{did_you_mean(criterion, CRITERIA)} The criteria are "
+                        f"{', '.join(CRITERIA)}"
+                    )
+                if not LOWEST <= score <= HIGHEST:
+                    raise ValueError(f"of {answer}: '{criterion}' is {score}; a score is from {LOWEST} to {HIGHEST}")
+        return scores
+
+    @field_validator("rated_at")
+    @classmethod
+    def _check_time(cls, time: str) -> str:
+        try:
+            _parsed(time)
+        except ValueError:
+            raise ValueError(
+                f"must be a time in ISO 8601, such as '2026-03-14T18:05:00+03:00', got {time!r:.60}"
+            ) from None
+        return time
+
+
+def _parsed(time: str) -> datetime:
+    parsed = datetime.fromisoformat(time)
+    return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
+
+
 def export_files(sources: Sequence[str | Path]) -> list[Path]:
     """
-    The files that sources stand for.
-
-    Args:
-        sources (`Sequence[str]`):
-            Files, and folders of `.jsonl` files.
+    List the files of ratings in files and folders of `.jsonl` files.
 
     Returns:
-        `list[Path]`: each file once; those of a folder in the order of their names.
+        `list[Path]`: each file once; the files of a folder are in the order of their names.
 
     Raises:
-        [`PreferansError`]: when a source is not there, or a folder holds no `.jsonl` file.
+        [`PreferansError`]: if a source does not exist, or a folder has no `.jsonl` file.
     """
     files: dict[Path, Path] = {}
     for source in sources:
         path = Path(source)
         if not path.exists():
-            raise PreferansError(f"--source {source}: there is no such file or folder.")
-        found = sorted(path.rglob("*.jsonl")) if path.is_dir() else [path]
-        if not found:
-            raise PreferansError(f"--source {source}: the folder holds no .jsonl file.")
-        for file in found:
+            raise PreferansError(f"--source {source}: no such file or folder.")
+        matches = sorted(path.rglob("*.jsonl")) if path.is_dir() else [path]
+        if not matches:
+            raise PreferansError(f"--source {source}: the folder has no .jsonl file.")
+        for file in matches:
             files.setdefault(file.resolve(), file)
     return list(files.values())
 
 
 def read_ratings(files: Sequence[str | Path]) -> list[dict]:
     """
-    Read exports of a rating studio and check every line.
-
-    Args:
-        files (`Sequence[str]`):
-            Files of JSON lines, see [`export_files`].
+    Read files of ratings and check every line.
 
     Returns:
-        `list[dict]`: the judgements as they stand in the files, in the order of the lines.
+        `list[dict]`: the judgements, in the order of the lines.
 
     Raises:
-        [`PreferansError`]: names the file, the line and the key that breaks the format, or the two lines that
-        contradict each other; also when there is no judgement at all.
+        [`PreferansError`]: names the file, the line and the key that breaks the format, or the two lines that contradict each other; also
+        if there is no judgement.
     """
     judgements: list[dict] = []
     seen: dict[tuple[str, str], tuple[Any, str]] = {}
     for file in files:
-        for judgement, number in zip(iter_jsonl(file), _line_numbers(file), strict=True):
-            place = f"{file}, line {number}"
-            _check_judgement(judgement, place)
-            _check_consistent(judgement, place, seen)
+        for number, judgement in numbered_jsonl(file):
+            location = f"{file}, line {number}"
+            check_row(_Judgement, judgement, location)
+            _check_consistent(judgement, location, seen)
             judgements.append(judgement)
     if not judgements:
-        raise PreferansError(f"{', '.join(map(str, files))}: there is not one judgement in it.")
+        raise PreferansError(f"{', '.join(map(str, files))}: there is no judgement.")
     return judgements
 
 
-def _line_numbers(path: str | Path) -> Iterator[int]:
-    # iter_jsonl passes over empty lines, and an editor counts them
-    with open(path, encoding="utf-8-sig") as file:
-        yield from (number for number, line in enumerate(file, start=1) if line.strip())
-
-
-def _check_judgement(judgement: dict, place: str) -> None:
-    _check_keys(judgement, RATING_KEYS, OPTIONAL_KEYS, place)
-    for key in ("rater", "prompt_id"):
-        _check_text(judgement[key], key, place)
-    for key in OPTIONAL_KEYS:
-        if judgement.get(key) is not None:
-            _check_text(judgement[key], key, place, may_be_empty=key == "comment")
-    _check_prompt(judgement["prompt"], place)
-    ids = _checked_answers(judgement["answers"], place)
-    verdict = judgement["verdict"]
-    if verdict is not None and verdict not in [*ids, TIE]:
-        near = did_you_mean(str(verdict), [*ids, TIE])
-        raise PreferansError(
-            f"{place}: 'verdict' is {verdict!r:.60}, which is no answer of this line.{near} Write the id of the best "
-            f"answer ({', '.join(ids)}), '{TIE}', or null for not judged."
-        )
-    _check_scores(judgement["scores"], ids, place)
-    try:
-        _time(judgement)
-    except (TypeError, ValueError):
-        raise PreferansError(
-            f"{place}: 'rated_at' must be a time as ISO 8601 writes it, such as '2026-03-14T18:05:00+03:00', got "
-            f"{judgement['rated_at']!r:.60}."
-        ) from None
-
-
-def _check_keys(value: Any, required: Sequence[str], optional: Sequence[str], place: str) -> None:
-    known = [*required, *optional]
-    if not isinstance(value, dict):
-        raise PreferansError(f"{place}: expected an object with the keys {', '.join(known)}, got {value!r:.60}.")
-    for key in value:
-        # refused, not passed over: an optional key with a slip in its name would be lost in silence
-        if key not in known:
-            raise PreferansError(
-                f"{place}: there is no key '{key:.60}'.{did_you_mean(key, known)} The keys are {', '.join(known)}."
-            )
-    for key in required:
-        if key not in value:
-            raise PreferansError(f"{place}: '{key}' is missing. The keys are {', '.join(known)}.")
-
-
-def _check_text(value: Any, key: str, place: str, may_be_empty: bool = False) -> None:
-    if not isinstance(value, str):
-        raise PreferansError(f"{place}: '{key}' must be a text, got {value!r:.60}.")
-    if not may_be_empty and not value.strip():
-        raise PreferansError(f"{place}: '{key}' is empty.")
-    if any("\ud800" <= char <= "\udfff" for char in value):
-        raise PreferansError(
-            f"{place}: '{key}' holds half of a character (a lone surrogate), which no file in UTF-8 can keep. Mend or "
-            "drop the line."
-        )
-
-
-def _check_prompt(prompt: Any, place: str) -> None:
-    if not isinstance(prompt, list):
-        raise PreferansError(
-            f'{place}: \'prompt\' must be a list of messages such as [{{"role": "user", "content": "…"}}], got '
-            f"{prompt!r:.60}."
-        )
-    for number, message in enumerate(prompt, start=1):
-        _check_keys(message, ("role", "content"), (), f"{place}, 'prompt', message {number}")
-        _check_text(message["content"], "content", f"{place}, 'prompt', message {number}")
-    # the contract of a preference row, with answers that cannot break it
-    answers = {
-        column: [{"role": "assistant", "content": text}] for column, text in (("chosen", "+"), ("rejected", "-"))
-    }
-    problem = row_problem({"prompt": prompt} | answers)
-    if problem:
-        raise PreferansError(f"{place}: {problem}.")
-
-
-def _checked_answers(answers: Any, place: str) -> list[str]:
-    if not isinstance(answers, list) or len(answers) < 2:
-        raise PreferansError(
-            f"{place}: 'answers' must be a list of two or more answers such as "
-            f'{{"id": "a1", "model": "base", "text": "…"}}, '
-            f"got {answers!r:.60}."
-        )
-    ids: list[str] = []
-    for number, answer in enumerate(answers, start=1):
-        here = f"{place}, answer {number}"
-        _check_keys(answer, ("id", "model", "text"), (), here)
-        _check_text(answer["id"], "id", here)
-        _check_text(answer["model"], "model", here)
-        _check_text(answer["text"], "text", here, may_be_empty=True)
-        if answer["id"] in ids:
-            raise PreferansError(
-                f"{here}: the id '{answer['id']}' stands in this line already. Give each answer its own."
-            )
-        # the id of a pair is prompt_id:chosen:rejected, and must tell which is which
-        if answer["id"] == TIE or ":" in answer["id"]:
-            raise PreferansError(
-                f"{here}: 'id' is '{answer['id']}'. It may hold no colon and may not be '{TIE}', which is a verdict."
-            )
-        ids.append(answer["id"])
-    return ids
-
-
-def _check_scores(scores: Any, ids: list[str], place: str) -> None:
-    if scores is None:
-        return
-    if not isinstance(scores, dict):
-        raise PreferansError(
-            f'{place}: \'scores\' must be null or an object such as {{"{ids[0]}": {{"relevance": 4, …}}}}, got '
-            f"{scores!r:.60}."
-        )
-    for answer, values in scores.items():
-        if answer not in ids:
-            raise PreferansError(
-                f"{place}: 'scores' names '{answer:.60}', which is no answer of this line.{did_you_mean(answer, ids)} "
-                f"The answers are {', '.join(ids)}."
-            )
-        here = f"{place}, 'scores' of {answer}"
-        if not isinstance(values, dict):
-            raise PreferansError(
-                f"{here}: expected an object with the criteria {', '.join(CRITERIA)}, got {values!r:.60}."
-            )
-        for criterion, score in values.items():
-            if criterion not in CRITERIA:
-                raise PreferansError(
-                    f"{here}: there is no criterion '{criterion:.60}'.{did_you_mean(criterion, CRITERIA)} The "
-                    f"criteria are {', '.join(CRITERIA)}."
-                )
-            # type, not isinstance: true is an int to Python
-            if type(score) is not int or not LOWEST <= score <= HIGHEST:
-                raise PreferansError(
-                    f"{here}: '{criterion}' is {score!r:.60}; a score is a whole number from {LOWEST} to {HIGHEST}. "
-                    "Leave out a criterion that was not rated."
-                )
-
-
-def _check_consistent(judgement: dict, place: str, seen: dict[tuple[str, str], tuple[Any, str]]) -> None:
+def _check_consistent(judgement: dict, location: str, seen: dict[tuple[str, str], tuple[Any, str]]) -> None:
     prompt_id = judgement["prompt_id"]
     parts = {"prompt": judgement["prompt"]}
     if judgement.get("message_tree_id") is not None:
         parts["message_tree_id"] = judgement["message_tree_id"]
     for answer in judgement["answers"]:
         parts |= {f"{key} of answer '{answer['id']}'": answer[key] for key in ("text", "model")}
-    for what, value in parts.items():
-        earlier, earlier_place = seen.setdefault((prompt_id, what), (value, place))
+    for part, value in parts.items():
+        earlier, earlier_location = seen.setdefault((prompt_id, part), (value, location))
         if earlier != value:
             raise PreferansError(
-                f"{place}: under prompt_id '{prompt_id}' the {what} is not the same as in {earlier_place}. One "
-                "prompt_id stands for one prompt and its answers: give a changed prompt a new prompt_id, and a "
-                "changed answer a new id."
+                f"{location}: for prompt_id '{prompt_id}', the {part} differs from {earlier_location}. Give a changed prompt a new "
+                "prompt_id, and a changed answer a new id."
             )
-
-
-def _time(judgement: dict) -> datetime:
-    time = datetime.fromisoformat(judgement["rated_at"])
-    return time if time.tzinfo else time.replace(tzinfo=UTC)
 
 
 def latest(judgements: Iterable[dict]) -> list[dict]:
     """
-    Judgements that count: of those by one rater of the same prompt and the same set of answers, the last one.
-
-    Args:
-        judgements (`Iterable[dict]`):
-            Judgements, see [`read_ratings`].
+    Keep the last judgement of each rater on the same prompt and the same set of answers.
 
     Returns:
         `list[dict]`: by `rated_at`, then in the order given.
     """
-    last = {}
-    for judgement in sorted(judgements, key=_time):
+    last: dict[tuple, dict] = {}
+    for judgement in sorted(judgements, key=lambda judgement: _parsed(judgement["rated_at"])):
         ids = frozenset(answer["id"] for answer in judgement["answers"])
         key = (judgement["rater"], judgement["prompt_id"], ids)
-        last.pop(key, None)  # so that the last one takes its own place in the order
+        last.pop(key, None)  # the dictionary stays in the order of time
         last[key] = judgement
     return list(last.values())
 
 
 def build_rating_pairs(judgements: Iterable[dict], rule: VotingRule) -> tuple[pl.DataFrame, dict]:
     """
-    Turn judgements into preference pairs, and account for every two answers to one prompt. A pure function.
-
-    Args:
-        judgements (`Iterable[dict]`):
-            Judgements, see [`read_ratings`].
-        rule ([`VotingRule`]):
-            What makes a pair.
+    Turn judgements into preference pairs, and account for every two answers to one prompt.
 
     Returns:
-        `tuple[pl.DataFrame, dict]`: the pairs, sorted by `prompt_id` and the ids of their answers, and the counts:
-        `judgements` (read), `replaced` (by a later one), `skipped` (of those left, without a verdict), `raters`,
-        `prompts`, `outcomes` (by the keys of `OUTCOMES`; they add up to the pairs of answers considered), `shared`
-        (pairs of answers with the votes of two or more raters) and `unanimous` (those among them whose votes are all
-        the same).
+        `tuple[pl.DataFrame, dict]`: the pairs, sorted by `prompt_id` and the ids of their answers, and the counts: `judgements` (read),
+        `replaced` (by a later one), `skipped` (of the others, without a verdict), `raters`, `prompts`, `outcomes` (by the keys of
+        `OUTCOMES`; they add up to the pairs of answers considered), `shared` (pairs of answers with the votes of two or more raters) and
+        `unanimous` (those of them whose votes are all the same).
     """
     judgements = list(judgements)
-    standing = latest(judgements)
-    by_prompt = _by_prompt(standing)
-    rows, outcomes, shared, unanimous = [], Counter(), 0, 0
-    for prompt_id, group in sorted(by_prompt.items()):
-        texts = {answer["id"]: answer["text"].strip() for judgement in group for answer in judgement["answers"]}
-        trees = (judgement.get("message_tree_id") for judgement in group)
-        tree = next((tree for tree in trees if tree is not None), prompt_id)
-        for first, second in combinations(sorted(texts), 2):
+    current = latest(judgements)
+    by_prompt = _by_prompt(current)
+    outcomes: Counter[str] = Counter()
+    rows, shared, unanimous = [], 0, 0
+    for _, group in sorted(by_prompt.items()):
+        for first, second in combinations(_answers(group), 2):
             votes, differences = _votes(group, first, second, rule.by)
             if len(votes) > 1:
                 shared += 1
                 unanimous += len(set(votes.values())) == 1
-            tally = Counter(votes.values())
-            chosen, rejected = (first, second) if tally[first] >= tally[second] else (second, first)
-            row = {
-                "id": f"{prompt_id}:{chosen}:{rejected}",
-                "prompt": group[0]["prompt"],
-                "chosen": [{"role": "assistant", "content": texts[chosen]}],
-                "rejected": [{"role": "assistant", "content": texts[rejected]}],
-                "message_tree_id": tree,
-                "lang": rule.lang,
-                "source": "ratings",
-            }
-            margin = None
-            if differences:
-                margin = sum(differences.values()) / len(differences) * (1 if chosen == first else -1)
-            if texts[first] == texts[second]:
-                outcome = "equal_texts"
-            else:
-                outcome = _objection_to_votes(tally, chosen, margin, rule) or _objection_to_texts(row) or "pair"
+            row, outcome = _decide(group, (first, second), Counter(votes.values()), list(differences.values()), rule)
             outcomes[outcome] += 1
             if outcome == "pair":
                 rows.append(row)
     return preference_frame(rows), {
         "judgements": len(judgements),
-        "replaced": len(judgements) - len(standing),
-        "skipped": sum(judgement["verdict"] is None for judgement in standing),
-        "raters": len({judgement["rater"] for judgement in standing}),
+        "replaced": len(judgements) - len(current),
+        "skipped": sum(judgement["verdict"] is None for judgement in current),
+        "raters": len({judgement["rater"] for judgement in current}),
         "prompts": len(by_prompt),
         "outcomes": {outcome: outcomes[outcome] for outcome in OUTCOMES},
         "shared": shared,
@@ -377,19 +281,15 @@ def build_rating_pairs(judgements: Iterable[dict], rule: VotingRule) -> tuple[pl
 
 def pairwise_votes(judgements: Iterable[dict]) -> Iterator[tuple[dict, dict, dict, float]]:
     """
-    What each rater's verdict says of each two answers to a prompt.
-
-    Args:
-        judgements (`Iterable[dict]`):
-            Judgements, see [`read_ratings`].
+    Turn each rater's verdicts into votes on every two answers to a prompt.
 
     Yields:
-        `tuple[dict, dict, dict, float]`: a judgement of the prompt, two of its answers as they stand there, and what the first of them
-        gets from one rater: 1 when it is the better one, 0 when the other is, 0.5 for a tie.
+        `tuple[dict, dict, dict, float]`: a judgement of the prompt, two of its answers, and one rater's vote: 1 if the first answer is
+        better, 0 if the second is, 0.5 for a tie.
     """
     for _, group in sorted(_by_prompt(latest(judgements)).items()):
-        answers = {answer["id"]: answer for judgement in group for answer in judgement["answers"]}
-        for first, second in combinations(sorted(answers), 2):
+        answers = _answers(group)
+        for first, second in combinations(answers, 2):
             votes, _ = _votes(group, first, second, "verdict")
             for _, vote in sorted(votes.items()):
                 yield group[0], answers[first], answers[second], {first: 1.0, second: 0.0, TIE: 0.5}[vote]
@@ -402,32 +302,56 @@ def _by_prompt(judgements: Iterable[dict]) -> dict[str, list[dict]]:
     return by_prompt
 
 
+def _answers(group: list[dict]) -> dict[str, dict]:
+    answers = {answer["id"]: answer for judgement in group for answer in judgement["answers"]}
+    return dict(sorted(answers.items()))
+
+
 def _votes(group: list[dict], first: str, second: str, by: str) -> tuple[dict[str, str], dict[str, int]]:
-    """Each rater's vote on two answers (an id, or a tie), and the difference of their totals."""
+    """Return each rater's vote on two answers (an id, or a tie), and the difference of their totals."""
     verdicts, differences = {}, {}
-    for (
-        judgement
-    ) in group:  # in the order of time: where a rater saw both answers in several sets, the last one counts
+    # In the order of time: if a rater saw both answers in several sets, the last judgement counts.
+    for judgement in group:
         if not {first, second} <= {answer["id"] for answer in judgement["answers"]}:
             continue
         rater, verdict = judgement["rater"], judgement["verdict"]
         if verdict in (first, second, TIE):
             verdicts[rater] = verdict
-        totals = _totals(judgement)
-        if first in totals and second in totals:
-            differences[rater] = totals[first] - totals[second]
+        scores = _complete_scores(judgement)
+        if first in scores and second in scores:
+            differences[rater] = sum(scores[first].values()) - sum(scores[second].values())
     if by == "verdict":
         return verdicts, differences
     return {rater: first if d > 0 else second if d < 0 else TIE for rater, d in differences.items()}, differences
 
 
 def _complete_scores(judgement: dict) -> dict[str, dict[str, int]]:
-    """Scores of the answers that have all five."""
+    """Return the scores of the answers that have all five."""
     return {answer: scores for answer, scores in (judgement["scores"] or {}).items() if len(scores) == len(CRITERIA)}
 
 
-def _totals(judgement: dict) -> dict[str, int]:
-    return {answer: sum(scores.values()) for answer, scores in _complete_scores(judgement).items()}
+def _decide(
+    group: list[dict], ids: tuple[str, str], tally: Counter, differences: list[int], rule: VotingRule
+) -> tuple[dict, str]:
+    """Return the preference row of two answers, and the outcome that says whether it is used."""
+    first, second = ids
+    chosen, rejected = (first, second) if tally[first] >= tally[second] else (second, first)
+    margin = sum(differences) / len(differences) * (1 if chosen == first else -1) if differences else None
+    texts = {name: answer["text"].strip() for name, answer in _answers(group).items()}
+    prompt_id = group[0]["prompt_id"]
+    trees = (judgement.get("message_tree_id") for judgement in group)
+    row = {
+        "id": f"{prompt_id}:{chosen}:{rejected}",
+        "prompt": group[0]["prompt"],
+        "chosen": [{"role": "assistant", "content": texts[chosen]}],
+        "rejected": [{"role": "assistant", "content": texts[rejected]}],
+        "message_tree_id": next((tree for tree in trees if tree is not None), prompt_id),
+        "lang": rule.lang,
+        "source": "ratings",
+    }
+    if texts[first] == texts[second]:
+        return row, "equal_texts"
+    return row, _objection_to_votes(tally, chosen, margin, rule) or _objection_to_texts(row) or "pair"
 
 
 def _objection_to_votes(tally: Counter, chosen: str, margin: float | None, rule: VotingRule) -> str | None:
@@ -449,22 +373,17 @@ def _objection_to_texts(row: dict) -> str | None:
     for column in ("chosen", "rejected"):
         if not row[column][0]["content"]:
             return f"{column}_empty"
-    # the texts differ and none is empty: of the contract, only this can be broken
+    # The texts differ and are not empty: this is the only violation of the contract that is left.
     return "echo" if row_problem(row) else None
 
 
 def mean_scores(judgements: Iterable[dict]) -> dict[str, dict[str, float]]:
     """
-    Mean scores of each system, over the answers that a rater gave all five.
-
-    Args:
-        judgements (`Iterable[dict]`):
-            Judgements, see [`read_ratings`]. Those that a later one replaces are left out.
+    Average the scores of each system, over the answers that a rater gave all five. Judgements that a later one replaces do not count.
 
     Returns:
-        `dict[str, dict[str, float]]`: for each system, in the order of their names, `answers` (how many were scored,
-        each by each rater), the mean of each criterion, and `total`, the mean of the sums. Empty where nothing was
-        scored.
+        `dict[str, dict[str, float]]`: for each system, in the order of their names, `answers` (how many were scored, counted per rater), the
+        mean of each criterion, and `total`, the mean of the sums. Empty if nothing was scored.
     """
     scored: dict[str, list[dict[str, int]]] = {}
     for judgement in latest(judgements):

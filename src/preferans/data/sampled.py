@@ -1,39 +1,37 @@
-"""Answers that a model sampled, tidied for use as rejected answers."""
+"""Tidy answers that a model sampled, for use as rejected answers."""
 
 import re
 
 from ..text.language import WORD_OR_NUMBER
 
-# What is done with a sample before it can be a rejected answer.
+# How a sample is changed before it can be a rejected answer.
 SAMPLE_CHANGES = {
-    "echo_cut": "the prompt repeated at its beginning was cut off",
-    "word_cut": "the limit fell on a word, which was cut off",
-    "turn_cut": "what was written beyond the turn was cut off",
+    "echo_cut": "the prompt repeated at the beginning was cut off",
+    "word_cut": "the last word, which the limit had cut, was cut off",
+    "turn_cut": "further turns were cut off",
 }
 SAMPLE_DROP_REASONS = {
     "empty": "no word in it",
-    "only_echo": "nothing but the prompt",
+    "only_echo": "only the prompt",
     "equal": "the same as chosen",
     "repeated": "the same as another sample for this prompt",
 }
-# The marks that a plain template writes, by which a base model goes on to ask itself.
+# The labels of a plain template, with which a base model begins another turn.
 NEXT_TURN = re.compile(r"\n\s*(?:Вопрос|Ответ|Пользователь|Question|Answer|User)\s*:")
 _LABEL = r"(?:(?:Вопрос|Пользователь|Question|User)\s*:\s*)?"
 
 
 def tidy_sample(answer: dict, chosen: str) -> tuple[str | None, list[str]]:
     """
-    Make a rejected answer of a sample, if it can be one.
+    Turn a sample into a rejected answer, if it can be one.
 
     Args:
-        answer (`dict`):
-            Answer as [`generate_answers`] gives it.
-        chosen (`str`):
-            The better answer to the same prompt.
+        answer (`dict`): Answer as [`~preferans.models.generate.generate_answers`] returns it.
+        chosen (`str`): The better answer to the same prompt.
 
     Returns:
-        `tuple[str | None, list[str]]`: the text, or `None` where none is left, and what happened to it: keys of
-        `SAMPLE_CHANGES`, then at most one of `SAMPLE_DROP_REASONS`.
+        `tuple[str | None, list[str]]`: the text, or `None` if nothing is left, and what happened to it: keys of `SAMPLE_CHANGES`, then at
+        most one of `SAMPLE_DROP_REASONS`.
     """
     text, events = answer["answer"].strip(), []
     echo = re.match(_LABEL + re.escape(answer["prompt"][-1]["content"].strip()), text)
@@ -46,7 +44,7 @@ def tidy_sample(answer: dict, chosen: str) -> tuple[str | None, list[str]]:
         events.append("turn_cut")
     elif answer["finish_reason"] == "length" and text[-1:].isalnum():
         whole = re.sub(r"\w+$", "", text).rstrip(" \n\t-–—(«„“\"'")
-        if whole:  # else it is one single word, and may as well be whole
+        if whole:  # a single word is kept
             text = whole
             events.append("word_cut")
     if not WORD_OR_NUMBER.search(text):

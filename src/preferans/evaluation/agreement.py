@@ -1,7 +1,8 @@
 """
-How far raters agree beyond chance: Cohen's kappa for two of them, Krippendorff's alpha for any number, some of whom may be silent.
+Measure how far raters agree beyond chance: Cohen's kappa for two raters, Krippendorff's alpha for any number, with missing ratings.
 
-1 is full agreement, 0 is what raters reach who answer without looking, each with their own habits; below 0 they contradict each other.
+1 is full agreement and 0 is the agreement of raters who answer at random, each with their own frequencies; below 0 they contradict
+each other.
 """
 
 import math
@@ -18,19 +19,17 @@ def cohen_kappa(
     first: Sequence[Hashable], second: Sequence[Hashable], categories: Sequence[Hashable], weights: str | None = None
 ) -> float:
     """
-    Cohen's kappa of two raters ([Cohen 1960](https://doi.org/10.1177/001316446002000104)).
+    Compute Cohen's kappa of two raters ([Cohen 1960](https://doi.org/10.1177/001316446002000104)).
 
     Args:
-        first (`Sequence`), second (`Sequence`):
-            What each rater said of the same cases, in the same order.
-        categories (`Sequence`):
-            All that can be said; where it is ordered, in that order.
+        first (`Sequence`), second (`Sequence`): Each rater's categories of the same cases, in the same order.
+        categories (`Sequence`): All categories; in order if they have one.
         weights (`str`, *optional*):
             `"quadratic"` counts a disagreement by the square of its distance in `categories`
-            ([Cohen 1968](https://doi.org/10.1037/h0026256)). Without it every disagreement counts the same.
+            ([Cohen 1968](https://doi.org/10.1037/h0026256)). By default, every disagreement counts the same.
 
     Returns:
-        `float`: not-a-number where kappa is not defined: there are no cases, or both raters said one and the same of all.
+        `float`: NaN if kappa is undefined: there are no cases, or both raters put all cases in the same single category.
     """
     if weights not in (None, "quadratic"):
         raise ValueError(f"weights must be None or 'quadratic', got {weights!r}")
@@ -42,8 +41,7 @@ def cohen_kappa(
     cases = table.sum()
     if not cases:
         return math.nan
-    position = np.arange(size)
-    distance = position[:, None] - position[None, :]
+    distance = np.subtract.outer(np.arange(size), np.arange(size))
     cost = distance.astype(float) ** 2 if weights else (distance != 0).astype(float)
     by_chance = np.outer(table.sum(axis=1), table.sum(axis=0)) / cases
     expected = float((cost * by_chance).sum())
@@ -52,18 +50,17 @@ def cohen_kappa(
 
 def krippendorff_alpha(units: Sequence[Sequence[float | None]], level: str = "ordinal") -> float:
     """
-    Krippendorff's alpha ([Krippendorff 2011](https://repository.upenn.edu/handle/20.500.14332/2089)).
+    Compute Krippendorff's alpha ([Krippendorff 2011](https://repository.upenn.edu/handle/20.500.14332/2089)).
 
     Args:
         units (`Sequence[Sequence[float | None]]`):
-            For each thing that was rated, what each rater said; `None` where one said nothing. Things with fewer than two ratings do
-            not count.
+            Each rater's rating of each unit; `None` if missing. Units with fewer than two ratings are ignored.
         level (`str`, *optional*, defaults to `"ordinal"`):
-            How far two values are from each other: `"nominal"` (equal or not), `"ordinal"` (by the values in between) or
-            `"interval"` (by their difference).
+            Distance of two values: `"nominal"` (equal or not), `"ordinal"` (by the values in between) or `"interval"` (by their
+            difference).
 
     Returns:
-        `float`: not-a-number where alpha is not defined: nothing was rated twice, or all ratings are the same.
+        `float`: NaN if alpha is undefined: no unit has two ratings, or all ratings are equal.
     """
     if level not in LEVELS:
         raise ValueError(f"level must be one of {LEVELS}, got {level!r}")
@@ -81,8 +78,8 @@ def krippendorff_alpha(units: Sequence[Sequence[float | None]], level: str = "or
     elif level == "interval":
         distance = np.subtract.outer(np.array(values, float), np.array(values, float)) ** 2
     else:
-        middle = np.cumsum(totals) - totals / 2  # the place of a value among all ratings put in order
-        distance = np.subtract.outer(middle, middle) ** 2
+        mean_rank = np.cumsum(totals) - totals / 2
+        distance = np.subtract.outer(mean_rank, mean_rank) ** 2
     expected = float((distance * np.outer(totals, totals)).sum())
     observed = float((distance * coincidences).sum())
     return 1 - (totals.sum() - 1) * observed / expected if expected else math.nan
@@ -92,20 +89,16 @@ def with_interval(
     statistic: Callable[[list], float], cases: Sequence, groups: Sequence[Hashable], seed: int = 0
 ) -> Score:
     """
-    A figure that is no mean, with its bootstrap interval.
+    Compute a statistic other than a mean, with its bootstrap interval.
 
     Args:
-        statistic (`Callable`):
-            Function of a list of cases.
-        cases (`Sequence`):
-            Cases.
-        groups (`Sequence`):
-            The group of each case, such as its prompt; whole groups are drawn.
-        seed (`int`, *optional*, defaults to `0`):
-            Seed of the resampling.
+        statistic (`Callable`): Function of a list of cases.
+        cases (`Sequence`): Cases.
+        groups (`Sequence`): The group of each case, such as its prompt; whole groups are drawn.
+        seed (`int`, *optional*, defaults to `0`): Seed of the resampling.
 
     Returns:
-        [`~preferans.evaluation.statistics.Score`]: draws for which the figure is not defined are left out of the interval.
+        [`~preferans.evaluation.statistics.Score`]: its interval leaves out draws for which the statistic is NaN.
     """
     value = statistic(list(cases))
     if math.isnan(value):

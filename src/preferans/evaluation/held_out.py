@@ -1,9 +1,9 @@
-"""Scores of held-out pairs: rewards and imitation."""
+"""Scores of held-out preference pairs: accuracies, rewards and imitation."""
 
 import math
 from collections.abc import Sequence
 
-from .statistics import Score, _bootstrap_known, bootstrap
+from .statistics import Score, bootstrap, mean_of
 
 
 def _win(chosen: float, rejected: float) -> float:
@@ -12,10 +12,10 @@ def _win(chosen: float, rejected: float) -> float:
 
 def normalised_accuracy(pairs: list[dict[str, float]]) -> list[float]:
     """
-    Whether a model finds the chosen answer likelier per token than the rejected one, per pair; a tie counts a half.
+    Check for each pair whether the model gives the chosen answer a higher probability per token than the rejected one.
 
-    Unlike the accuracy of DPO's implicit rewards, which is a tie everywhere before training, this has a meaningful start. It
-    divides by the length as [SimPO](https://huggingface.co/papers/2405.14734) does.
+    The accuracy of DPO's implicit rewards is a tie everywhere before training; this one has a meaningful start. It divides by the
+    length as [SimPO](https://huggingface.co/papers/2405.14734) does. A tie counts a half.
 
     Args:
         pairs (`list[dict]`):
@@ -35,26 +35,22 @@ def pair_scores(
     groups: Sequence[str] | None = None,
 ) -> dict[str, Score]:
     """
-    Scores of a trained model on held-out preference pairs.
+    Score a trained model on held-out preference pairs.
 
     Args:
-        before (`list[dict]`):
-            Log-probabilities under the reference, see [`normalised_accuracy`].
-        after (`list[dict]`):
-            The same pairs under the trained model.
-        beta (`float`):
-            DPO's beta, the unit of the implicit reward.
+        before (`list[dict]`): Log-probabilities under the reference model, see [`normalised_accuracy`].
+        after (`list[dict]`): The same pairs under the trained model.
+        beta (`float`): DPO's beta, the unit of the implicit reward.
         per_token (`bool`, *optional*, defaults to `False`):
             Whether the loss compares log-probabilities per token (`sigmoid_norm`), so that its reward is per token too.
-        groups (`Sequence[str]`, *optional*):
-            Conversation tree of each pair, see [`bootstrap`].
+        groups (`Sequence[str]`, *optional*): Conversation tree of each pair, see [`~preferans.evaluation.statistics.bootstrap`].
 
     Returns:
         `dict[str, Score]`: `test_normalised_accuracy_before`, `…_after` and `…_gain` (paired difference);
         `test_reward_accuracy`, the share of pairs whose chosen answer has the higher implicit reward, ties half;
         `test_reward_margin`; `test_chosen_reward` and `test_rejected_reward`.
     """
-    was, now = normalised_accuracy(before), normalised_accuracy(after)
+    accuracy_before, accuracy_after = normalised_accuracy(before), normalised_accuracy(after)
     rewards = {
         side: [
             beta * (b[f"{side}_logp"] - a[f"{side}_logp"]) / (b[f"{side}_tokens"] if per_token else 1)
@@ -64,9 +60,9 @@ def pair_scores(
     }
     pairs = list(zip(rewards["chosen"], rewards["rejected"], strict=True))
     values = {
-        "test_normalised_accuracy_before": was,
-        "test_normalised_accuracy_after": now,
-        "test_normalised_accuracy_gain": [b - a for a, b in zip(was, now, strict=True)],
+        "test_normalised_accuracy_before": accuracy_before,
+        "test_normalised_accuracy_after": accuracy_after,
+        "test_normalised_accuracy_gain": [b - a for a, b in zip(accuracy_before, accuracy_after, strict=True)],
         "test_reward_accuracy": [_win(chosen, rejected) for chosen, rejected in pairs],
         "test_reward_margin": [chosen - rejected for chosen, rejected in pairs],
         "test_chosen_reward": rewards["chosen"],
@@ -79,45 +75,48 @@ def imitation_scores(
     before: list[dict[str, float]], after: list[dict[str, float]], groups: Sequence[str] | None = None
 ) -> dict[str, Score]:
     """
-    Scores of a model that learned to imitate the chosen answers, on held-out preference pairs.
+    Score a model that learned to imitate the chosen answers, on held-out preference pairs.
 
-    Words and ends are told apart: a base model finds an end token all but impossible, so that learning it alone lowers the mean
-    loss of an answer by much and says nothing of its words.
+    Words and end tokens are scored separately: a base model gives an end token almost no probability, so learning only the end token
+    would lower an answer's mean loss by much.
 
     Args:
         before (`list[dict]`):
             Log-probabilities under the base model, see [`~preferans.training.sft.ImitationTrainer.pair_log_probs`].
-        after (`list[dict]`):
-            The same pairs under the trained model.
-        groups (`Sequence[str]`, *optional*):
-            Conversation tree of each pair, see [`bootstrap`].
+        after (`list[dict]`): The same pairs under the trained model.
+        groups (`Sequence[str]`, *optional*): Conversation tree of each pair, see [`~preferans.evaluation.statistics.bootstrap`].
 
     Returns:
-        `dict[str, Score]`: `test_chosen_loss_before`, `…_after` and `…_change` (paired difference, negative when the answers became
+        `dict[str, Score]`: `test_chosen_loss_before`, `…_after` and `…_change` (paired difference, negative if the answers became
         likelier), and the same for `test_rejected_loss`, in nats per token over all tokens before the end;
-        `test_chosen_perplexity_before` and `…_after`; `test_end_probability_before` and `…_after`, which the model gives the end token
+        `test_chosen_perplexity_before` and `…_after`; `test_end_probability_before` and `…_after`, the probability of the end token
         where a chosen answer ends; `test_normalised_accuracy_before`, `…_after` and `…_gain` as in [`pair_scores`].
     """
     trees = [str(number) for number in range(len(before))] if groups is None else list(groups)
-    scores = {}
-    for side in ("chosen", "rejected"):
-        pairs = [(b, a, tree) for b, a, tree in zip(before, after, trees, strict=True) if b[f"{side}_words_tokens"]]
-        tokens = [b[f"{side}_words_tokens"] for b, _, _ in pairs]
-        was, now = (
-            [-pair[when][f"{side}_words_logp"] / count for pair, count in zip(pairs, tokens, strict=True)]
-            for when in (0, 1)
-        )
-        change = [b - a for a, b in zip(was, now, strict=True)]
-        for name, values in (("before", was), ("after", now), ("change", change)):
-            scores[f"test_{side}_loss_{name}"] = bootstrap(values, [tree for *_, tree in pairs], weights=tokens)
+    scores = _loss_scores("chosen", before, after, trees) | _loss_scores("rejected", before, after, trees)
     for name, pairs in (("before", before), ("after", after)):
         loss = scores[f"test_chosen_loss_{name}"]
         scores[f"test_chosen_perplexity_{name}"] = Score(
             *(math.exp(value) for value in (loss.value, loss.low, loss.high)), loss.cases
         )
-        ends = [(pair["chosen_end_logp"], tree) for pair, tree in zip(pairs, trees, strict=True)]
-        scores[f"test_end_probability_{name}"] = _bootstrap_known(
-            [(None if logp is None else math.exp(logp), tree) for logp, tree in ends]
+        ends = [pair["chosen_end_logp"] for pair in pairs]
+        scores[f"test_end_probability_{name}"] = mean_of(
+            [None if logp is None else math.exp(logp) for logp in ends], trees
         )
     accuracy = pair_scores(before, after, beta=1.0, groups=groups)
     return scores | {name: accuracy[name] for name in accuracy if "normalised_accuracy" in name}
+
+
+def _loss_scores(side: str, before: list[dict], after: list[dict], trees: list[str]) -> dict[str, Score]:
+    pairs = [(b, a, tree) for b, a, tree in zip(before, after, trees, strict=True) if b[f"{side}_words_tokens"]]
+    tokens = [b[f"{side}_words_tokens"] for b, _, _ in pairs]
+    loss_before, loss_after = (
+        [-pair[when][f"{side}_words_logp"] / count for pair, count in zip(pairs, tokens, strict=True)]
+        for when in (0, 1)
+    )
+    change = [b - a for a, b in zip(loss_before, loss_after, strict=True)]
+    losses = {"before": loss_before, "after": loss_after, "change": change}
+    return {
+        f"test_{side}_loss_{name}": bootstrap(values, [tree for *_, tree in pairs], weights=tokens)
+        for name, values in losses.items()
+    }

@@ -1,4 +1,4 @@
-"""The measures of an answer, in the order of the report."""
+"""Measures of an answer, in the order of the report."""
 
 from collections.abc import Callable
 from functools import lru_cache
@@ -12,12 +12,13 @@ from .probes import PROBE_MEASURES
 
 class Measure(NamedTuple):
     """
-    Something that is measured of every answer.
+    A measure of every answer.
 
     Attributes:
-        function (`Callable[[dict], float | None]`): From a row (`prompt`, a list of messages; `answer`; `finish_reason`; `references`,
-            replies of people, and `probed`, see [`~preferans.evaluation.probes.probe_measures`], where there are any) to a number, or to `None` where the question does not arise.
-        better (`str` or `None`): `"higher"`, `"lower"`, or `None` where neither is.
+        function (`Callable[[dict], float | None]`): Maps a row to a number, or to `None` if the measure does not apply. A row has
+            `prompt` (messages), `answer` and `finish_reason`, and optionally `references` (human replies) and `probed`, see
+            [`~preferans.evaluation.probes.probe_measures`].
+        better (`str` or `None`): `"higher"`, `"lower"`, or `None` if neither is better.
         unit (`str`): `"share"` (from 0 to 1), `"characters"`, or `"points"` (from 0 to 100).
     """
 
@@ -27,7 +28,7 @@ class Measure(NamedTuple):
 
 
 def _of_text(function: Callable[[dict], float | None]) -> Callable[[dict], float | None]:
-    """A measure that an empty answer does not have."""
+    """Make a measure that does not apply to empty answers."""
 
     def measured(row: dict) -> float | None:
         value = function(row) if row["answer"].strip() else None
@@ -37,22 +38,22 @@ def _of_text(function: Callable[[dict], float | None]) -> Callable[[dict], float
 
 
 def _of_russian(function: Callable[[Confusion], float]) -> Callable[[dict], float | None]:
-    """A measure that only an answer in Russian has: words of another language can intrude into nothing else."""
+    """Make a measure that applies only to answers in Russian."""
 
     def measured(row: dict) -> float | None:
-        found = confused(row)
-        return float(function(found)) if found.in_russian else None
+        languages = confused(row)
+        return float(function(languages)) if languages.in_russian else None
 
     return _of_text(measured)
 
 
-@lru_cache(maxsize=1)  # five measures ask for the same answer one after the other
+@lru_cache(maxsize=1)  # five measures use it for the same answer, one after the other
 def _confused(answer: str, prompt: str) -> Confusion:
     return confusion(answer, prompt)
 
 
 def confused(row: dict) -> Confusion:
-    """Languages in an answer, where words of the prompt are no intruders."""
+    """Find the languages in an answer; words of the prompt do not count as intruders."""
     return _confused(row["answer"], "\n".join(message["content"] for message in row["prompt"]))
 
 
@@ -75,10 +76,10 @@ MEASURES: dict[str, Measure] = {
     "repeated_share": Measure(_of_text(lambda row: repetition(row["answer"]).repeated_share), "lower", "share"),
     "distinct_2": Measure(_of_text(lambda row: distinct(row["answer"], 2)), None, "share"),
     "in_russian": Measure(_of_text(lambda row: confused(row).in_russian), "higher", "share"),
-    "intrusion": Measure(_of_russian(lambda found: bool(found.intruders)), "lower", "share"),
-    "hard_intrusion": Measure(_of_russian(lambda found: any(word.hard for word in found.intruders)), "lower", "share"),
+    "intrusion": Measure(_of_russian(lambda languages: bool(languages.intruders)), "lower", "share"),
+    "hard_intrusion": Measure(_of_russian(lambda languages: any(word.hard for word in languages.intruders)), "lower", "share"),
     "foreign_word_share": Measure(
-        _of_russian(lambda found: len(found.intruders) / max(1, found.words)), "lower", "share"
+        _of_russian(lambda languages: len(languages.intruders) / max(1, languages.words)), "lower", "share"
     ),
     "template_leak": Measure(_of_text(lambda row: bool(confused(row).leaks)), "lower", "share"),
     "keeps_format": Measure(
@@ -93,5 +94,5 @@ MEASURES: dict[str, Measure] = {
 
 
 def measure(row: dict) -> dict[str, float | None]:
-    """All of [`MEASURES`] of one answer."""
+    """Compute all [`MEASURES`] of one answer."""
     return {name: measure.function(row) for name, measure in MEASURES.items()}

@@ -1,4 +1,4 @@
-"""From verdicts on two answers to figures: win rates, win rates with the length held equal, and a ranking of systems."""
+"""Compute win rates, length-controlled win rates and a ranking of systems from verdicts on two answers."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -9,12 +9,12 @@ import numpy as np
 
 from .statistics import Score, bootstrap, interval, resampled
 
-# So that 400 points of strength are odds of 10 to 1, as in chess.
+# 400 points of strength are odds of 10 to 1, as in chess.
 POINTS = 400 / math.log(10)
-# What is added to the votes, so that a system that has won or lost every time, or that was never compared, gets a finite strength.
+# Added to the votes, so that a system that always won or lost, or was never compared, gets a finite strength.
 PRIOR_VOTES = 1.0
-# Resamples that are fitted together: more take more memory.
-_TOGETHER = 200
+# Resamples that are fitted at once; more need more memory.
+_FITTED_AT_ONCE = 200
 
 
 class Vote(NamedTuple):
@@ -22,11 +22,11 @@ class Vote(NamedTuple):
     One verdict on the answers of two systems to one prompt.
 
     Attributes:
-        conversation (`str`): What votes that are not independent of each other have in common.
+        conversation (`str`): The group of votes that are not independent of each other.
         systems (`tuple[str, str]`): The two systems.
-        share (`float` or `None`): What the first one gets: 1 when it is better, 0 when the other is, 0.5 for a tie; `None` where the
-            judge's reply could not be read, which is no vote.
-        lengths (`tuple[int, int]` or `None`): Characters of the two answers, where known.
+        share (`float` or `None`): 1 if the first system is better, 0 if the second is, 0.5 for a tie; `None` if the judge's reply was
+            unreadable, which is not counted as a vote.
+        lengths (`tuple[int, int]` or `None`): Characters of the two answers, if known.
     """
 
     conversation: str
@@ -35,7 +35,7 @@ class Vote(NamedTuple):
     lengths: tuple[int, int] | None = None
 
     def seen_from(self, system: str) -> "Vote":
-        """The same vote with `system` first."""
+        """Return the same vote with `system` first."""
         if self.systems[0] == system:
             return self
         return Vote(
@@ -47,17 +47,16 @@ class Vote(NamedTuple):
 
 
 def between(votes: Sequence[Vote], first: str, second: str) -> list[Vote]:
-    """The votes on these two systems, with `first` first."""
+    """Select the votes on two systems, each with `first` as its first system."""
     return [vote.seen_from(first) for vote in votes if set(vote.systems) == {first, second}]
 
 
 def win_rate(votes: Sequence[Vote]) -> Score:
     """
-    Share of the votes that goes to the first system, ties half.
+    Compute the share of the votes for the first system, ties half.
 
     Args:
-        votes (`Sequence[Vote]`):
-            Votes on two systems, see [`between`]. Those that could not be read are left out.
+        votes (`Sequence[Vote]`): Votes on two systems, see [`between`]. Unreadable ones are left out.
 
     Returns:
         [`Score`]: from 0 to 1; the interval draws whole conversations.
@@ -68,22 +67,21 @@ def win_rate(votes: Sequence[Vote]) -> Score:
 
 def length_controlled_win_rate(votes: Sequence[Vote]) -> Score:
     """
-    The win rate that the first system would have if its answers were as long as the other's.
+    Estimate the first system's win rate if its answers were as long as the other's.
 
-    A judge, human or not, tends to prefer the longer answer. As [Dubois et al. 2024](https://arxiv.org/abs/2404.04475) do for
-    AlpacaEval 2, a logistic regression tells the length's share in a vote from the rest:
+    Judges, human or not, tend to prefer the longer answer. As in AlpacaEval 2
+    ([Dubois et al. 2024](https://arxiv.org/abs/2404.04475)), a logistic regression separates the effect of length:
     `P(first wins) = sigmoid(quality + slope * tanh(d / s))`, where `d` is the difference of the lengths in characters and `s` the
-    standard deviation of these differences. The figure is `sigmoid(quality)`, the prediction for `d = 0`. Their term for how hard each
-    instruction is, which needs many systems to be estimated, is left out. Ties are half a win and half a loss; one more tie, half of it
-    at either end of the scale of lengths, keeps both coefficients finite and pulls them towards 0.
+    standard deviation of these differences. The result is `sigmoid(quality)`, the prediction for `d = 0`. Their term for the difficulty
+    of each instruction is left out, because many systems are needed to estimate it. Ties are half a win and half a loss; one added tie,
+    half of it at either end of the scale of lengths, keeps both coefficients finite and pulls them towards 0.
 
     Args:
-        votes (`Sequence[Vote]`):
-            Votes on two systems, see [`between`]. Those that could not be read, or whose lengths are unknown, are left out.
+        votes (`Sequence[Vote]`): Votes on two systems, see [`between`]. Unreadable ones and those without lengths are left out.
 
     Returns:
-        [`Score`]: from 0 to 1; the interval draws whole conversations. Not-a-number where one system's answer is the longer one every
-        time: its length and its quality then cannot be told apart.
+        [`Score`]: from 0 to 1; the interval draws whole conversations. NaN if one system's answer is always the longer one, because
+        length and quality then cannot be separated.
     """
     cast = [vote for vote in votes if vote.share is not None and vote.lengths is not None]
     difference = np.array([vote.lengths[0] - vote.lengths[1] for vote in cast], dtype=float)
@@ -101,28 +99,26 @@ def length_controlled_win_rate(votes: Sequence[Vote]) -> Score:
 
     group, drawn = resampled([vote.conversation for vote in cast])
     value = fitted(np.ones((1, len(cast))))[0]
-    found = np.concatenate([fitted(counts[:, group]) for counts in _counts(drawn)])
-    return Score(float(value), *interval(found), len(cast))
+    redrawn = np.concatenate([fitted(counts[:, group]) for counts in _counts(drawn)])
+    return Score(float(value), *interval(redrawn), len(cast))
 
 
 def bradley_terry(votes: Sequence[Vote], systems: Sequence[str]) -> dict[str, Score]:
     """
-    Strengths of systems from votes on two of them at a time ([Bradley & Terry 1952](https://doi.org/10.2307/2334029)).
+    Estimate the systems' strengths from votes on two of them at a time ([Bradley & Terry 1952](https://doi.org/10.2307/2334029)).
 
-    The odds of winning are `10 ** (difference of strengths / 400)`, the scale that chess and
-    [Chatbot Arena](https://arxiv.org/abs/2403.04132) use, around a mean of 0. Ties are half a win and half a loss. One tie between each
-    two systems is added: it moves strengths slightly together, and gives finite ones to a system that won every time, and to systems
-    that no chain of votes connects. For two systems the strengths then differ by the logarithm of `(wins + 1/2) / (losses + 1/2)`.
+    The odds of winning are `10 ** (difference of strengths / 400)`, the scale of chess and of
+    [Chatbot Arena](https://arxiv.org/abs/2403.04132), around a mean of 0. Ties are half a win and half a loss. One tie between every
+    two systems is added: it moves strengths slightly together, and keeps them finite for a system that always won and for systems
+    that no chain of votes connects. The strengths of two systems then differ by the logarithm of `(wins + 1/2) / (losses + 1/2)`.
 
     Args:
-        votes (`Sequence[Vote]`):
-            Votes. Those that could not be read are left out.
-        systems (`Sequence[str]`):
-            The systems to rank; every vote is on two of them.
+        votes (`Sequence[Vote]`): Votes on two of the systems each. Unreadable ones are left out.
+        systems (`Sequence[str]`): The systems to rank.
 
     Returns:
-        `dict[str, Score]`: strength of each system, the strongest first, with the number of votes it took part in; systems of equal
-        strength stand in the order of their names. The interval draws whole conversations.
+        `dict[str, Score]`: strength of each system and its number of votes, the strongest first, equal strengths in the order of their
+        names. The interval draws whole conversations.
     """
     cast = [vote for vote in votes if vote.share is not None]
     names = sorted(systems)
@@ -135,32 +131,32 @@ def bradley_terry(votes: Sequence[Vote], systems: Sequence[str]) -> dict[str, Sc
         design[index, first], design[index, second] = 1.0, -1.0
     group, drawn = resampled([vote.conversation for vote in cast])
     wins, totals = (np.zeros((drawn.shape[1], len(pairs))) for _ in range(2))
-    for vote, where in zip(cast, group, strict=True):
+    for vote, row in zip(cast, group, strict=True):
         first, second = sorted(names.index(system) for system in vote.systems)
-        wins[where, number[first, second]] += vote.seen_from(names[first]).share
-        totals[where, number[first, second]] += 1.0
+        wins[row, number[first, second]] += vote.seen_from(names[first]).share
+        totals[row, number[first, second]] += 1.0
 
     def fitted(counts: np.ndarray) -> np.ndarray:
-        # Only differences matter, so that the first system's strength can be held at 0.
-        found = _logistic(design[:, 1:], counts @ wins + PRIOR_VOTES / 2, counts @ totals + PRIOR_VOTES)
-        strengths = np.hstack([np.zeros((len(found), 1)), found]) * POINTS
+        # Only differences matter, so the first system's strength is fixed at 0.
+        others = _logistic(design[:, 1:], counts @ wins + PRIOR_VOTES / 2, counts @ totals + PRIOR_VOTES)
+        strengths = np.hstack([np.zeros((len(others), 1)), others]) * POINTS
         return strengths - strengths.mean(axis=1, keepdims=True)
 
     value = fitted(np.ones((1, drawn.shape[1])))[0]
-    found = np.concatenate([fitted(counts) for counts in _counts(drawn)])
-    taken = {name: sum(name in vote.systems for vote in cast) for name in names}
+    redrawn = np.concatenate([fitted(counts) for counts in _counts(drawn)])
+    cases = {name: sum(name in vote.systems for vote in cast) for name in names}
     scores = {
-        name: Score(float(value[column]), *interval(found[:, column]), taken[name])
+        name: Score(float(value[column]), *interval(redrawn[:, column]), cases[name])
         for column, name in enumerate(names)
     }
     return dict(sorted(scores.items(), key=lambda item: (-round(item[1].value, 6), item[0])))
 
 
 def _counts(drawn: np.ndarray) -> Iterator[np.ndarray]:
-    """How often each group was drawn, for some resamples at a time."""
+    """Yield how often each group was drawn, for some resamples at a time."""
     groups = drawn.shape[1]
-    for start in range(0, len(drawn), _TOGETHER):
-        part = drawn[start : start + _TOGETHER]
+    for start in range(0, len(drawn), _FITTED_AT_ONCE):
+        part = drawn[start : start + _FITTED_AT_ONCE]
         flat = (part + groups * np.arange(len(part))[:, None]).ravel()
         yield np.bincount(flat, minlength=groups * len(part)).reshape(len(part), groups).astype(float)
 
@@ -171,27 +167,26 @@ def _sigmoid(x: np.ndarray) -> np.ndarray:
 
 def _logistic(design: np.ndarray, wins: np.ndarray, totals: np.ndarray) -> np.ndarray:
     """
-    Logistic regression by Newton's method, for many weightings of the same rows at once.
+    Fit logistic regressions by Newton's method, for many weightings of the same rows at once.
 
     Args:
-        design (`np.ndarray` of shape `(rows, coefficients)`):
-            Of full column rank.
+        design (`np.ndarray` of shape `(rows, coefficients)`): Features, of full column rank.
         wins (`np.ndarray` of shape `(fits, rows)`), totals (`np.ndarray` of shape `(fits, rows)`):
             Weight of the successes of each row, and of all its trials. The optimum must be finite.
 
     Returns:
         `np.ndarray` of shape `(fits, coefficients)`.
     """
-    found = np.zeros((len(wins), design.shape[1]))
+    coefficients = np.zeros((len(wins), design.shape[1]))
     squares = design[:, :, None] * design[:, None, :]
     for _ in range(500):
-        expected = _sigmoid(found @ design.T)
+        expected = _sigmoid(coefficients @ design.T)
         gradient = (wins - totals * expected) @ design
         curvature = np.tensordot(totals * expected * (1 - expected), squares, axes=1)
         step = np.linalg.solve(curvature, gradient[:, :, None])[:, :, 0]
-        # a step of more than 1 could overshoot to where the curve is flat
+        # a step longer than 1 could overshoot to where the curve is flat
         step /= np.maximum(1.0, np.abs(step).max(axis=1, keepdims=True))
-        found += step
+        coefficients += step
         if np.abs(step).max() < 1e-10:
-            return found
-    raise ArithmeticError("the logistic regression did not converge")  # cannot be, with a finite optimum
+            return coefficients
+    raise ArithmeticError("the logistic regression did not converge")  # impossible if the optimum is finite

@@ -1,4 +1,4 @@
-"""Figures with their uncertainty: preference accuracy on held-out pairs, and what answers look like before and after."""
+"""Means with bootstrap intervals, and paired differences between two systems."""
 
 import dataclasses
 import math
@@ -9,8 +9,8 @@ import numpy as np
 RESAMPLES = 2_000
 CONFIDENCE = 0.95
 NO_DIFFERENCE = "no_detectable_difference"
-# Where fewer differ, an exact sign test would find nothing even if all of them differ the same way: 2 * 0.5 ** 5 is more than 0.05. The
-# bootstrap alone would: of 60 prompts, 4 that differ suffice for an interval above 0.
+# With fewer conversations that differ, an exact sign test is not significant even if all of them differ in the same direction:
+# 2 * 0.5 ** 5 is more than 0.05. The bootstrap alone would report a difference: 4 of 60 prompts are enough for an interval above 0.
 LEAST_CONVERSATIONS = 6
 
 
@@ -22,7 +22,7 @@ class Score:
     Attributes:
         value (`float`): Mean over the cases.
         low (`float`), high (`float`): Ends of the 95 % percentile interval over resampled cases.
-        cases (`int`): How many cases the mean is over.
+        cases (`int`): Number of cases.
     """
 
     value: float
@@ -31,6 +31,7 @@ class Score:
     cases: int
 
     def in_words(self) -> str:
+        """Return the score as one line of text."""
         return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}], n = {self.cases}"
 
 
@@ -41,21 +42,18 @@ def bootstrap(
     weights: Sequence[float] | None = None,
 ) -> Score:
     """
-    Mean of `values` with a bootstrap interval ([Efron 1979](https://doi.org/10.1214/aos/1176344552)).
+    Compute the mean of `values` with a bootstrap interval ([Efron 1979](https://doi.org/10.1214/aos/1176344552)).
 
     Args:
-        values (`Sequence[float]`):
-            One number per case.
+        values (`Sequence[float]`): One number per case.
         groups (`Sequence[str]`, *optional*):
-            The group of each case. Cases of one conversation are alike, so whole groups are drawn; without groups each case
-            is drawn for itself.
-        seed (`int`, *optional*, defaults to `0`):
-            Seed of the resampling.
-        weights (`Sequence[float]`, *optional*):
-            How much each case counts, such as its number of tokens where a value is a mean over them.
+            The group of each case. Cases of one conversation are not independent, so whole groups are drawn; without groups, each case
+            is drawn separately.
+        seed (`int`, *optional*, defaults to `0`): Seed of the resampling.
+        weights (`Sequence[float]`, *optional*): Weight of each case, such as its number of tokens if a value is a mean over them.
 
     Returns:
-        [`Score`]: not-a-number throughout when there are no values.
+        [`Score`]: all NaN if there are no values.
     """
     data = np.asarray(list(values), dtype=float)
     if not len(data):
@@ -69,41 +67,38 @@ def bootstrap(
 
 def resampled(groups: Iterable, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """
-    Which groups are drawn, with replacement, in each resample.
+    Draw groups with replacement, once per resample. The draw depends on the set of groups, not on the order of the cases.
 
     Args:
-        groups (`Iterable`):
-            The group of each case. The draw depends on the set of groups and not on the order of the cases.
-        seed (`int`, *optional*, defaults to `0`):
-            Seed of the resampling.
+        groups (`Iterable`): The group of each case.
+        seed (`int`, *optional*, defaults to `0`): Seed of the resampling.
 
     Returns:
-        `tuple[np.ndarray, np.ndarray]`: the number of each case's group, and the numbers of the groups drawn, of shape
+        `tuple[np.ndarray, np.ndarray]`: the group number of each case, and the drawn group numbers, of shape
         `(RESAMPLES, number of groups)`.
     """
     groups = list(groups)
-    known = {name: number for number, name in enumerate(sorted(set(groups)))}
-    drawn = np.random.default_rng(seed).integers(len(known), size=(RESAMPLES, len(known)))
-    return np.array([known[name] for name in groups]), drawn
+    numbers = {name: number for number, name in enumerate(sorted(set(groups)))}
+    drawn = np.random.default_rng(seed).integers(len(numbers), size=(RESAMPLES, len(numbers)))
+    return np.array([numbers[name] for name in groups]), drawn
 
 
 def interval(values: np.ndarray) -> tuple[float, float]:
-    """Ends of the interval that holds the middle 95 % of resampled values."""
+    """Return the ends of the interval that holds the middle 95 % of resampled values."""
     low, high = np.quantile(values, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return float(low), float(high)
 
 
 def mean_of(values: Sequence[float | None], conversations: Sequence[str]) -> Score:
     """
-    Mean of what is known, with its interval.
+    Compute the mean of the known values with its interval.
 
     Args:
-        values (`Sequence[float | None]`):
-            One number per answer, `None` where the question did not arise.
-        conversations (`Sequence[str]`):
-            Conversation of each answer, see [`bootstrap`].
+        values (`Sequence[float | None]`): One number per answer, `None` if the measure does not apply to it.
+        conversations (`Sequence[str]`): Conversation of each answer; whole conversations are drawn.
     """
-    return _bootstrap_known(list(zip(values, conversations, strict=True)))
+    known = [(value, group) for value, group in zip(values, conversations, strict=True) if value is not None]
+    return bootstrap([value for value, _ in known], [group for _, group in known])
 
 
 def difference_of(
@@ -113,46 +108,31 @@ def difference_of(
     better: str | None = None,
 ) -> tuple[Score, str]:
     """
-    Mean of the paired differences between two systems' answers to the same prompts, and what it says.
+    Compute the mean of the paired differences between two systems' answers to the same prompts, and its verdict.
 
     Args:
         values (`Sequence[float | None]`), against (`Sequence[float | None]`):
-            One measure of the answers of each system, in the same order. Prompts for which either is `None` are left out.
-        conversations (`Sequence[str]`):
-            Conversation of each prompt, see [`bootstrap`].
-        better (`str`, *optional*):
-            Which direction is the better one, see [`Measure`].
+            One measure of each system's answers, in the same order. Prompts for which either is `None` are left out.
+        conversations (`Sequence[str]`): Conversation of each prompt; whole conversations are drawn.
+        better (`str`, *optional*): The better direction, `"higher"` or `"lower"`.
 
     Returns:
         `tuple[Score, str]`: the difference, `values` minus `against`, and the [`verdict`].
     """
-    pairs = [
-        (None if new is None or old is None else new - old, conversation)
-        for new, old, conversation in zip(values, against, conversations, strict=True)
+    differences = [
+        None if new is None or old is None else new - old for new, old in zip(values, against, strict=True)
     ]
-    differing = {conversation for value, conversation in pairs if value}
-    difference = _bootstrap_known(pairs)
+    differing = {group for value, group in zip(differences, conversations, strict=True) if value}
+    difference = mean_of(differences, conversations)
     return difference, verdict(difference, better) if len(differing) >= LEAST_CONVERSATIONS else NO_DIFFERENCE
-
-
-def _bootstrap_known(values: list[tuple[float | None, str]]) -> Score:
-    known = [(value, group) for value, group in values if value is not None]
-    return bootstrap([value for value, _ in known], [group for _, group in known])
 
 
 def verdict(difference: Score, better: str | None = None) -> str:
     """
-    A difference in one word.
-
-    Args:
-        difference ([`Score`]):
-            A paired difference. Its interval decides: where it touches 0, nothing was found.
-        better (`str`, *optional*):
-            Which direction is the better one, `"higher"` or `"lower"`.
+    Summarize a paired difference in one word. It is detectable if its interval does not touch 0.
 
     Returns:
-        `str`: `"better"` or `"worse"`; `"higher"` or `"lower"` where neither direction is the better one; or
-        `"no_detectable_difference"`.
+        `str`: `"better"` or `"worse"`; `"higher"` or `"lower"` if neither direction is better; or `"no_detectable_difference"`.
     """
     if not (difference.low > 0 or difference.high < 0):
         return NO_DIFFERENCE
