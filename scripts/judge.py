@@ -1,5 +1,5 @@
 """
-Have a served model judge answers: scores by five criteria, and verdicts on each two answers.
+Judge answers with a served model: scores by five criteria, and verdicts on every two answers.
 
     python scripts/judge.py answers/before.jsonl answers/after.jsonl --endpoint http://localhost:8000/v1 --model Qwen/Qwen3-14B \\
         --output verdicts.jsonl
@@ -7,13 +7,13 @@ Have a served model judge answers: scores by five criteria, and verdicts on each
         --output verdicts.jsonl --human ratings.jsonl
     python scripts/score.py answers/after.jsonl --baseline answers/before.jsonl --verdicts verdicts.jsonl --output_dir reports/judged
 
-Each answer is scored from 1 to 5 for relevance, clarity, completeness, originality and style, reasons first. Each two answers to one
-prompt are shown in both orders: one of them is better only where the judge says so both times, otherwise it is a tie. The judge is not
-told whose answers they are. A reply that cannot be read is asked for again, and in the end counted as unreadable.
+Each answer is scored from 1 to 5 for relevance, clarity, completeness, originality and style, with the reason first. Every two answers
+to one prompt are shown in both orders: one is better only if the judge prefers it both times, otherwise it is a tie. The judge does not
+see the names of the systems. An unreadable reply is requested again, and finally counted as unreadable.
 
-Every verdict is written as it comes; a stopped command goes on where it was when it is given again. With --human, a file as docs/ratings.md
-shows it, the judge's agreement with people is computed: look at it before you believe the rest. The answers leave this machine if
-the endpoint is on another one. docs/judge.md says more.
+Every verdict is saved at once, and the same command resumes after a stop. --human computes the judge's agreement with people's ratings
+(docs/ratings.md): check it before you trust the verdicts. Prompts and answers are sent to the endpoint, which may be another machine.
+See docs/judge.md for details.
 """
 
 import argparse
@@ -28,10 +28,10 @@ def make_parser() -> argparse.ArgumentParser:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     add = parser.add_argument
-    add("answers", nargs="+", metavar="ANSWERS", help="answers of scripts/generate.py, each file to the same prompts")
+    add("answers", nargs="+", metavar="ANSWERS", help="answers of scripts/generate.py, all to the same prompts")
     add_endpoint_arguments(parser, required=True)
-    add("--output", required=True, help="file of verdicts to write, ending in .jsonl")
-    add("--only", choices=("scores", "pair"), help="ask only for scores, or only for verdicts on pairs")
+    add("--output", required=True, help="file of verdicts to write or resume, ending in .jsonl")
+    add("--only", choices=("scores", "pair"), help="only scores, or only verdicts on pairs")
     add(
         "--human", metavar="RATINGS", nargs="+", help="people's ratings of the same answers, to compare the judge with"
     )
@@ -39,7 +39,7 @@ def make_parser() -> argparse.ArgumentParser:
         "--max_new_tokens",
         type=int,
         default=1024,
-        help="longest reply; for a model that thinks first, more (default: %(default)s)",
+        help="maximum length of a reply; a reasoning model needs more (default: %(default)s)",
     )
     add("--price_in", type=float, help="price of a million tokens read, to show the cost")
     add("--price_out", type=float, help="price of a million tokens written")
@@ -52,12 +52,19 @@ help_first(PARSER)
 
 from preferans.data.ratings import read_ratings
 from preferans.evaluation.answers import line_up, read_systems
-from preferans.evaluation.judge import CRITERIA, Judge
-from preferans.evaluation.judge_run import QUESTION_KINDS, agreement, judge_answers, summary, tokens
+from preferans.evaluation.judge import Judge
+from preferans.evaluation.judge_run import (
+    QUESTION_KINDS,
+    JudgeTask,
+    TokenPrices,
+    agreement_with_people,
+    judge_answers,
+    summary_in_words,
+    tokens,
+)
 
 
-def main() -> int:
-    args = PARSER.parse_args()
+def check_arguments(args: argparse.Namespace) -> None:
     if not args.output.endswith(".jsonl"):
         raise PreferansError(f"--output {args.output}: the file of verdicts must end in .jsonl.")
     for path in [*args.answers, *(args.human or [])]:
@@ -67,61 +74,30 @@ def main() -> int:
         if getattr(args, name) is not None and not getattr(args, name) > 0:
             raise PreferansError(f"--{name} {getattr(args, name)}: it must be more than 0.")
 
-    def cost(prompt_tokens: int, completion_tokens: int) -> str:
-        words = f"{prompt_tokens:,} tokens read, {completion_tokens:,} written"
-        if args.price_in is None and args.price_out is None:
-            return words
-        price = (prompt_tokens * (args.price_in or 0) + completion_tokens * (args.price_out or 0)) / 1e6
-        return f"{words}, cost {price:.4g}"
 
+def main() -> int:
+    args = PARSER.parse_args()
+    check_arguments(args)
     systems = [system for path in args.answers for system in read_systems(path)]
-    prompts = line_up(systems)
+    task = JudgeTask(systems, line_up(systems), [args.only] if args.only else QUESTION_KINDS)
     if args.only == "pair" and len(systems) < 2:
         raise PreferansError("--only pair: name the answers of at least two systems.")
-    judgements = read_ratings(args.human) if args.human else []
+    ratings = read_ratings(args.human) if args.human else []
     judge = Judge(Endpoint(args.endpoint, args.model, args.workers), args.seed, args.max_new_tokens)
-    kinds = [args.only] if args.only else QUESTION_KINDS
-    rows, refused = judge_answers(judge, systems, prompts, args.output, kinds, price=cost)
+    prices = TokenPrices(args.price_in, args.price_out)
+    rows, refused = judge_answers(judge, task, args.output, prices=prices)
 
-    show_summary(rows)
+    print(*summary_in_words(rows), sep="\n")
     if problem := next((row["problem"] for row in rows if row["problem"]), None):
-        print(f"The first reply that could not be read: {problem}")
-    if judgements:
-        show_agreement(agreement(rows, systems, prompts, judgements))
-    print(f"\n{len(rows)} verdicts in {args.output}: {cost(**tokens(rows))}.")
+        print(f"The first unreadable reply: {problem}")
+    if ratings:
+        print("", *agreement_with_people(rows, task, ratings).in_words(), sep="\n")
+    print(f"\n{len(rows)} verdicts in {args.output}: {prices.in_words(**tokens(rows))}.")
     if refused:
         print(
-            f"{len(refused)} questions were refused and have no verdict; the first: {refused[0]} The same command asks them again."
+            f"The server refused {len(refused)} questions, which have no verdict; the first: {refused[0]} Run the same command to try again."
         )
     return int(bool(refused))
-
-
-def show_summary(rows: list[dict]) -> None:
-
-    found = summary(rows)
-    for system, scores in found["scores"].items():
-        readable = scores["answers"] > scores["unreadable"]
-        means = (
-            ", ".join(f"{criterion} {scores[criterion]:.2f}" for criterion in CRITERIA) if readable else "no scores"
-        )
-        print(f"{system}: {means} ({scores['answers']} answers, {scores['unreadable']} unreadable)")
-    for (first, second), count in found["pairs"].items():
-        print(
-            f"{first} better {count['wins']}, {second} better {count['losses']}, tie {count['ties']}, tie because the orders disagree "
-            f"{count['split']} (the answer shown first won twice {count['shown_first']}, the one shown second {count['shown_second']}), "
-            f"unreadable {count['unreadable']}"
-        )
-
-
-def show_agreement(found) -> None:
-    print(
-        f"\nAgreement with people on pairs: Cohen's kappa {found.pairs.in_words()}; the same verdict in {found.same:.0%}"
-    )
-    for criterion, kappa in found.criteria.items():
-        print(
-            f"  {criterion:<13} quadratic kappa {kappa.in_words()}; Krippendorff's alpha among people {found.people[criterion]:.3f}, "
-            f"with the judge {found.together[criterion]:.3f}"
-        )
 
 
 if __name__ == "__main__":

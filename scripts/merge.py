@@ -84,9 +84,7 @@ def prepare_export(args: argparse.Namespace) -> tuple[Tools, str | None] | None:
     """Find the programs for --gguf and read the persona, before anything is merged."""
     if not args.gguf:
         if args.llama_cpp or args.persona:
-            raise PreferansError(
-                f"--{'llama_cpp' if args.llama_cpp else 'persona'} needs --gguf."
-            )
+            raise PreferansError(f"--{'llama_cpp' if args.llama_cpp else 'persona'} needs --gguf.")
         return None
     if args.adapter_only:
         raise PreferansError("--gguf: a GGUF file is made from a merged model. Leave out --adapter_only.")

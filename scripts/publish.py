@@ -25,7 +25,11 @@ def make_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("source", metavar="RUN|DATASET|MODEL|ANSWERS", help="folder, or file of answers, to publish")
     add("--repo_id", required=True, help="name on the Hub: NAMESPACE/NAME")
-    add("--report", metavar="FOLDER", help="folder written by scripts/score.py: is uploaded too, with its figures in the card")
+    add(
+        "--report",
+        metavar="FOLDER",
+        help="folder written by scripts/score.py: is uploaded too, with its figures in the card",
+    )
     who = parser.add_mutually_exclusive_group()
     who.add_argument("--private", action="store_true", help="visible to you and to those you invite (the default)")
     who.add_argument("--public", action="store_true", help="visible to everyone")

@@ -1,16 +1,15 @@
 """
-Score runs and answers, and write a report that a browser opens.
+Score runs and answers, and write a report for the browser.
 
     python scripts/score.py runs/llama1b_ru answers/after.jsonl --baseline answers/before.jsonl --output_dir reports/llama1b_ru
     python scripts/score.py answers/*.jsonl --human data/oasst1_ru --verdicts verdicts/judge.jsonl --output_dir reports/all
     python scripts/score.py answers/many_models.jsonl --baseline mistral-large --language ru --output_dir reports/many
 
-A folder is a run of scripts/dpo.py or scripts/sft.py: its held-out pairs are scored. A .jsonl file holds answers of
-scripts/generate.py; rows with different `model`s are different systems. All systems must have answered the same prompts. With
---baseline, a file or the name of a system, every other system is compared with it prompt by prompt. Every figure comes with a
-bootstrap interval; a difference whose interval touches zero is no detectable difference. --probes adds what the answers to probes
-hold (samples/probes/README.md), --persona whether they keep a character. --output_dir receives scores.json (docs/scores.md),
-report.html and report.md.
+A folder is a run of scripts/dpo.py or scripts/sft.py: its held-out pairs are scored. A .jsonl file has answers of
+scripts/generate.py; rows with different `model`s are different systems. All systems must have answered the same prompts. --baseline, a
+file or the name of a system, compares every other system with it prompt by prompt. Every figure has a bootstrap interval; a difference
+is detectable if its interval does not touch 0. --probes scores answers to probes (samples/probes/README.md), and --persona checks
+whether answers stay in character. The command writes scores.json (docs/scores.md), report.html and report.md to --output_dir.
 """
 
 import argparse
@@ -26,12 +25,12 @@ def make_parser() -> argparse.ArgumentParser:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     add = parser.add_argument
-    add("inputs", nargs="+", metavar="RUN_OR_ANSWERS", help="folders of runs and files of answers, in any number")
-    add("--baseline", metavar="FILE_OR_NAME", help="answers, or the name of a system, to compare the others with")
+    add("inputs", nargs="+", metavar="RUN_OR_ANSWERS", help="folders of runs, and files of answers")
+    add("--baseline", metavar="FILE_OR_NAME", help="file or name of the system to compare the others with")
     add(
         "--human",
         metavar="DATASET",
-        help="dataset whose chosen replies to the same prompts are one more system, 'human'",
+        help="dataset whose chosen replies to the same prompts are added as the system 'human'",
     )
     add(
         "--verdicts",
@@ -40,10 +39,15 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="files of scripts/judge.py, or exports of ratings (docs/ratings.md)",
     )
-    add("--probes", nargs="+", default=[], metavar="FILE", help="files of samples/probes that were answered")
+    add("--probes", nargs="+", default=[], metavar="FILE", help="answered files of samples/probes")
     add("--persona", metavar="FILE", help="character that the answers should keep, such as personas/sienna.yaml")
-    add("--language", choices=("en", "ru"), default="en", help="of the table and the report (default: %(default)s)")
-    add("--output_dir", required=True, help="folder of scores.json, report.html and report.md")
+    add(
+        "--language",
+        choices=("en", "ru"),
+        default="en",
+        help="language of the table and the report (default: %(default)s)",
+    )
+    add("--output_dir", required=True, help="folder for scores.json, report.html and report.md")
     return parser
 
 
@@ -53,7 +57,7 @@ help_first(PARSER)
 
 from preferans.data.persona import load_persona
 from preferans.evaluation.answers import human_replies, line_up, pick, probes_of, read_systems, same_file
-from preferans.evaluation.compare import compare
+from preferans.evaluation.compare import Comparison, compare
 from preferans.evaluation.report.page import write_report
 from preferans.evaluation.report.terminal import score_table
 from preferans.evaluation.verdicts import read_verdicts
@@ -63,9 +67,9 @@ from preferans.files import write_json
 def main() -> None:
     args = PARSER.parse_args()
     output_dir = Path(args.output_dir)
-    there = next(path for path in (output_dir, *output_dir.resolve().parents) if path.exists())
-    if not there.is_dir():
-        raise PreferansError(f"--output_dir {output_dir}: {there} is a file, and a folder is needed.")
+    existing = next(path for path in (output_dir, *output_dir.resolve().parents) if path.exists())
+    if not existing.is_dir():
+        raise PreferansError(f"--output_dir {output_dir}: {existing} is a file; a folder is needed.")
 
     runs = [name for name in args.inputs if Path(name).is_dir()]
     files = [name for name in args.inputs if name not in runs]
@@ -73,7 +77,7 @@ def main() -> None:
         files.insert(0, args.baseline)
     systems = [system for name in files for system in read_systems(name)]
     if not systems and any((args.baseline, args.human, args.verdicts, args.probes, args.persona)):
-        raise PreferansError("Only runs are named: the other options need a file of answers beside the run's folder.")
+        raise PreferansError("Only runs are named; the other options also need a file of answers.")
     prompts = line_up(systems) if systems else {}
     references = {}
     if args.human:
@@ -85,7 +89,7 @@ def main() -> None:
     probes = probes_of(args.probes, prompts) if args.probes else {}
     persona = load_persona(args.persona) if args.persona else None
     command = shlex.join(["python", "scripts/score.py", *sys.argv[1:]])
-    scores = compare(systems, prompts, command, baseline, references, runs, verdicts, probes, persona)
+    scores = compare(Comparison(systems, prompts, command, baseline, references, runs, verdicts, probes, persona))
 
     write_json(output_dir / "scores.json", scores)
     written = write_report(output_dir, scores, args.language)

@@ -41,35 +41,37 @@ def test_one_file_may_hold_several_systems(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"answer": None}, "'answer' must be a text, got None"),
-        ({"prompt": "Вопрос?"}, "'prompt' must be a list of messages"),
+        ({"answer": None}, "'answer' must be text, got None"),
+        ({"prompt": "Вопрос?"}, "'prompt' must be a list, got 'Вопрос?'"),
         ({"prompt": []}, "'prompt' has no message"),
-        ({"prompt": [{"role": "system", "content": "Ты кот."}]}, "'prompt' has no message but the system's"),
-        ({"prompt": [{"role": "user"}]}, "'prompt' must be a list of messages"),
-        ({"prompt": [{"role": "tool", "content": "42"}]}, "a message of the role 'tool'"),
-        ({"id": 7}, "'id' must be a text"),
-        ({"model": " "}, "'model' must be a text that is not empty"),
+        ({"prompt": [{"role": "system", "content": "Ты кот."}]}, "'prompt' has no message other than the system's"),
+        ({"prompt": [{"role": "user"}]}, "'prompt', item 1, 'content' is missing"),
+        ({"prompt": [{"role": "tool", "content": "42"}]}, "'prompt', item 1, 'role' is 'tool'"),
+        ({"id": 7}, "'id' must be text"),
+        ({"model": " "}, "'model' is empty"),
         ({"finish_reason": 1}, "'finish_reason' must be"),
         ({"model": "tie"}, "'model' must not be 'tie'"),
-        ({"id": "1"}, "'before' has answered 1 already"),
+        ({"id": "1"}, "'before' has a second answer to 1"),
     ],
 )
-def test_answers_that_are_not_sound(changes, words, tmp_path):
+def test_invalid_answers_are_rejected_with_line_and_key(changes, words, tmp_path):
     paragraph = refused(read, tmp_path, row(1), row(2, **changes))
-    assert "answers.jsonl, answer 2: " in paragraph
+    assert "answers.jsonl, line 2: " in paragraph
     assert words in paragraph
 
 
 @pytest.mark.parametrize(
     "changes", [{"answer": "Кот \ud83d"}, {"model": "\udc00"}, {"prompt": [{"role": "user", "content": "\ud83d?"}]}]
 )
-def test_halves_of_characters_are_refused(changes, tmp_path):
+def test_lone_surrogates_are_rejected(changes, tmp_path):
     (tmp_path / "answers.jsonl").write_text(json.dumps(row(1, **changes)), encoding="utf-8")
-    assert "answer 1: it holds half of a character" in refused(read_systems, str(tmp_path / "answers.jsonl"))
+    paragraph = refused(read_systems, str(tmp_path / "answers.jsonl"))
+    assert "answers.jsonl, line 1: '" in paragraph
+    assert "contains half a character" in paragraph
 
 
 def test_files_that_cannot_be_read(tmp_path):
-    assert "there is not one answer in it" in refused(read, tmp_path)
+    assert "there are no answers in this file" in refused(read, tmp_path)
     assert "there is no such file" in refused(read_systems, str(tmp_path / "absent.jsonl"))
     write_jsonl(tmp_path / "cut.jsonl", [row(1), row(2)])
     whole = (tmp_path / "cut.jsonl").read_bytes()
@@ -79,7 +81,7 @@ def test_files_that_cannot_be_read(tmp_path):
     assert "may be cut short" in paragraph
 
 
-def test_systems_are_lined_up_by_what_they_were_asked(tmp_path):
+def test_systems_are_aligned_by_their_prompts(tmp_path):
     persona = [{"role": "system", "content": "Ты кот."}]
     (plain,) = read(tmp_path, row(2), row(1), name="a.jsonl")
     (prompted,) = read(
@@ -100,11 +102,11 @@ def test_systems_that_cannot_be_compared(tmp_path):
     assert "answer different prompts (2 is not in both)" in against(row(1, "after"), row(3, "after"))
     assert "have 2 and 1 answers. If " + str(tmp_path / "b.jsonl") in against(row(1, "after"))
     changed = row(2, "after", prompt=row(3)["prompt"])
-    assert "under the id 2 they were not asked the same" in against(row(1, "after"), changed)
-    assert "name the same system 'before' twice: give each a --label" in against(row(1), row(2))
+    assert "the id 2 has different messages" in against(row(1, "after"), changed)
+    assert "both have a system 'before'. Set a different --label" in against(row(1), row(2))
 
 
-def test_human_replies_are_found_by_what_was_asked(tmp_path):
+def test_human_replies_are_matched_by_the_prompt(tmp_path):
     folder = tmp_path / "pairs"
     folder.mkdir()
     second = preference(1, id="other", chosen=[{"role": "assistant", "content": "Ещё лучше."}])
@@ -117,8 +119,8 @@ def test_human_replies_are_found_by_what_was_asked(tmp_path):
     assert human.rows["3"]["finish_reason"] is None
     assert references["1"] == ["Хороший ответ номер 1, полный и вежливый.", "Ещё лучше."]
     assert list(line_up([system, human])) == ["1", "3"]
-    (stranger,) = read(tmp_path, row(1), row(9), row(8))
-    assert "no reply to 2 of the 3 prompts (such as 8)" in refused(human_replies, str(folder), line_up([stranger]))
+    (unanswered,) = read(tmp_path, row(1), row(9), row(8))
+    assert "no reply to 2 of the 3 prompts (such as 8)" in refused(human_replies, str(folder), line_up([unanswered]))
 
 
 def test_human_replies_of_a_dataset_of_texts(tmp_path):

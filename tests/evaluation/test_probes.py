@@ -308,16 +308,17 @@ def test_manners_and_harm_are_scored_by_what_is_expected():
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"expects": "help"}, "no key 'expects'. Did you mean 'expect'"),
+        ({"expects": "help"}, "the key 'expects' is unknown. Did you mean 'expect'"),
         ({"expect": "maybe"}, "'expect' is 'maybe'"),
         ({"prompt": []}, "prompt"),
-        ({"id": 3}, "'id' must be a text"),
-        ({"accepted": ["да"]}, "'accepted' must be a list of lists"),
-        ({"accepted": [["д*а"]]}, "'д*а' is no phrase"),
-        ({"forbidden": ["да"]}, "beside 'accepted'"),
-        ({"expect": None, "kind": "x"}, "'expect' is None"),
+        ({"id": 3}, "'id' must be text"),
+        ({"accepted": ["да"]}, "'accepted', item 1 must be a list"),
+        ({"accepted": [[]]}, "'accepted' must be a list of lists"),
+        ({"accepted": [["д*а"]]}, "is 'д*а', which is not a phrase"),
+        ({"forbidden": ["да"]}, "'forbidden' needs 'accepted'"),
+        ({"expect": None, "kind": "x"}, "'expect' must be text, got None"),
         ({"format": {"items": 3}, "kind": "number"}, "'format' of number"),
-        ({"format": {}, "kind": "numbred"}, "there is no format 'numbred'. Did you mean 'numbered'"),
+        ({"format": {}, "kind": "numbred"}, "the format 'numbred' is unknown. Did you mean 'numbered'"),
     ],
 )
 def test_a_row_that_is_no_probe_is_refused_by_number(tmp_path, change, words):
@@ -325,17 +326,17 @@ def test_a_row_that_is_no_probe_is_refused_by_number(tmp_path, change, words):
     write_jsonl(tmp_path / "mine.jsonl", [good, good | {"id": "b"} | change])
     with pytest.raises(PreferansError) as caught:
         read_probes(tmp_path / "mine.jsonl")
-    assert "mine.jsonl, row 2" in str(caught.value)
+    assert "mine.jsonl, line 2" in str(caught.value)
     assert words in str(caught.value)
 
 
 def test_two_rows_of_one_id_and_an_empty_file_are_refused(tmp_path):
     row = {"id": "a", "kind": "k", "prompt": [{"role": "user", "content": "Да?"}], "expect": "help"}
     write_jsonl(tmp_path / "twice.jsonl", [row, row])
-    with pytest.raises(PreferansError, match="another row has the id 'a'"):
+    with pytest.raises(PreferansError, match="another row already has the id 'a'"):
         read_probes(tmp_path / "twice.jsonl")
     write_jsonl(tmp_path / "empty.jsonl", [])
-    with pytest.raises(PreferansError, match="no probe in it"):
+    with pytest.raises(PreferansError, match="no probes in this file"):
         read_probes(tmp_path / "empty.jsonl")
 
 

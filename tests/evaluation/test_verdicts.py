@@ -71,7 +71,7 @@ def test_verdicts_of_a_judge(tmp_path):
     assert found.sources == [{"source": (tmp_path / "judge.jsonl").as_posix(), "kind": "judge", "verdicts": 6}]
 
 
-def test_verdicts_on_the_very_answers_are_taken(tmp_path):
+def test_verdicts_with_matching_checksums_are_accepted(tmp_path):
     digests = [hashlib.sha256(text.encode()).hexdigest() for text in ("Да, да.", "Да.")]
     assert len(read(tmp_path / "judge.jsonl", [pair(answers_sha256=digests)]).votes) == 1
 
@@ -93,7 +93,7 @@ def test_ratings_of_people(tmp_path):
     assert found.scores == [("tuned", "Вопрос?", {"relevance": 5})]
 
 
-def test_the_order_of_the_lines_does_not_count(tmp_path):
+def test_the_order_of_lines_does_not_matter(tmp_path):
     rows = [pair(id=str(n % 2), verdict=verdict) for n, verdict in enumerate(["tuned", "base", "tie", None] * 3)]
     before = read(tmp_path / "judge.jsonl", rows)
     random.Random(1).shuffle(rows)
@@ -105,33 +105,33 @@ def test_the_order_of_the_lines_does_not_count(tmp_path):
     [
         (pair(verdict="tined"), "'verdict' is 'tined'; it must be 'tuned', 'base', 'tie', or null"),
         (pair(systems=["tuned", "tuned"]), "'systems' must name two different systems"),
-        (pair(systems=["tuned", "bse"]), "on the system 'bse', which is none of those compared here (base, tuned)"),
-        (pair(id=["0"]), "on the prompt ['0'], which none of the systems here answered"),
+        (pair(systems=["tuned", "bse"]), "the system 'bse' is not among those compared (base, tuned)"),
+        (pair(id=["0"]), "'id' must be text, got ['0']"),
         ({"kind": ["pair"]}, "'kind' must be 'pair' or 'scores'"),
-        (pair(id="9"), "on the prompt '9', which none of the systems here answered"),
+        (pair(id="9"), "no system here answered the prompt '9'"),
         ({"kind": "pair", "id": "0"}, "'systems' is missing"),
-        (pair(answers_sha256=["0" * 64, "1" * 64]), "on other answers of tuned and base to the prompt '0'"),
+        (pair(answers_sha256=["0" * 64, "1" * 64]), "the answers of tuned and base to the prompt '0' have changed"),
         ({"kind": "score"}, "'kind' must be 'pair' or 'scores', got 'score'"),
-        ({"kind": "scores", "id": "0", "system": "base", "scores": {"style": 6}}, "whole numbers from 1 to 5"),
-        ({"kind": "scores", "id": "0", "system": "base", "scores": {"stile": 5}}, "'scores' must hold"),
+        ({"kind": "scores", "id": "0", "system": "base", "scores": {"style": 6}}, "integers from 1 to 5"),
+        ({"kind": "scores", "id": "0", "system": "base", "scores": {"stile": 5}}, "'scores' must have"),
     ],
 )
-def test_verdicts_that_are_not_sound(row, words, tmp_path):
+def test_invalid_verdicts_are_rejected_with_line_and_key(row, words, tmp_path):
     with pytest.raises(PreferansError) as caught:
         read(tmp_path / "judge.jsonl", [pair(), row])
-    assert "judge.jsonl, verdict 2: " in str(caught.value)
+    assert "judge.jsonl, line 2: " in str(caught.value)
     assert words in str(caught.value)
 
 
-def test_files_that_hold_no_verdicts(tmp_path):
-    with pytest.raises(PreferansError, match="there is not one verdict in it"):
+def test_files_without_verdicts_are_rejected(tmp_path):
+    with pytest.raises(PreferansError, match="there are no verdicts in this file"):
         read(tmp_path / "none.jsonl", [])
     with pytest.raises(PreferansError, match="neither a file of scripts/judge.py"):
         read(tmp_path / "answers.jsonl", [{"id": "1", "answer": "Да."}])
-    stranger = judgement("anna", "y")
-    stranger["answers"][0]["model"] = "gpt"
-    with pytest.raises(PreferansError, match="judgement 1: it is on the system 'gpt'"):
-        read(tmp_path / "ratings.jsonl", [stranger])
+    unknown = judgement("anna", "y")
+    unknown["answers"][0]["model"] = "gpt"
+    with pytest.raises(PreferansError, match="judgement 1: the system 'gpt' is not among"):
+        read(tmp_path / "ratings.jsonl", [unknown])
     write_jsonl(tmp_path / "judge.jsonl", [pair()])
     systems = make_systems()
     with pytest.raises(PreferansError, match="the file is named twice"):
@@ -146,5 +146,5 @@ def test_a_copy_of_a_verdict_does_not_count_twice(tmp_path):
     write_jsonl(files[1], [pair(systems=["base", "tuned"], **mine)])
     write_jsonl(files[2], [pair(**other)])
     assert len(read_verdicts([files[0], files[2]], systems, line_up(systems)).votes) == 3  # another judge's is no copy
-    with pytest.raises(PreferansError, match="copy.jsonl, verdict 1: .* stands in .*one.jsonl, verdict 1 already"):
+    with pytest.raises(PreferansError, match="copy.jsonl, line 1: .* is already in .*one.jsonl, line 1"):
         read_verdicts(files, systems, line_up(systems))

@@ -1,4 +1,4 @@
-"""Answers of several systems to the same prompts: read, checked, and lined up prompt by prompt."""
+"""Read the answers of several systems to the same prompts, check them, and align them prompt by prompt."""
 
 import hashlib
 import json
@@ -7,36 +7,72 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import ConfigDict, field_validator
+
 from ..data.folder import load_preferences
 from ..data.preferences import ROLES, check_rows
 from ..data.ratings import TIE
 from ..errors import PreferansError, did_you_mean
-from ..files import read_jsonl, writable
+from ..files import numbered_jsonl
+from ..typed_rows import AnyText, Row, Text, check_row
 from .probes import read_probes
 
-# Name of the system whose answers are people's.
+# Name of the system whose answers are human replies.
 HUMAN = "human"
-# What scripts/generate.py says of where answers come from.
-ORIGIN_KEYS = ("weights", "sampling", "persona")
-ANSWER_KEYS = ("id", "prompt", "answer", "model", "finish_reason")
+# Keys that scripts/generate.py writes about how an answer was generated.
+PROVENANCE_KEYS = ("weights", "sampling", "persona")
+
+
+class _AnswerMessage(Row):
+    model_config = ConfigDict(extra="allow", strict=True)
+
+    role: str
+    content: AnyText
+
+    @field_validator("role")
+    @classmethod
+    def _check_role(cls, role: str) -> str:
+        if role not in ROLES:
+            raise ValueError(f"is {role!r:.60}; the known roles are {', '.join(ROLES)}. Remove such messages")
+        return role
+
+
+class _AnswerRow(Row):
+    model_config = ConfigDict(extra="allow", strict=True)
+
+    id: Text
+    prompt: list[_AnswerMessage]
+    answer: AnyText
+    model: Text
+    finish_reason: str | None
+
+    @field_validator("prompt")
+    @classmethod
+    def _check_prompt(cls, prompt: list[_AnswerMessage]) -> list[_AnswerMessage]:
+        if all(message.role == "system" for message in prompt):
+            raise ValueError("has no message other than the system's")
+        return prompt
+
+    @field_validator("model")
+    @classmethod
+    def _check_model(cls, model: str) -> str:
+        if model == TIE:
+            raise ValueError(f"must not be '{TIE}', which is the verdict if no answer is better. Set another --label")
+        return model
 
 
 @dataclass
 class System:
     """
-    One system and what it answered.
+    A system and its answers.
 
     Args:
-        name (`str`):
-            Its name, the `model` of its answers.
-        source (`str`):
-            File or dataset that the answers come from.
-        rows (`dict[str, dict]`):
-            Answers by id: `prompt` (messages), `answer` and `finish_reason`.
-        kind (`str`, *optional*, defaults to `"answers"`):
-            `"answers"` of a model, or `"human"`.
+        name (`str`): Its name, the `model` of its answers.
+        source (`str`): File or dataset of the answers.
+        rows (`dict[str, dict]`): Answers by id: `prompt` (messages), `answer` and `finish_reason`.
+        kind (`str`, *optional*, defaults to `"answers"`): `"answers"` of a model, or `"human"`.
         weights (`dict`, *optional*), sampling (`dict`, *optional*), persona (`dict`, *optional*):
-            Where the answers come from, as `scripts/generate.py` wrote it; `None` where it did not, or not the same in all of them.
+            How the answers were generated, as `scripts/generate.py` wrote it; `None` if it did not, or if not all answers agree.
     """
 
     name: str
@@ -60,97 +96,79 @@ def read_systems(path: str) -> list[System]:
         `list[System]`: in the order of their first answers.
 
     Raises:
-        [`PreferansError`]: when there is no answer, one is not sound, or a system has two answers to one prompt.
+        [`PreferansError`]: if there is no answer, a row is invalid, or a system has two answers to one prompt.
     """
     by_name: dict[str, dict[str, dict]] = {}
-    for number, row in enumerate(read_jsonl(path), start=1):
-        problem = _row_problem(row)
-        if problem:
-            raise PreferansError(f"{path}, answer {number}: {problem}. Answers are made by scripts/generate.py.")
+    for number, row in numbered_jsonl(path):
+        location = f"{path}, line {number}"
+        check_row(_AnswerRow, row, location)
         rows = by_name.setdefault(row["model"], {})
         if row["id"] in rows:
             raise PreferansError(
-                f"{path}, answer {number}: '{row['model']}' has answered {row['id']} already. Keep one of the two answers, or give the "
-                "other its own 'model'."
+                f"{location}: '{row['model']}' has a second answer to {row['id']}. Keep one of the two, or give the other another 'model'."
             )
         rows[row["id"]] = row
     if not by_name:
-        raise PreferansError(f"{path}: there is not one answer in it.")
+        raise PreferansError(f"{path}: there are no answers in this file.")
     return [
-        System(name, Path(path).as_posix(), rows, **{key: _common(rows, key) for key in ORIGIN_KEYS})
+        System(name, Path(path).as_posix(), rows, **{key: _common_value(rows, key) for key in PROVENANCE_KEYS})
         for name, rows in by_name.items()
     ]
 
 
-def _row_problem(row: dict) -> str | None:
-    for key in ANSWER_KEYS:
-        if key not in row:
-            return f"'{key}' is missing"
-    for key in ("id", "model"):
-        if not isinstance(row[key], str) or not row[key].strip():
-            return f"'{key}' must be a text that is not empty, got {row[key]!r:.60}"
-    if not isinstance(row["answer"], str):
-        return f"'answer' must be a text, got {row['answer']!r:.60}"
-    if not isinstance(row["finish_reason"], str | None):
-        return f"'finish_reason' must be a text such as 'stop' or 'length', or null, got {row['finish_reason']!r:.60}"
-    prompt = row["prompt"]
-    if not isinstance(prompt, list) or not all(
-        isinstance(message, dict) and all(isinstance(message.get(key), str) for key in ("role", "content"))
-        for message in prompt
-    ):
-        return (
-            f'\'prompt\' must be a list of messages such as [{{"role": "user", "content": "…"}}], got {prompt!r:.60}'
-        )
-    if row["model"] == TIE:
-        return f"'model' must not be '{TIE}', which is what a verdict says where no answer is better: give it another --label"
-    strange = {message["role"] for message in prompt} - set(ROLES)
-    if strange:
-        return f"'prompt' has a message of the role {min(strange)!r:.60}; known are {', '.join(ROLES)}: leave out such messages"
-    for text in (row["id"], row["model"], row["answer"], *(message["content"] for message in prompt)):
-        if writable(text) != text:
-            return (
-                f"it holds half of a character (a lone surrogate), which no file in UTF-8 can keep: mend {text!r:.60}"
-            )
-    return None if without_system(prompt) else "'prompt' has no message but the system's"
-
-
-def _common(rows: dict[str, dict], key: str) -> Any:
+def _common_value(rows: dict[str, dict], key: str) -> Any:
     values = [row.get(key) for row in rows.values()]
     return values[0] if all(value == values[0] for value in values) else None
 
 
-def without_system(prompt: list[dict]) -> list[dict]:
-    """
-    A prompt's messages without the system's: what is asked is the same, whether or not a persona stands in front of it.
-    """
+def without_system(prompt: Iterable[dict]) -> list[dict]:
+    """Return a prompt's messages without the system's, which makes prompts with and without a persona equal."""
     return [
         {"role": message["role"], "content": message["content"]} for message in prompt if message["role"] != "system"
     ]
 
 
+def prompt_key(prompt: Iterable[dict]) -> str:
+    """Return a text that is equal for prompts with equal messages, apart from the system's."""
+    return json.dumps(without_system(prompt), ensure_ascii=False)
+
+
+def prompts_sha256(prompts: dict[str, list[dict]]) -> str:
+    """Hexadecimal SHA-256 of the prompts and their ids, the same in every order."""
+    text = json.dumps([[name, without_system(prompts[name])] for name in sorted(prompts)], ensure_ascii=False)
+    return _sha256(text)
+
+
+def answers_sha256(texts: Iterable[str]) -> list[str]:
+    """Hexadecimal SHA-256 of each answer."""
+    return [_sha256(text) for text in texts]
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
 def line_up(systems: Sequence[System]) -> dict[str, list[dict]]:
     """
-    The prompts that the systems answered.
+    Check that the systems answered the same prompts, and return the prompts.
 
     Args:
-        systems (`Sequence[System]`):
-            At least one.
+        systems (`Sequence[System]`): At least one.
 
     Returns:
-        `dict[str, list[dict]]`: messages by id, in the order of the ids. Messages of the system are left out where it is not the same
-        in all answers.
+        `dict[str, list[dict]]`: messages by id, in the order of the ids. A system message is left out if it differs between answers.
 
     Raises:
-        [`PreferansError`]: when two systems have one name, or did not answer the same prompts.
+        [`PreferansError`]: if two systems have the same name, or did not answer the same prompts.
     """
     by_name: dict[str, System] = {}
     for system in systems:
         if system.name in by_name:
-            if same_file(by_name[system.name].source, system.source):
+            source = by_name[system.name].source
+            if same_file(source, system.source):
                 raise PreferansError(f"{system.source}: the file is named twice. Name it once.")
-            places = f"{by_name[system.name].source} and {system.source}"
             raise PreferansError(
-                f"{places} name the same system '{system.name}' twice: give each a --label when generating."
+                f"{source} and {system.source} both have a system '{system.name}'. Set a different --label when you generate."
             )
         by_name[system.name] = system
     first, *others = systems
@@ -165,80 +183,88 @@ def line_up(systems: Sequence[System]) -> dict[str, list[dict]]:
 
 
 def _check_same_prompts(first: System, other: System) -> None:
-    names = f"{_called(first)} and {_called(other)}"
-    missing, strange = first.rows.keys() - other.rows.keys(), other.rows.keys() - first.rows.keys()
-    if missing and strange:
+    names = " and ".join(f"{system.source} ('{system.name}')" for system in (first, other))
+    missing, extra = first.rows.keys() - other.rows.keys(), other.rows.keys() - first.rows.keys()
+    if missing and extra:
         raise PreferansError(
-            f"{names} answer different prompts ({min(missing | strange)} is not in both), so they cannot be compared. "
-            "Make both with the same prompts: the same dataset, split and --max_prompts."
+            f"{names} answer different prompts ({min(missing | extra)} is not in both), so they cannot be compared. Generate both with "
+            "the same dataset, split and --max_prompts."
         )
-    if missing or strange:
+    if missing or extra:
         short = other if missing else first
         raise PreferansError(
-            f"{names} have {len(first.rows)} and {len(other.rows)} answers. If {short.source} is not finished, give its generate command "
-            "again, and it goes on where it stopped; else make both with the same --max_prompts."
+            f"{names} have {len(first.rows)} and {len(other.rows)} answers. If {short.source} is unfinished, run its generate command "
+            "again to resume it; otherwise generate both with the same --max_prompts."
         )
     for name in sorted(first.rows):
         if without_system(first.rows[name]["prompt"]) != without_system(other.rows[name]["prompt"]):
             raise PreferansError(
-                f"{names} answer different prompts (under the id {name} they were not asked the same), so they cannot be compared. "
-                "Make both with the same dataset and split."
+                f"{names} answer different prompts (the id {name} has different messages), so they cannot be compared. Generate both with "
+                "the same dataset and split."
             )
-
-
-def _called(system: System) -> str:
-    return f"{system.source} ('{system.name}')"
 
 
 def pick(name: str, systems: Sequence[System]) -> System:
     """
-    The baseline among the systems.
+    Find the baseline among the systems.
 
     Args:
-        name (`str`):
-            Name of a system, or the file of its answers.
-        systems (`Sequence[System]`):
-            The systems.
+        name (`str`): Name of a system, or the file of its answers.
+        systems (`Sequence[System]`): The systems.
 
     Raises:
-        [`PreferansError`]: when there is no such system, or several are in the file.
+        [`PreferansError`]: if there is no such system, or the file has several.
     """
-    found = [system for system in systems if system.kind == "answers" and same_file(system.source, name)]
-    found = found or [system for system in systems if system.name == name]
-    known = [system.name for system in found or systems]
-    if not found:
+    matches = [system for system in systems if system.kind == "answers" and same_file(system.source, name)]
+    matches = matches or [system for system in systems if system.name == name]
+    known = [system.name for system in matches or systems]
+    if not matches:
         raise PreferansError(
             f"--baseline {name}: there is no such file, and no such system among {', '.join(known)}.{did_you_mean(name, known)}"
         )
-    if len(found) > 1:
-        raise PreferansError(
-            f"--baseline {name}: the file holds several systems. Name one of them: {', '.join(known)}."
-        )
-    return found[0]
+    if len(matches) > 1:
+        raise PreferansError(f"--baseline {name}: the file has several systems. Name one of them: {', '.join(known)}.")
+    return matches[0]
 
 
 def same_file(first: str, second: str) -> bool:
-    """Whether two paths are of one file."""
+    """Whether two paths lead to the same file."""
     return Path(first).resolve() == Path(second).resolve()
 
 
 def human_replies(dataset_name: str, prompts: dict[str, list[dict]]) -> tuple[System, dict[str, list[str]]]:
     """
-    What people answered to the prompts: the `chosen` of a preference dataset.
+    Find human replies to the prompts: the `chosen` answers of a preference dataset.
 
     Args:
-        dataset_name (`str`):
-            Folder, or id of a dataset on the Hub; all of its splits are searched.
-        prompts (`dict[str, list[dict]]`):
-            Messages by id, see [`line_up`]. They are matched by what is asked, not by the id.
+        dataset_name (`str`): Folder, or id of a dataset on the Hub; all splits are searched.
+        prompts (`dict[str, list[dict]]`): Messages by id, see [`line_up`]. They are matched by their messages, not by the id.
 
     Returns:
-        `tuple[System, dict[str, list[str]]]`: the replies as a system (of several to one prompt the one of the best `chosen_rank`, or
-        else the first), and all different ones by id.
+        `tuple[System, dict[str, list[str]]]`: the replies as a system (the one with the best `chosen_rank` if a prompt has several,
+        otherwise the first), and all different replies by id.
 
     Raises:
-        [`PreferansError`]: when the dataset does not answer a prompt.
+        [`PreferansError`]: if the dataset has no reply to a prompt.
     """
+    replies = _ranked_replies(dataset_name)
+    missing = [name for name in prompts if prompt_key(prompts[name]) not in replies]
+    if missing:
+        raise PreferansError(
+            f"--human {dataset_name}: it has no reply to {len(missing)} of the {len(prompts)} prompts (such as {missing[0]}). Name the "
+            "dataset of the answered prompts."
+        )
+    rows, references = {}, {}
+    for name, prompt in prompts.items():
+        ranked = replies[prompt_key(prompt)]
+        best = min(ranked, key=lambda reply: reply[0])[1]
+        rows[name] = {"id": name, "prompt": prompt, "answer": best, "finish_reason": None}
+        references[name] = list(dict.fromkeys(text for _, text in ranked))
+    return System(HUMAN, dataset_name, rows, kind="human"), references
+
+
+def _ranked_replies(dataset_name: str) -> dict[str, list[tuple[float, str]]]:
+    """Ranks and texts of the chosen replies, by [`prompt_key`]."""
     replies: dict[str, list[tuple[float, str]]] = {}
     for split, dataset in load_preferences(dataset_name).items():
         rows = dataset.to_list()
@@ -248,64 +274,35 @@ def human_replies(dataset_name: str, prompts: dict[str, list[dict]]) -> tuple[Sy
             prompt = [{"role": "user", "content": row["prompt"]}] if plain else row["prompt"]
             reply = row["chosen"] if plain else row["chosen"][0]["content"]
             rank = row.get("chosen_rank")
-            replies.setdefault(_key(prompt), []).append((float("inf") if rank is None else rank, reply.strip()))
-    missing = [name for name in prompts if _key(prompts[name]) not in replies]
-    if missing:
-        raise PreferansError(
-            f"--human {dataset_name}: it has no reply to {len(missing)} of the {len(prompts)} prompts (such as {missing[0]}). Name the "
-            "dataset whose prompts were answered."
-        )
-    found = {name: replies[_key(prompt)] for name, prompt in prompts.items()}
-    rows = {
-        name: {
-            "id": name,
-            "prompt": prompts[name],
-            "answer": min(texts, key=lambda ranked: ranked[0])[1],
-            "finish_reason": None,
-        }
-        for name, texts in found.items()
-    }
-    references = {name: list(dict.fromkeys(text for _, text in texts)) for name, texts in found.items()}
-    return System(HUMAN, dataset_name, rows, kind="human"), references
+            replies.setdefault(prompt_key(prompt), []).append((float("inf") if rank is None else rank, reply.strip()))
+    return replies
 
 
 def probes_of(files: Sequence[str], prompts: dict[str, list[dict]]) -> dict[str, dict]:
     """
-    The probes that were answered.
+    Select the probes that were answered.
 
     Args:
-        files (`Sequence[str]`):
-            Files of probes, see [`~preferans.evaluation.probes.read_probes`].
-        prompts (`dict[str, list[dict]]`):
-            Messages by id, see [`line_up`].
+        files (`Sequence[str]`): Files of probes, see [`~preferans.evaluation.probes.read_probes`].
+        prompts (`dict[str, list[dict]]`): Messages by id, see [`line_up`].
 
     Returns:
         `dict[str, dict]`: probes by id.
 
     Raises:
-        [`PreferansError`]: when no prompt is a probe of these files, or one with a probe's id asks something else.
+        [`PreferansError`]: if no prompt is a probe of these files, or the prompt with a probe's id has other messages.
     """
     probes = {name: probe for path in files for name, probe in read_probes(path).items() if name in prompts}
-    places = ", ".join(files)
+    names = ", ".join(files)
     if not probes:
         raise PreferansError(
-            f"--probes {places}: none of the prompts that were answered is in it. Answer the probes first: they are a file of prompts "
-            "for scripts/generate.py."
+            f"--probes {names}: none of the answered prompts is in it. First generate answers with this file as --prompts of "
+            "scripts/generate.py."
         )
     for name, probe in probes.items():
         if without_system(probe["prompt"]) != without_system(prompts[name]):
             raise PreferansError(
-                f"--probes {places}: the prompt {name} is not the one that was answered. Generate the answers anew, or name the file "
-                "that they were made with."
+                f"--probes {names}: the prompt {name} differs from the answered one. Generate the answers again, or name the file that "
+                "was used to generate them."
             )
     return probes
-
-
-def _key(prompt: Iterable[dict]) -> str:
-    return json.dumps(without_system(list(prompt)), ensure_ascii=False)
-
-
-def prompts_sha256(prompts: dict[str, list[dict]]) -> str:
-    """SHA-256 over the prompts and their ids, as hexadecimal digits: the same in every order."""
-    text = json.dumps([[name, without_system(prompts[name])] for name in sorted(prompts)], ensure_ascii=False)
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

@@ -1,8 +1,9 @@
-"""The comparison of systems and runs as one record, scores.json: every figure with its interval, and what differs."""
+"""Compare systems and runs: all figures with their intervals and differences, as the record scores.json."""
 
 import dataclasses
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,117 +16,138 @@ from .answers import System, prompts_sha256
 from .held_out import pair_scores
 from .measures import MEASURES, confused, measure
 from .probes import probe_measures
-from .ranking import between, bradley_terry, length_controlled_win_rate, win_rate
+from .ranking import Vote, between, bradley_terry, length_controlled_win_rate, win_rate
 from .statistics import CONFIDENCE, RESAMPLES, Score, difference_of, mean_of
 from .verdicts import Verdicts, conversation
 
 SCHEMA = 1
 
 
-def compare(
-    systems: Sequence[System],
-    prompts: dict[str, list[dict]],
-    command: str,
-    baseline: System | None = None,
-    references: dict[str, list[str]] | None = None,
-    runs: Sequence[str] = (),
-    verdicts: Verdicts | None = None,
-    probes: dict[str, dict] | None = None,
-    persona: Persona | None = None,
-) -> dict[str, Any]:
+@dataclass
+class Comparison:
     """
-    All figures of a comparison.
+    Inputs of a comparison.
 
     Args:
         systems (`Sequence[System]`):
-            Systems that answered the same prompts, see [`~preferans.evaluation.answers.line_up`]; none where only runs are scored.
-        prompts (`dict[str, list[dict]]`):
-            The prompts by id.
-        command (`str`):
-            The command that asks for the comparison.
-        baseline ([`System`], *optional*):
-            The one of the systems with which the others are compared.
-        references (`dict[str, list[str]]`, *optional*):
-            Replies of people by id, with which models' answers are compared.
-        runs (`Sequence[str]`, *optional*):
-            Folders of finished runs.
-        verdicts ([`~preferans.evaluation.verdicts.Verdicts`], *optional*):
-            What judges said.
-        probes (`dict[str, dict]`, *optional*):
-            Probes by id, see [`~preferans.evaluation.probes.read_probes`]: what the answers to them should hold.
-        persona ([`~preferans.data.persona.Persona`], *optional*):
-            Character that all systems should keep.
+            Systems that answered the same prompts, see [`~preferans.evaluation.answers.line_up`]; empty if only runs are scored.
+        prompts (`dict[str, list[dict]]`): The prompts by id.
+        command (`str`): The command line, for the record.
+        baseline ([`System`], *optional*): The system that the others are compared with.
+        references (`dict[str, list[str]]`, *optional*): Human replies by id, for chrF++ and ROUGE-L of models' answers.
+        runs (`Sequence[str]`, *optional*): Folders of finished runs.
+        verdicts ([`~preferans.evaluation.verdicts.Verdicts`], *optional*): Verdicts of judges.
+        probes (`dict[str, dict]`, *optional*): Probes by id, see [`~preferans.evaluation.probes.read_probes`].
+        persona ([`~preferans.data.persona.Persona`], *optional*): Character that all systems should keep.
+    """
+
+    systems: Sequence[System]
+    prompts: dict[str, list[dict]]
+    command: str
+    baseline: System | None = None
+    references: dict[str, list[str]] = field(default_factory=dict)
+    runs: Sequence[str] = ()
+    verdicts: Verdicts | None = None
+    probes: dict[str, dict] = field(default_factory=dict)
+    persona: Persona | None = None
+
+    def measured(self, system: System) -> list[dict[str, float | None]]:
+        """Measure a system's answers, in the order of the prompts."""
+        rows = []
+        for name, prompt in self.prompts.items():
+            row = system.rows[name]
+            extra = {"probed": probe_measures(row, self.probes.get(name, {"prompt": prompt}), self.persona)}
+            if system.kind != "human":  # human replies are not compared with themselves
+                extra["references"] = self.references.get(name)
+            rows.append(measure(row | extra))
+        return rows
+
+
+def compare(inputs: Comparison) -> dict[str, Any]:
+    """
+    Compute all figures of a comparison.
 
     Returns:
         `dict`: the record, ready to be written as JSON; docs/scores.md describes it.
     """
-    systems = sorted(systems, key=lambda system: (system is not baseline, system.kind == "human"))
+    baseline, prompts = inputs.baseline, inputs.prompts
+    systems = sorted(inputs.systems, key=lambda system: (system is not baseline, system.kind == "human"))
     conversations = [conversation(prompt) for prompt in prompts.values()]
-    measured = {system.name: _measured(system, prompts, references or {}, probes or {}, persona) for system in systems}
-
-    def column(system: System, name: str) -> list[float | None]:
-        return [values[name] for values in measured[system.name]]
-
+    measured = {system.name: inputs.measured(system) for system in systems}
+    columns = {
+        name: {measure_name: [values[measure_name] for values in rows] for measure_name in MEASURES}
+        for name, rows in measured.items()
+    }
     return {
         "schema": SCHEMA,
         "made": {
             "preferans": __version__,
-            "command": command,
+            "command": inputs.command,
             "confidence": CONFIDENCE,
             "resamples": RESAMPLES,
         },
         "prompts": {"count": len(prompts), "sha256": prompts_sha256(prompts)},
         "baseline": baseline.name if baseline else None,
         "measures": {name: {"better": known.better, "unit": known.unit} for name, known in MEASURES.items()},
-        "systems": [
-            {
-                "name": system.name,
-                "kind": system.kind,
-                "source": system.source,
-                "weights": system.weights,
-                "sampling": system.sampling,
-                "persona": system.persona,
-                "answers": len(system.rows),
-                "scores": {name: score_as_json(mean_of(column(system, name), conversations)) for name in MEASURES},
-            }
-            for system in systems
-        ],
+        "systems": [_system_record(system, columns[system.name], conversations) for system in systems],
         "comparisons": [
             {
                 "system": system.name,
                 "against": baseline.name,
-                "differences": {
-                    name: _difference(column(system, name), column(baseline, name), conversations, known.better)
-                    for name, known in MEASURES.items()
-                },
+                "differences": _differences(columns[system.name], columns[baseline.name], conversations),
             }
             for system in systems
             if baseline and system is not baseline
         ],
-        "runs": run_scores(runs),
-        "verdicts": None if verdicts is None else _judged(verdicts, [system.name for system in systems]),
+        "runs": run_scores(inputs.runs),
+        "verdicts": None if inputs.verdicts is None else _judged(inputs.verdicts, [system.name for system in systems]),
         "answers": [
             {
                 "id": name,
                 "prompt": prompt,
-                "answers": [
-                    {
-                        "system": system.name,
-                        "answer": system.rows[name]["answer"],
-                        "finish_reason": system.rows[name]["finish_reason"],
-                        "measures": measured[system.name][number],
-                        "intruders": _intruders(system.rows[name]),
-                    }
-                    for system in systems
-                ],
+                "answers": [_answer_record(system, name, measured[system.name][number]) for system in systems],
             }
             for number, (name, prompt) in enumerate(prompts.items())
         ],
     }
 
 
+def _system_record(system: System, columns: dict[str, list], conversations: list[str]) -> dict[str, Any]:
+    return {
+        "name": system.name,
+        "kind": system.kind,
+        "source": system.source,
+        "weights": system.weights,
+        "sampling": system.sampling,
+        "persona": system.persona,
+        "answers": len(system.rows),
+        "scores": {name: score_as_json(mean_of(values, conversations)) for name, values in columns.items()},
+    }
+
+
+def _differences(columns: dict[str, list], against: dict[str, list], conversations: list[str]) -> dict[str, Any]:
+    differences = {}
+    for name, known in MEASURES.items():
+        difference, verdict = difference_of(columns[name], against[name], conversations, known.better)
+        differences[name] = score_as_json(difference) | {"verdict": verdict}
+    return differences
+
+
+def _answer_record(system: System, name: str, measures: dict[str, float | None]) -> dict[str, Any]:
+    row = system.rows[name]
+    languages = confused(row)
+    intruders = languages.intruders if languages.in_russian else []
+    return {
+        "system": system.name,
+        "answer": row["answer"],
+        "finish_reason": row["finish_reason"],
+        "measures": measures,
+        "intruders": [[word.start, word.end, word.language or "unknown", word.hard] for word in intruders],
+    }
+
+
 def score_as_json(score: Score) -> dict[str, float | int | None]:
-    """A score as JSON knows it: a number that is not one becomes null."""
+    """Return a score as a JSON object; NaN becomes null."""
     return {
         key: None if isinstance(value, float) and not math.isfinite(value) else value
         for key, value in dataclasses.asdict(score).items()
@@ -134,17 +156,16 @@ def score_as_json(score: Score) -> dict[str, float | int | None]:
 
 def run_scores(folders: Sequence[str]) -> list[dict[str, Any]]:
     """
-    How finished runs do on their held-out pairs.
+    Score finished runs on their held-out pairs.
 
     Args:
-        folders (`Sequence[str]`):
-            Folders of `scripts/dpo.py` or `scripts/sft.py`.
+        folders (`Sequence[str]`): Folders of `scripts/dpo.py` or `scripts/sft.py`.
 
     Returns:
         `list[dict]`: `name`, `folder` and `pairs` (see [`~preferans.evaluation.held_out.pair_scores`]) of each.
 
     Raises:
-        [`PreferansError`]: when a folder is no finished run, or is named twice.
+        [`PreferansError`]: if a folder is not a finished run, or is named twice.
     """
     paths = [Path(folder) for folder in folders]
     names = [path.resolve().name for path in paths]
@@ -155,11 +176,9 @@ def run_scores(folders: Sequence[str]) -> list[dict[str, Any]]:
         if not (path / "all_results.json").is_file() or not (path / "test_log_probs.json").is_file():
             if any(path.glob("*.jsonl")) and not (path / "provenance.json").is_file():
                 raise PreferansError(
-                    f"{path}: this folder is no run. If it holds answers, name its files: {path}/*.jsonl."
+                    f"{path}: this folder is not a run. If it has answers, name its files: {path}/*.jsonl."
                 )
-            raise PreferansError(
-                f"{path}: this is not a finished run. Give the command that trains it again; it goes on where it stopped."
-            )
+            raise PreferansError(f"{path}: this is not a finished run. Run its training command again to resume it.")
         tested = read_json(path / "test_log_probs.json")
         pairs = pair_scores(**{key: tested[key] for key in ("before", "after", "beta", "per_token", "groups")})
         scored.append(
@@ -172,59 +191,12 @@ def run_scores(folders: Sequence[str]) -> list[dict[str, Any]]:
     return scored
 
 
-def _measured(
-    system: System,
-    prompts: dict[str, list[dict]],
-    references: dict[str, list[str]],
-    probes: dict[str, dict],
-    persona: Persona | None,
-) -> list[dict[str, float | None]]:
-    found = []
-    for name, prompt in prompts.items():
-        row = system.rows[name]
-        more = {"probed": probe_measures(row, probes.get(name, {"prompt": prompt}), persona)}
-        if system.kind != "human":  # people's replies are not compared with themselves
-            more["references"] = references.get(name)
-        found.append(measure(row | more))
-    return found
-
-
-def _difference(values: list, against: list, conversations: list[str], better: str | None) -> dict[str, Any]:
-    difference, said = difference_of(values, against, conversations, better)
-    return score_as_json(difference) | {"verdict": said}
-
-
-def _intruders(row: dict) -> list[list]:
-    found = confused(row)
-    if not found.in_russian:
-        return []
-    return [[word.start, word.end, word.language or "unknown", word.hard] for word in found.intruders]
-
-
 def _judged(verdicts: Verdicts, names: list[str]) -> dict[str, Any]:
-    pairs = []
-    for position, second in enumerate(names):
-        for first in names[position + 1 :]:  # the one nearer to the front, such as the baseline, stands second
-            votes = between(verdicts.votes, first, second)
-            shares = [vote.share for vote in votes]
-            if votes:
-                pairs.append(
-                    {
-                        "systems": [first, second],
-                        "wins": shares.count(1.0),
-                        "losses": shares.count(0.0),
-                        "ties": shares.count(0.5),
-                        "unreadable": shares.count(None),
-                        "win_rate": score_as_json(win_rate(votes)),
-                        "length_controlled_win_rate": score_as_json(length_controlled_win_rate(votes)),
-                    }
-                )
     compared = [name for name in names if any(name in vote.systems for vote in verdicts.votes)]
-    ranking = bradley_terry(verdicts.votes, compared)
-    scored = {name: [(scores, about) for system, about, scores in verdicts.scores if system == name] for name in names}
+    ranking = {name: score_as_json(score) for name, score in bradley_terry(verdicts.votes, compared).items()}
     return {
         "sources": verdicts.sources,
-        "pairs": pairs,
+        "pairs": _pair_records(verdicts.votes, names),
         "ranking": [
             {
                 "system": name,
@@ -233,20 +205,47 @@ def _judged(verdicts: Verdicts, names: list[str]) -> dict[str, Any]:
                 "high": score["high"],
                 "verdicts": score["cases"],
             }
-            for name, score in ((name, score_as_json(score)) for name, score in ranking.items())
+            for name, score in ranking.items()
         ],
-        "criteria": [
-            {
-                "system": name,
-                "unreadable": sum(scores is None for scores, _ in rows),
-                "scores": {
-                    criterion: score_as_json(
-                        mean_of([(scores or {}).get(criterion) for scores, _ in rows], [about for _, about in rows])
-                    )
-                    for criterion in CRITERIA
-                },
-            }
-            for name, rows in scored.items()
-            if rows
-        ],
+        "criteria": _criteria_records(verdicts, names),
     }
+
+
+def _pair_records(votes: Sequence[Vote], names: list[str]) -> list[dict[str, Any]]:
+    pairs = []
+    for position, second in enumerate(names):
+        for first in names[position + 1 :]:  # the system nearer to the front, such as the baseline, is the second
+            pair_votes = between(votes, first, second)
+            shares = [vote.share for vote in pair_votes]
+            if pair_votes:
+                pairs.append(
+                    {
+                        "systems": [first, second],
+                        "wins": shares.count(1.0),
+                        "losses": shares.count(0.0),
+                        "ties": shares.count(0.5),
+                        "unreadable": shares.count(None),
+                        "win_rate": score_as_json(win_rate(pair_votes)),
+                        "length_controlled_win_rate": score_as_json(length_controlled_win_rate(pair_votes)),
+                    }
+                )
+    return pairs
+
+
+def _criteria_records(verdicts: Verdicts, names: list[str]) -> list[dict[str, Any]]:
+    records = []
+    for name in names:
+        rows = [(scores, about) for system, about, scores in verdicts.scores if system == name]
+        means = {
+            criterion: mean_of([(scores or {}).get(criterion) for scores, _ in rows], [about for _, about in rows])
+            for criterion in CRITERIA
+        }
+        if rows:
+            records.append(
+                {
+                    "system": name,
+                    "unreadable": sum(scores is None for scores, _ in rows),
+                    "scores": {criterion: score_as_json(score) for criterion, score in means.items()},
+                }
+            )
+    return records

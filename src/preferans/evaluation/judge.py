@@ -1,7 +1,7 @@
 """
-A served model as judge of answers: scores by five criteria, and verdicts on two answers that hold only in both orders.
+Judge answers with a served model: scores by five criteria, and verdicts on two answers, which must agree in both orders.
 
-Two people rarely judge alike, and a model is no better than how far it agrees with them: [`agreement`] says so where there are ratings.
+[`~preferans.evaluation.judge_run.agreement_with_people`] measures how far the judge agrees with people.
 """
 
 import hashlib
@@ -18,15 +18,15 @@ import jinja2
 from ..data.ratings import CRITERIA, HIGHEST, LOWEST, TIE
 from ..files import writable
 from ..models.endpoint import Endpoint, GarbledReply, Reply, seed_of
-from .answers import System
+from .answers import System, answers_sha256
 
 SCALE = range(LOWEST, HIGHEST + 1)
-# A reply that cannot be read is asked for again: not with the likeliest tokens, which would be the same, and with another seed.
+# An unreadable reply is requested again, sampled and with another seed: greedy decoding would give the same reply.
 ATTEMPTS = 4
 RETRY_TEMPERATURE = 0.7
 MAX_TOKENS = 1024
 FIRST, SECOND = "first", "second"
-# What a judge may call the answers, in small letters, Russian or Latin.
+# Accepted names of the answers, in lower case, Russian or Latin.
 CHOICE_WORDS = {"а": FIRST, "a": FIRST, "б": SECOND, "b": SECOND, "ничья": TIE, "tie": TIE}
 
 SCORES_SCHEMA = {
@@ -55,17 +55,17 @@ PAIR_SCHEMA = {
 
 
 class Unreadable(ValueError):
-    """A reply in which no verdict can be found, with the reason."""
+    """A reply without a verdict; the message is the reason."""
 
 
 class Question(NamedTuple):
     """
-    One thing to judge.
+    A question for the judge.
 
     Attributes:
         kind (`str`): `"scores"` of one answer, or `"pair"`.
         id (`str`): The prompt.
-        systems (`tuple[System, ...]`): Whose answers: one, or two.
+        systems (`tuple[System, ...]`): The systems of the answers: one or two.
     """
 
     kind: str
@@ -81,24 +81,22 @@ class Question(NamedTuple):
         return [system.rows[self.id]["answer"].strip() for system in self.systems]
 
 
-class Said(NamedTuple):
-    """What a judge said of one question in one order, and what it took. `value` is `None` where no reply could be read."""
+class JudgeReply(NamedTuple):
+    """The judge's reply to one question in one order, and all attempts. `value` is `None` if no attempt was readable."""
 
     value: Any
     reason: Any
     problem: str | None
-    replies: list[Reply]
+    attempts: list[Reply]
 
 
 def question_text(prompt: list[dict], answers: Sequence[str]) -> str:
     """
-    What the judge is asked: the rubric, the conversation, and one answer or two. Nothing in it says whose answers they are.
+    Write the judge's prompt: the rubric, the conversation, and one or two answers, without names of systems.
 
     Args:
-        prompt (`list[dict]`):
-            Messages of the conversation so far.
-        answers (`Sequence[str]`):
-            One answer, to be scored, or two in the order in which they are shown.
+        prompt (`list[dict]`): Messages of the conversation.
+        answers (`Sequence[str]`): One answer to score, or two in the order in which they are shown.
     """
     template, rubric, _ = _wording()
     return template.render(prompt=prompt, answers=answers, rubric=rubric, criteria=CRITERIA)
@@ -106,114 +104,103 @@ def question_text(prompt: list[dict], answers: Sequence[str]) -> str:
 
 @cache
 def _wording() -> tuple[jinja2.Template, str, str]:
-    """How a judge is asked: the template, the rubric, and the SHA-256 of both, for other words would get other verdicts."""
+    """Load the template, the rubric, and the SHA-256 of both, because other words give other verdicts."""
     texts = [(Path(__file__).parent / name).read_text(encoding="utf-8") for name in ("judge_ru.jinja", "rubric_ru.md")]
     template = jinja2.Environment(undefined=jinja2.StrictUndefined).from_string(texts[0])
     return template, texts[1], hashlib.sha256("".join(texts).encode()).hexdigest()
 
 
 def _objects(text: str) -> list[dict]:
-    """JSON objects in a reply, whatever stands around them: thoughts, a fence, an explanation."""
+    """Find the JSON objects in a reply, without the text around them: thoughts, a code fence, an explanation."""
     text = re.sub(r"<think>.*?(</think>|\Z)", "", text, flags=re.DOTALL)
-    decoder, position, found = json.JSONDecoder(strict=False), 0, []
+    decoder, position, objects = json.JSONDecoder(strict=False), 0, []
     while (start := text.find("{", position)) >= 0:
         try:
             value, position = decoder.raw_decode(text, start)
-            found.append(value)
+            objects.append(value)
         except (ValueError, RecursionError):
             position = start + 1
-    if not found:
-        raise Unreadable("no JSON object in it")
-    return found
+    if not objects:
+        raise Unreadable("the reply has no JSON object")
+    return objects
 
 
-def _only(text: str, read: Callable[[dict], tuple]) -> tuple:
-    """What the objects of a reply say, as long as they all say the same."""
-    problem, found = None, []
+def _single_verdict(text: str, read: Callable[[dict], tuple]) -> tuple:
+    """Read the objects of a reply, which must all have the same verdict."""
+    problem, verdicts = None, []
     for value in _objects(text):
         try:
-            found.append(read(value))
+            verdicts.append(read(value))
         except Unreadable as error:
             problem = problem or error
-    if not found:
+    if not verdicts:
         raise problem
-    if any(other[0] != found[0][0] for other in found):
-        raise Unreadable("it says different things at once")
-    return found[0]
+    if any(other[0] != verdicts[0][0] for other in verdicts):
+        raise Unreadable("the reply has different verdicts")
+    return verdicts[0]
 
 
-def _reason(said: dict) -> str:
-    return writable(str(said.get("reason", "")))  # an escape in JSON may be half of a character
+def _reason(value: dict) -> str:
+    return writable(str(value.get("reason", "")))  # an escape in JSON may be half a character
 
 
 def read_scores(text: str) -> tuple[dict[str, int], dict[str, str]]:
     """
-    Read scores out of a reply.
-
-    Args:
-        text (`str`):
-            The reply, with or without a fence or words around its JSON.
+    Read the scores in a reply, with or without a code fence or words around its JSON.
 
     Returns:
-        `tuple[dict, dict]`: whole numbers from 1 to 5 and reasons, by criterion.
+        `tuple[dict, dict]`: integers from 1 to 5 and reasons, by criterion.
 
     Raises:
-        [`Unreadable`]: when a criterion has no such score.
+        [`Unreadable`]: if a criterion has no such score.
     """
 
     def read(value: dict) -> tuple[dict[str, int], dict[str, str]]:
         scores, reasons = {}, {}
         for criterion in CRITERIA:
-            said = value.get(criterion)
-            figure = said.get("score") if isinstance(said, dict) else said
-            if isinstance(figure, str) and re.fullmatch(r"\s*[0-9]\s*", figure):
-                figure = int(figure)
-            # true is an int to Python, and 3.0 is in the scale
-            if isinstance(figure, bool) or not isinstance(figure, int | float) or figure not in SCALE:
+            entry = value.get(criterion)
+            score = entry.get("score") if isinstance(entry, dict) else entry
+            if isinstance(score, str) and re.fullmatch(r"\s*[0-9]\s*", score):
+                score = int(score)
+            # true is an int in Python, and 3.0 is in the scale
+            if isinstance(score, bool) or not isinstance(score, int | float) or score not in SCALE:
                 raise Unreadable(f"no score from {LOWEST} to {HIGHEST} for {criterion}")
-            scores[criterion] = int(figure)
-            reasons[criterion] = _reason(said) if isinstance(said, dict) else ""
+            scores[criterion] = int(score)
+            reasons[criterion] = _reason(entry) if isinstance(entry, dict) else ""
         return scores, reasons
 
-    return _only(text, read)
+    return _single_verdict(text, read)
 
 
 def read_choice(text: str) -> tuple[str, str]:
     """
-    Read out of a reply which answer is better.
-
-    Args:
-        text (`str`):
-            The reply, with or without a fence or words around its JSON.
+    Read which answer is better in a reply, with or without a code fence or words around its JSON.
 
     Returns:
         `tuple[str, str]`: `"first"`, `"second"` or `"tie"`, and the reason.
 
     Raises:
-        [`Unreadable`]: when it names neither answer.
+        [`Unreadable`]: if it names neither answer.
     """
 
     def read(value: dict) -> tuple[str, str]:
-        said = " ".join(re.findall(r"\w+", str(value.get("better")).casefold())).removeprefix("ответ ")
-        if said not in CHOICE_WORDS:
-            raise Unreadable("it names neither answer as the better one")
-        return CHOICE_WORDS[said], _reason(value)
+        choice = " ".join(re.findall(r"\w+", str(value.get("better")).casefold())).removeprefix("ответ ")
+        if choice not in CHOICE_WORDS:
+            raise Unreadable("the reply names neither answer as the better one")
+        return CHOICE_WORDS[choice], _reason(value)
 
-    return _only(text, read)
+    return _single_verdict(text, read)
 
 
 @dataclass
 class Judge:
     """
-    A served model that judges.
+    A served model as judge.
 
     Args:
-        endpoint ([`~preferans.models.endpoint.Endpoint`]):
-            The model.
-        seed (`int`, *optional*, defaults to `42`):
-            Seed; every question has its own, made of it.
-        max_tokens (`int`, *optional*, defaults to `1024`):
-            Longest reply. A model that thinks aloud first needs more.
+        endpoint ([`~preferans.models.endpoint.Endpoint`]): The model.
+        seed (`int`, *optional*, defaults to `42`): Seed from which each question's own seed is derived.
+        max_tokens (`int`, *optional*, defaults to `1024`): Maximum length of a reply. A reasoning model needs more.
     """
 
     endpoint: Endpoint
@@ -222,7 +209,7 @@ class Judge:
 
     @property
     def described(self) -> dict[str, Any]:
-        """What decides the verdicts; verdicts of two judges never mix in a file."""
+        """All settings that affect verdicts; a file never mixes verdicts of different settings."""
         return {
             "model": self.endpoint.model,
             "seed": self.seed,
@@ -231,93 +218,96 @@ class Judge:
         }
 
     def settle(self) -> list[str]:
-        """Find out what the server takes, see [`~preferans.models.endpoint.Endpoint.settle`]."""
+        """Detect the options that the server supports, see [`~preferans.models.endpoint.Endpoint.settle`]."""
         return self.endpoint.settle(
             optional=("schema", "temperature", "seed"), schema=PAIR_SCHEMA, temperature=0.0, seed=self.seed
         )
 
     def verdict(self, question: Question, prompt: list[dict]) -> dict[str, Any]:
         """
-        Judge one answer, or two.
+        Judge one or two answers.
+
+        An empty answer is not shown to the model: it gets the lowest scores and loses. Two equal answers are a tie.
 
         Args:
-            question ([`Question`]):
-                What is judged. An empty answer is not shown to the model: it gets the lowest scores and loses. Two equal answers are a tie.
-            prompt (`list[dict]`):
-                The conversation.
+            question ([`Question`]): The answers to judge.
+            prompt (`list[dict]`): The conversation.
 
         Returns:
             `dict`: a row of the verdict file, see docs/judge.md.
 
         Raises:
-            [`~preferans.models.endpoint.RequestRefused`]: when the server refuses the question.
+            [`~preferans.models.endpoint.RequestRefused`]: if the server refuses the question.
         """
         texts = question.texts
-        row: dict[str, Any] = {"kind": question.kind, "id": question.id}
         if question.kind == "scores":
-            row["system"] = question.systems[0].name
-            if texts[0]:
-                said = [self._ask(question, prompt, texts, read_scores, SCORES_SCHEMA)]
-                row |= {"scores": said[0].value, "reasons": said[0].reason}
-            else:
-                said, row["scores"] = [], dict.fromkeys(CRITERIA, LOWEST)
+            replies, verdict = self._scores(question, prompt, texts)
         else:
-            names = [system.name for system in question.systems]
-            row["systems"] = names
-            if all(texts) and texts[0] != texts[1]:
-                said = [self._ask(question, prompt, shown, read_choice, PAIR_SCHEMA) for shown in (texts, texts[::-1])]
-                row |= self._both_orders(said, names)
-            else:
-                said, row["verdict"] = [], TIE if texts[0] == texts[1] else names[texts.index("") ^ 1]
-        replies = [reply for one in said for reply in one.replies]
-        return row | {
-            "problem": next((one.problem for one in said if one.problem), None),
-            "replies": len(replies),
-            "prompt_tokens": _total(reply.prompt_tokens for reply in replies),
-            "completion_tokens": _total(reply.completion_tokens for reply in replies),
-            "structured": self.endpoint.takes_schema if said else None,
-            "answers_sha256": _digests(texts),
-            "endpoint": self.endpoint.host,
-            "judge": self.described,
-        }
+            replies, verdict = self._pair(question, prompt, texts)
+        attempts = [attempt for reply in replies for attempt in reply.attempts]
+        return (
+            {"kind": question.kind, "id": question.id}
+            | verdict
+            | {
+                "problem": next((reply.problem for reply in replies if reply.problem), None),
+                "replies": len(attempts),
+                "prompt_tokens": _total(attempt.prompt_tokens for attempt in attempts),
+                "completion_tokens": _total(attempt.completion_tokens for attempt in attempts),
+                "structured": self.endpoint.takes_schema if replies else None,
+                "answers_sha256": answers_sha256(texts),
+                "endpoint": self.endpoint.host,
+                "judge": self.described,
+            }
+        )
 
-    @staticmethod
-    def _both_orders(said: list[Said], names: list[str]) -> dict[str, Any]:
-        meant = [
-            one.value if one.value in (None, TIE) else order[one.value == SECOND]
-            for one, order in zip(said, (names, names[::-1]), strict=True)
+    def _scores(self, question: Question, prompt: list[dict], texts: list[str]) -> tuple[list[JudgeReply], dict]:
+        verdict: dict[str, Any] = {"system": question.systems[0].name}
+        if not texts[0]:
+            return [], verdict | {"scores": dict.fromkeys(CRITERIA, LOWEST)}
+        reply = self._ask(question, prompt, texts, read_scores, SCORES_SCHEMA)
+        return [reply], verdict | {"scores": reply.value, "reasons": reply.reason}
+
+    def _pair(self, question: Question, prompt: list[dict], texts: list[str]) -> tuple[list[JudgeReply], dict]:
+        names = [system.name for system in question.systems]
+        if texts[0] == texts[1]:
+            return [], {"systems": names, "verdict": TIE}
+        if not all(texts):
+            return [], {"systems": names, "verdict": names[texts.index("") ^ 1]}
+        replies = [self._ask(question, prompt, shown, read_choice, PAIR_SCHEMA) for shown in (texts, texts[::-1])]
+        orders = [
+            reply.value if reply.value in (None, TIE) else shown[reply.value == SECOND]
+            for reply, shown in zip(replies, (names, names[::-1]), strict=True)
         ]
-        verdict = None if None in meant else meant[0] if meant[0] == meant[1] else TIE
-        return {"verdict": verdict, "orders": meant, "reasons": [one.reason for one in said]}
+        verdict = None if None in orders else orders[0] if orders[0] == orders[1] else TIE
+        reasons = [reply.reason for reply in replies]
+        return replies, {"systems": names, "verdict": verdict, "orders": orders, "reasons": reasons}
 
-    def _ask(self, question: Question, prompt: list[dict], shown: list[str], read: Callable, schema: dict) -> Said:
-        replies, problem = [], None
+    def _ask(
+        self, question: Question, prompt: list[dict], shown: list[str], read: Callable, schema: dict
+    ) -> JudgeReply:
+        attempts, problem = [], None
         messages = [{"role": "user", "content": question_text(prompt, shown)}]
-        for attempt in range(ATTEMPTS):
+        for number in range(ATTEMPTS):
             try:
-                reply = self.endpoint.ask(
+                attempt = self.endpoint.ask(
                     messages,
                     max_tokens=self.max_tokens,
-                    temperature=RETRY_TEMPERATURE if attempt else 0.0,
-                    seed=seed_of(self.seed, *question.key, *shown, attempt),
+                    temperature=RETRY_TEMPERATURE if number else 0.0,
+                    seed=seed_of(self.seed, *question.key, *shown, number),
                     schema=schema,
                 )
             except GarbledReply:
-                problem = "no chat completion came back"
+                problem = "the server did not return a chat completion"
                 continue
-            replies.append(reply)
+            attempts.append(attempt)
             try:
-                value, reason = read(reply.text)
+                value, reason = read(attempt.text)
             except Unreadable as error:
-                cut = f"cut off at {self.max_tokens} tokens, " if reply.finish_reason == "length" else ""
-                problem = f"{cut}{error}: {reply.text[:200]!r}"
+                cut = f"cut off at {self.max_tokens} tokens, " if attempt.finish_reason == "length" else ""
+                problem = f"{cut}{error}: {attempt.text[:200]!r}"
                 continue
-            return Said(value, reason, None, replies)
-        return Said(None, None, problem, replies)
-
-
-def _digests(texts: Sequence[str]) -> list[str]:
-    return [hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest() for text in texts]
+            return JudgeReply(value, reason, None, attempts)
+        return JudgeReply(None, None, problem, attempts)
 
 
 def _total(counts: Iterable[int | None]) -> int | None:

@@ -77,7 +77,9 @@ MEASURES: dict[str, Measure] = {
     "distinct_2": Measure(_of_text(lambda row: distinct(row["answer"], 2)), None, "share"),
     "in_russian": Measure(_of_text(lambda row: confused(row).in_russian), "higher", "share"),
     "intrusion": Measure(_of_russian(lambda languages: bool(languages.intruders)), "lower", "share"),
-    "hard_intrusion": Measure(_of_russian(lambda languages: any(word.hard for word in languages.intruders)), "lower", "share"),
+    "hard_intrusion": Measure(
+        _of_russian(lambda languages: any(word.hard for word in languages.intruders)), "lower", "share"
+    ),
     "foreign_word_share": Measure(
         _of_russian(lambda languages: len(languages.intruders) / max(1, languages.words)), "lower", "share"
     ),

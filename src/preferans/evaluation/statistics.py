@@ -119,9 +119,7 @@ def difference_of(
     Returns:
         `tuple[Score, str]`: the difference, `values` minus `against`, and the [`verdict`].
     """
-    differences = [
-        None if new is None or old is None else new - old for new, old in zip(values, against, strict=True)
-    ]
+    differences = [None if new is None or old is None else new - old for new, old in zip(values, against, strict=True)]
     differing = {group for value, group in zip(differences, conversations, strict=True) if value}
     difference = mean_of(differences, conversations)
     return difference, verdict(difference, better) if len(differing) >= LEAST_CONVERSATIONS else NO_DIFFERENCE

@@ -1,28 +1,74 @@
-"""What judges said of the answers, models' verdicts and people's ratings alike, as votes and scores."""
+"""Read the verdicts of judges, both models and people, as votes and scores."""
 
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pydantic import ConfigDict, ValidationInfo, field_validator
+
 from ..data.ratings import CRITERIA, HIGHEST, LOWEST, TIE, latest, pairwise_votes, read_ratings
 from ..errors import PreferansError, did_you_mean
-from ..files import read_jsonl
-from .answers import System, without_system
+from ..files import numbered_jsonl
+from ..typed_rows import Row, check_row
+from .answers import System, answers_sha256, without_system
 from .ranking import Vote
+
+
+class _PairRow(Row):
+    model_config = ConfigDict(extra="allow", strict=True)
+
+    id: str
+    systems: list[str]
+    verdict: str | None
+
+    @field_validator("systems")
+    @classmethod
+    def _check_systems(cls, systems: list[str]) -> list[str]:
+        if len(systems) != 2 or systems[0] == systems[1]:
+            raise ValueError(f"must name two different systems, got {systems!r:.80}")
+        return systems
+
+    @field_validator("verdict")
+    @classmethod
+    def _check_verdict(cls, verdict: str | None, info: ValidationInfo) -> str | None:
+        allowed = [*info.data.get("systems", []), TIE]
+        if verdict is not None and verdict not in allowed:
+            names = ", ".join(f"'{name}'" for name in allowed)
+            raise ValueError(f"is {verdict!r:.60}; it must be {names}, or null for an unreadable reply")
+        return verdict
+
+
+class _ScoresRow(Row):
+    model_config = ConfigDict(extra="allow", strict=True)
+
+    id: str
+    system: str
+    scores: dict[str, int] | None
+
+    @field_validator("scores")
+    @classmethod
+    def _check_scores(cls, scores: dict[str, int] | None) -> dict[str, int] | None:
+        if scores and not all(key in CRITERIA and LOWEST <= value <= HIGHEST for key, value in scores.items()):
+            raise ValueError(
+                f"must have integers from {LOWEST} to {HIGHEST} for {', '.join(CRITERIA)}, got {scores!r:.80}"
+            )
+        return scores
+
+
+_ROW_TYPES = {"pair": _PairRow, "scores": _ScoresRow}
 
 
 @dataclass
 class Verdicts:
     """
-    All that was said in some files.
+    All verdicts of some files.
 
     Attributes:
-        votes (`list[Vote]`): On two systems at a time.
-        scores (`list[tuple[str, str, dict | None]]`): System, conversation, and scores by criterion; `None` where the judge's reply
-            could not be read.
-        sources (`list[dict]`): `source`, `kind` (`"judge"` or `"people"`) and `verdicts` (how many) of each file.
+        votes (`list[Vote]`): Verdicts on two systems.
+        scores (`list[tuple[str, str, dict | None]]`): System, conversation, and scores by criterion; `None` if the judge's reply was
+            unreadable.
+        sources (`list[dict]`): `source`, `kind` (`"judge"` or `"people"`) and `verdicts` (their number) of each file.
     """
 
     votes: list[Vote] = field(default_factory=list)
@@ -31,7 +77,7 @@ class Verdicts:
 
 
 def conversation(prompt: list[dict]) -> str:
-    """What prompts of one conversation have in common: its opening question."""
+    """Return the opening question, which prompts of one conversation share."""
     return without_system(prompt)[0]["content"]
 
 
@@ -41,141 +87,110 @@ def read_verdicts(files: Sequence[str], systems: Sequence[System], prompts: dict
 
     Args:
         files (`Sequence[str]`):
-            Files of `scripts/judge.py`, and exports of people's ratings (docs/ratings.md); their keys tell them apart.
-        systems (`Sequence[System]`):
-            The systems that are compared.
-        prompts (`dict[str, list[dict]]`):
-            The prompts that they answered, by id.
+            Files of `scripts/judge.py`, and exports of people's ratings (docs/ratings.md); their keys distinguish them.
+        systems (`Sequence[System]`): The compared systems.
+        prompts (`dict[str, list[dict]]`): The answered prompts by id.
 
     Returns:
-        [`Verdicts`]: votes in an order that does not depend on that of the lines.
+        [`Verdicts`]: votes in an order that does not depend on the order of the lines.
 
     Raises:
-        [`PreferansError`]: names the file and the line of a verdict that is not sound, or on another system or prompt.
+        [`PreferansError`]: names the file and the line of an invalid verdict, or of one on another system or prompt.
     """
     by_name = {system.name: system for system in systems}
-    found = Verdicts()
+    verdicts = Verdicts()
     seen: set[Path] = set()
     judged: dict[tuple, str] = {}
     for path in files:
         if Path(path).resolve() in seen:
             raise PreferansError(f"--verdicts {path}: the file is named twice, and its verdicts would count twice.")
         seen.add(Path(path).resolve())
-        rows = read_jsonl(path)
+        rows = list(numbered_jsonl(path))
         if not rows:
-            raise PreferansError(f"--verdicts {path}: there is not one verdict in it.")
-        if "kind" in rows[0]:
+            raise PreferansError(f"--verdicts {path}: there are no verdicts in this file.")
+        if "kind" in rows[0][1]:
             kind = "judge"
-            for number, row in enumerate(rows, start=1):
-                place = f"{path}, verdict {number}"
-                _take_judged(row, place, by_name, prompts, found)
-                _check_new(row, place, judged)
-        elif "rater" in rows[0]:
+            for number, row in rows:
+                location = f"{path}, line {number}"
+                _add_judged(row, location, by_name, prompts, verdicts)
+                _check_not_repeated(row, location, judged)
+        elif "rater" in rows[0][1]:
             kind = "people"
-            _take_rated(path, by_name, found)
+            _add_rated(path, by_name, verdicts)
         else:
             raise PreferansError(
-                f"--verdicts {path}: this is neither a file of scripts/judge.py, whose rows have a 'kind', nor an export of ratings as "
-                "docs/ratings.md shows it, whose rows have a 'rater'."
+                f"--verdicts {path}: this is neither a file of scripts/judge.py, whose rows have a 'kind', nor an export of ratings "
+                "(docs/ratings.md), whose rows have a 'rater'."
             )
-        found.sources.append({"source": Path(path).as_posix(), "kind": kind, "verdicts": len(rows)})
-    found.votes.sort(key=str)
-    found.scores.sort(key=str)
-    return found
+        verdicts.sources.append({"source": Path(path).as_posix(), "kind": kind, "verdicts": len(rows)})
+    verdicts.votes.sort(key=str)
+    verdicts.scores.sort(key=str)
+    return verdicts
 
 
-def _take_judged(
-    row: dict, place: str, systems: dict[str, System], prompts: dict[str, list[dict]], found: Verdicts
+def _add_judged(
+    row: dict, location: str, systems: dict[str, System], prompts: dict[str, list[dict]], verdicts: Verdicts
 ) -> None:
-    kinds = {"pair": ("id", "systems", "verdict"), "scores": ("id", "system", "scores")}
-    keys = kinds.get(row["kind"]) if isinstance(row.get("kind"), str) else None
-    if keys is None:
-        raise PreferansError(f"{place}: 'kind' must be 'pair' or 'scores', got {row.get('kind')!r:.60}.")
-    for key in keys:
-        if key not in row:
-            raise PreferansError(f"{place}: '{key}' is missing. Verdicts are made by scripts/judge.py.")
-    if not isinstance(row["id"], str) or row["id"] not in prompts:
+    kind = row.get("kind")
+    if not isinstance(kind, str) or kind not in _ROW_TYPES:
+        raise PreferansError(f"{location}: 'kind' must be 'pair' or 'scores', got {kind!r:.60}.")
+    check_row(_ROW_TYPES[kind], row, location)
+    if row["id"] not in prompts:
         raise PreferansError(
-            f"{place}: it is on the prompt {row['id']!r:.60}, which none of the systems here answered. Judge the answers that are scored."
+            f"{location}: no system here answered the prompt {row['id']!r:.60}. Judge the same answers that you score."
+        )
+    names = row["systems"] if kind == "pair" else [row["system"]]
+    for name in names:
+        _check_known(name, systems, location)
+    texts = [systems[name].rows[row["id"]]["answer"].strip() for name in names]
+    digests = answers_sha256(texts)
+    if row.get("answers_sha256", digests) != digests:
+        raise PreferansError(
+            f"{location}: the answers of {' and '.join(names)} to the prompt {row['id']!r:.60} have changed since this verdict. Judge them "
+            "again, into a new file."
         )
     about = conversation(prompts[row["id"]])
-    if row["kind"] == "scores":
-        _check_known(row["system"], systems, place)
-        _check_same_answers(row, [row["system"]], systems, place)
-        given = row["scores"]
-        if given is not None and not (
-            isinstance(given, dict)
-            and all(
-                type(value) is int and LOWEST <= value <= HIGHEST and key in CRITERIA for key, value in given.items()
-            )
-        ):
-            raise PreferansError(
-                f"{place}: 'scores' must hold whole numbers from {LOWEST} to {HIGHEST} for {', '.join(CRITERIA)}, got "
-                f"{given!r:.80}."
-            )
-        found.scores.append((row["system"], about, given))
-        return
-    pair = row["systems"]
-    if not isinstance(pair, list) or len(pair) != 2 or pair[0] == pair[1]:
-        raise PreferansError(f"{place}: 'systems' must name two different systems, got {pair!r:.80}.")
-    for name in pair:
-        _check_known(name, systems, place)
-    shares = {pair[0]: 1.0, pair[1]: 0.0, TIE: 0.5, None: None}
-    if not isinstance(row["verdict"], str | None) or row["verdict"] not in shares:
-        raise PreferansError(
-            f"{place}: 'verdict' is {row['verdict']!r:.60}; it must be '{pair[0]}', '{pair[1]}', '{TIE}', or null for a reply that "
-            "could not be read."
-        )
-    _check_same_answers(row, pair, systems, place)
-    lengths = tuple(len(systems[name].rows[row["id"]]["answer"].strip()) for name in pair)
-    found.votes.append(Vote(about, tuple(pair), shares[row["verdict"]], lengths))
+    if kind == "scores":
+        verdicts.scores.append((row["system"], about, row["scores"]))
+    else:
+        first, second = names
+        share = {first: 1.0, second: 0.0, TIE: 0.5, None: None}[row["verdict"]]
+        verdicts.votes.append(Vote(about, (first, second), share, (len(texts[0]), len(texts[1]))))
 
 
-def _check_new(row: dict, place: str, judged: dict[tuple, str]) -> None:
-    """A judge with the same settings says the same again, so that a verdict that stands twice is a copy."""
+def _check_not_repeated(row: dict, location: str, judged: dict[tuple, str]) -> None:
+    """A judge with equal settings gives equal verdicts, so a second verdict on the same question is a copy."""
     if row.get("judge") is None:
         return
     names = sorted(row["systems"]) if row["kind"] == "pair" else [row["system"]]
     key = (json.dumps(row["judge"], sort_keys=True), row["kind"], row["id"], *names)
     if key in judged:
         raise PreferansError(
-            f"{place}: this judge's verdict on {' and '.join(names)}, prompt {row['id']!r:.60}, stands in {judged[key]} already, and "
-            "would count twice. Name only one of the files, or remove the line."
+            f"{location}: this judge's verdict on {' and '.join(names)}, prompt {row['id']!r:.60}, is already in {judged[key]}, and would "
+            "count twice. Name only one of the files, or remove the line."
         )
-    judged[key] = place
+    judged[key] = location
 
 
-def _take_rated(path: str, systems: dict[str, System], found: Verdicts) -> None:
+def _add_rated(path: str, systems: dict[str, System], verdicts: Verdicts) -> None:
     judgements = read_ratings([path])
     for number, judgement in enumerate(judgements, start=1):
         for answer in judgement["answers"]:
             _check_known(answer["model"], systems, f"{path}, judgement {number}")
     for judgement, first, second, share in pairwise_votes(judgements):
         if first["model"] != second["model"]:
-            pair, lengths = (
-                (first["model"], second["model"]),
-                (len(first["text"].strip()), len(second["text"].strip())),
-            )
-            found.votes.append(Vote(conversation(judgement["prompt"]), pair, share, lengths))
+            lengths = (len(first["text"].strip()), len(second["text"].strip()))
+            pair = (first["model"], second["model"])
+            verdicts.votes.append(Vote(conversation(judgement["prompt"]), pair, share, lengths))
     for judgement in latest(judgements):
         models = {answer["id"]: answer["model"] for answer in judgement["answers"]}
         for answer, scores in (judgement["scores"] or {}).items():
-            found.scores.append((models[answer], conversation(judgement["prompt"]), scores))
+            verdicts.scores.append((models[answer], conversation(judgement["prompt"]), scores))
 
 
-def _check_same_answers(row: dict, names: Sequence[str], systems: dict[str, System], place: str) -> None:
-    texts = [systems[name].rows[row["id"]]["answer"].strip() for name in names]
-    digests = [hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest() for text in texts]
-    if row.get("answers_sha256", digests) != digests:
+def _check_known(name: str, systems: dict[str, System], location: str) -> None:
+    if name not in systems:
         raise PreferansError(
-            f"{place}: it is on other answers of {' and '.join(names)} to the prompt {row['id']!r:.60} than those scored here; they have "
-            "been generated anew since. Judge them again, into a new file."
-        )
-
-
-def _check_known(name: object, systems: dict[str, System], place: str) -> None:
-    if not isinstance(name, str) or name not in systems:
-        raise PreferansError(
-            f"{place}: it is on the system {name!r:.60}, which is none of those compared here ({', '.join(systems)})."
-            f"{did_you_mean(str(name), systems)} Name the file of its answers too."
+            f"{location}: the system {name!r:.60} is not among those compared ({', '.join(systems)}).{did_you_mean(name, systems)} Also "
+            "name the file of its answers."
         )

@@ -17,7 +17,7 @@ import preferans
 from preferans.data.ratings import CRITERIA
 from preferans.errors import PreferansError
 from preferans.evaluation.answers import System, line_up
-from preferans.evaluation.compare import compare
+from preferans.evaluation.compare import Comparison, compare
 from preferans.evaluation.held_out import pair_scores
 from preferans.evaluation.measures import MEASURES
 from preferans.evaluation.report.examples import changes, highlight
@@ -50,7 +50,7 @@ def system(name: str, *answers: str, finish_reason: str | None = "stop", kind: s
 def scored(*systems: System, baseline: bool = True, runs=()) -> dict:
     prompts = line_up(systems) if systems else {}
     first = systems[0] if systems and baseline and len(systems) > 1 else None
-    record = compare(systems, prompts, "python scripts/score.py …", first, runs=[str(run) for run in runs])
+    record = compare(Comparison(systems, prompts, "python scripts/score.py …", first, runs=[str(run) for run in runs]))
     return json.loads(json.dumps(record))  # as it is read from the file
 
 
