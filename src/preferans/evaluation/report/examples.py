@@ -1,37 +1,32 @@
-"""Examples of the report: answers that changed most, with marks."""
+"""Answers that the report shows side by side: unpicked ones, and those that changed most."""
 
-from collections.abc import Callable
 from itertools import combinations
 from typing import Any
 
 from markupsafe import Markup, escape
 
-from .words import Words, _shown
+from .words import Words, as_text
 
-# Answers shown of each kind: fewer where several systems are compared, so that the page can still be read to its end.
+# Answers in each group; fewer with several comparisons, so that the page stays readable.
 SHOWN, SHOWN_OF_SEVERAL = 5, 3
-# Shares that are neither 0 nor 1 in at least so many answers have a distribution worth a look.
-WORTH_A_LOOK = 0.1
+PARTS_SHOWN = 4
+
+Measures = dict[str, tuple[str | None, str]]
 
 
-# Answers side by side
-
-
-def changes(old: dict[str, Any], new: dict[str, Any], measures: dict[str, tuple[str | None, str]]) -> dict[str, float]:
+def changes(old: dict[str, Any], new: dict[str, Any], measures: Measures) -> dict[str, float]:
     """
-    By how much an answer is better than another, measure by measure.
+    Compare two answers to one prompt, measure by measure.
 
     Args:
-        old (`dict`), new (`dict`):
-            Two answers of scores.json.
-        measures (`dict[str, tuple]`):
-            Which side is better (`"higher"`, `"lower"` or `None`), and the unit of each.
+        old (`dict`), new (`dict`): Two answers of scores.json.
+        measures (`dict[str, tuple]`): Better direction (`"higher"`, `"lower"` or `None`) and unit of each measure.
 
     Returns:
-        `dict[str, float]`: from -1 to 1, above zero where `new` is better; only measures that have a better side and that both
-        answers have. An empty answer has the worst value of each that the other one has.
+        `dict[str, float]`: from -1 to 1, positive if `new` is better. Only measures with a better direction that both answers
+        have; an empty answer gets the worst value of each measure that the other one has.
     """
-    found = {}
+    parts = {}
     for name, (better, unit) in measures.items():
         if better is None or unit not in ("share", "points"):
             continue
@@ -43,96 +38,120 @@ def changes(old: dict[str, Any], new: dict[str, Any], measures: dict[str, tuple[
         ]
         if None in values or all(row["measures"].get(name) is None for row in (old, new)):
             continue
-        found[name] = (values[1] - values[0]) / top * (1 if better == "higher" else -1)
-    return found
+        parts[name] = (values[1] - values[0]) / top * (1 if better == "higher" else -1)
+    return parts
 
 
-def _changed(scores: dict[str, Any], measures: dict, words: Words) -> dict[str, Any] | None:
-    """The answers worth reading, in groups, and how they were chosen."""
+def _total(parts: dict[str, float]) -> float:
+    return round(sum(parts.values()), 9)  # equal sums stay equal despite rounding errors
+
+
+def first_answers(scores: dict[str, Any], words: Words) -> dict[str, Any] | None:
+    """Return the first prompt and the middle one, with the answers of at most two systems."""
+    rows, comparisons = scores["answers"], scores["comparisons"]
+    if not rows:
+        return None
+    names = [system["name"] for system in scores["systems"]][:2]
+    if comparisons:
+        names = [comparisons[0]["against"], comparisons[0]["system"]]
+    numbers = sorted({0, len(rows) // 2})
+    return {
+        "title": words("first_answers" if comparisons else "first_answers_single"),
+        "articles": [_article(rows[number], names, {}, words) for number in numbers],
+    }
+
+
+class _Groups:
+    """Groups of answers, and the prompts that are already shown."""
+
+    def __init__(self, rows: list[dict[str, Any]], words: Words):
+        self.rows, self.words = rows, words
+        self.groups: list[dict[str, Any]] = []
+        self.shown: set[int] = set()
+
+    def add(
+        self, title: str, numbers: list[int], systems: list[str], parts: list[dict] | None, none: str = ""
+    ) -> None:
+        self.shown.update(numbers)
+        articles = [
+            _article(self.rows[number], systems, parts[number] if parts else {}, self.words) for number in numbers
+        ]
+        self.groups.append({"title": title, "articles": articles, "none": none})
+
+
+def changed_answers(scores: dict[str, Any], measures: Measures, words: Words) -> dict[str, Any] | None:
+    """Return the answers that changed most, in groups, and the rule by which they were chosen."""
     rows = scores["answers"]
     if not rows:
         return None
     names = [system["name"] for system in scores["systems"]]
     by_system = [{answer["system"]: answer for answer in row["answers"]} for row in rows]
-    comparisons = scores["comparisons"]
-    shown = SHOWN if len(comparisons) < 2 else SHOWN_OF_SEVERAL
-    groups = []
-    seen: set[int] = set()
-
-    def add(title: str, numbers: list[int], who: list[str], change: Callable[[int], dict] | None, none: str = ""):
-        seen.update(numbers)
-        articles = []
-        for number in numbers:
-            parts = change(number) if change else {}
-            articles.append(_article(rows[number], [by_system[number][name] for name in who], parts, words))
-        groups.append({"title": title, "articles": articles, "none": none})
-
-    if comparisons:
+    count = SHOWN if len(scores["comparisons"]) < 2 else SHOWN_OF_SEVERAL
+    groups = _Groups(rows, words)
+    if scores["comparisons"]:
         rule = words("changed_rule")
-        for comparison in comparisons:
-            pair = [comparison["against"], comparison["system"]]
-            found = [changes(*(answers[name] for name in pair), measures) for answers in by_system]
-            total = [round(sum(parts.values()), 9) for parts in found]
-            order = sorted(range(len(rows)), key=lambda number: -total[number])
-            gains = [number for number in order if total[number] > 0][:shown]
-            losses = [n for n in sorted(range(len(rows)), key=lambda number: total[number]) if total[n] < 0][:shown]
-            head = words("difference_to", system=pair[1], against=pair[0]) if len(comparisons) > 1 else ""
-            for title, numbers, none in (
-                ("gains", gains, words("none_gained")),
-                ("losses_shown", losses, words("none_lost")),
-            ):
-                add(
-                    f"{head}: {words(title).lower()}" if head else words(title), numbers, pair, found.__getitem__, none
-                )
+        for comparison in scores["comparisons"]:
+            _add_changed(groups, comparison, by_system, measures, count, len(scores["comparisons"]) > 1)
     elif len(names) > 1:
         rule = words("spread_rule")
         spread = [
-            max(
-                abs(round(sum(changes(answers[a], answers[b], measures).values()), 9))
-                for a, b in combinations(names, 2)
-            )
+            max(abs(_total(changes(answers[a], answers[b], measures))) for a, b in combinations(names, 2))
             for answers in by_system
         ]
         order = sorted(range(len(rows)), key=lambda number: -spread[number])
-        add(words("spread"), [number for number in order if spread[number] > 0][:shown], names, None, words("nothing"))
+        largest = [number for number in order if spread[number] > 0][:count]
+        groups.add(words("spread"), largest, names, None, words("nothing"))
     else:
         rule = words("single_rule")
-        best = {"answer": "-", "measures": {}}
-        for name, (better, unit) in measures.items():
-            best["measures"][name] = (1.0 if unit == "share" else 100.0) if better == "higher" else 0.0
-        found = [changes(best, answers[names[0]], measures) for answers in by_system]
-        order = sorted(range(len(rows)), key=lambda number: round(sum(found[number].values()), 9))
-        add(words("worst"), order[:shown], names, found.__getitem__)
-    rest = [number for number in range(len(rows)) if number not in seen]
-    steps = [rest[place * len(rest) // shown] for place in range(min(shown, len(rest)))]
-    add(words("unpicked"), list(dict.fromkeys(steps)), names, None, words("nothing"))
-    return {"rule": rule, "groups": groups}
+        best_values = {
+            name: 0.0 if better != "higher" else 1.0 if unit == "share" else 100.0
+            for name, (better, unit) in measures.items()
+        }
+        best = {"answer": "-", "measures": best_values}
+        parts = [changes(best, answers[names[0]], measures) for answers in by_system]
+        order = sorted(range(len(rows)), key=lambda number: _total(parts[number]))
+        groups.add(words("worst"), order[:count], names, parts)
+    rest = [number for number in range(len(rows)) if number not in groups.shown]
+    steps = [rest[step * len(rest) // count] for step in range(min(count, len(rest)))]
+    groups.add(words("unpicked"), list(dict.fromkeys(steps)), names, None, words("nothing"))
+    return {"rule": rule, "groups": groups.groups}
 
 
-def _article(row: dict[str, Any], answers: list[dict], parts: dict[str, float], words: Words) -> dict[str, Any]:
-    largest = sorted(parts.items(), key=lambda item: -abs(item[1]))[:4]
+def _add_changed(
+    groups: _Groups, comparison: dict[str, Any], by_system: list[dict], measures: Measures, count: int, several: bool
+) -> None:
+    words, pair = groups.words, [comparison["against"], comparison["system"]]
+    parts = [changes(*(answers[name] for name in pair), measures) for answers in by_system]
+    total = [_total(part) for part in parts]
+    gains = sorted((number for number in range(len(total)) if total[number] > 0), key=lambda number: -total[number])
+    losses = sorted((number for number in range(len(total)) if total[number] < 0), key=lambda number: total[number])
+    for key, numbers, none in (("gains", gains, "none_gained"), ("losses_shown", losses, "none_lost")):
+        title = f"{words.versus(**comparison)}: {words(key).lower()}" if several else words(key)
+        groups.add(title, numbers[:count], pair, parts, words(none))
+
+
+def _article(row: dict[str, Any], systems: list[str], parts: dict[str, float], words: Words) -> dict[str, Any]:
+    answers = {answer["system"]: answer for answer in row["answers"]}
+    largest = sorted(parts.items(), key=lambda item: -abs(item[1]))[:PARTS_SHOWN]
+    items = "; ".join(
+        f"{words.title(name)} {words.number(value, 2, True)}" for name, value in largest if abs(value) >= 0.005
+    )
     roles = {"user": words("person"), "assistant": words("assistant"), "system": words("system_message")}
     return {
         "prompt": [
-            {"role": turn["role"], "who": roles.get(turn["role"], turn["role"]), "text": _shown(turn["content"])}
+            {"role": turn["role"], "who": roles.get(turn["role"], turn["role"]), "text": as_text(turn["content"])}
             for turn in row["prompt"]
         ],
         "change": words("change", value=words.number(sum(parts.values()), 2, True)) if parts else "",
-        "parts": words(
-            "by_measures",
-            items="; ".join(
-                f"{words.title(name)} {words.number(value, 2, True)}" for name, value in largest if abs(value) >= 0.005
-            ),
-        )
-        if parts
-        else "",
+        "parts": words("by_measures", items=items) if parts else "",
         "answers": [
             {
-                "system": answer["system"],
-                "html": highlight(answer["answer"], answer["intruders"], words),
-                "note": _ending(answer, words),
+                "system": name,
+                "text": answers[name]["answer"],
+                "html": highlight(answers[name]["answer"], answers[name]["intruders"], words),
+                "note": _ending(answers[name], words),
             }
-            for answer in answers
+            for name in systems
         ],
     }
 
@@ -145,23 +164,20 @@ def _ending(answer: dict[str, Any], words: Words) -> str:
 
 def highlight(answer: str, intruders: list[list], words: Words) -> Markup:
     """
-    An answer as HTML, with intruding words marked.
+    Return an answer as HTML with its intruding words marked.
 
     Args:
-        answer (`str`):
-            The answer.
-        intruders (`list[list]`):
-            Start, end, language and whether it is a hard one, of each intruding word.
-        words ([`~preferans.evaluation.report.words.Words`]):
-            The language.
+        answer (`str`)
+        intruders (`list[list]`): Start, end, language code, and whether it is in another script, of each intruding word.
+        words ([`~preferans.evaluation.report.words.Words`])
     """
     pieces, done = [], 0
     for start, end, language, hard in sorted(intruders, key=lambda intruder: intruder[:2]):
         if not done <= start < end <= len(answer):
-            continue  # it lies within the last one
-        pieces.append(escape(answer[done:start]))
-        title = f"{words('hard' if hard else 'soft')}: {words.foreign(language)}"
+            continue  # it overlaps with the previous one
         kind = "hard" if hard else "soft"
-        pieces.append(Markup('<mark class="{}" title="{}">{}</mark>').format(kind, title, answer[start:end]))
+        title = f"{words(kind)}: {words.foreign(language)}"
+        mark = Markup('<mark class="{}" title="{}">{}</mark>').format(kind, title, answer[start:end])
+        pieces += [escape(answer[done:start]), mark]
         done = end
     return Markup("").join([*pieces, escape(answer[done:])])

@@ -1,9 +1,4 @@
-"""
-The report a person opens, and its short form for a model card: a story told from scores.json and the folders of its runs.
-
-Nothing is measured here. Every figure is one of scores.json or of a run's provenance.json, in the words of `report_words`; the plots
-are in `report_pictures`.
-"""
+"""The report of a comparison: report.html for people and its short form report.md for a model card."""
 
 import re
 from pathlib import Path
@@ -14,11 +9,11 @@ from markupsafe import Markup
 
 from ...files import read_json, write_text
 from . import pictures
-from .examples import _changed
-from .tables import _costs, _distributions, _figure_table, _forests, _pair_table, _verdicts
-from .words import GAIN, NOTHING, Words, _printable, _shown, _sides, _sign, digits
+from .examples import changed_answers, first_answers
+from .tables import costs, distributions, figure_table, forests, gain_verdict, has_cases, pair_table, verdict_tables
+from .words import ABSENT, GAIN, Words, as_text, digits, printable
 
-# Training curves: name in report_*.yaml, keys in the trainer's log with the words for each line, a level to compare with, a unit
+# Training curves: key in words_*.yaml, keys of the trainer's log with the label of each line, reference level, unit
 CURVES: tuple[tuple[str, dict[str, str], float | None, float], ...] = (
     ("loss", {"loss": ""}, None, 1),
     ("margin", {"rewards/margins": ""}, 0.0, 1),
@@ -29,7 +24,7 @@ CURVES: tuple[tuple[str, dict[str, str], float | None, float], ...] = (
     ("memory", {"peak_memory_bytes": ""}, None, 1 << 30),
 )
 FEW_PROMPTS = 100
-_BREAK = re.compile(r"[^\S\u00a0]+")  # white space and ends of lines of every kind, but a space that does not break
+_BREAK = re.compile(r"[^\S\u00a0]+")  # any white space except a non-breaking space
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]<>#|~&])")
 
 
@@ -37,23 +32,22 @@ def write_report(folder: str | Path, scores: dict[str, Any], language: str = "en
     """
     Write `report.html` and `report.md`. The same scores and runs give the same bytes.
 
+    Nothing is measured here: every figure is in scores.json or in a run's provenance.json.
+
     Args:
-        folder (`str` or `Path`):
-            Where to.
-        scores (`dict`):
-            What `scripts/score.py` writes as scores.json.
-        language (`str`, *optional*, defaults to `"en"`):
-            `"en"` or `"ru"`.
+        folder (`str` or `Path`): Output folder.
+        scores (`dict`): Content of scores.json.
+        language (`str`, *optional*, defaults to `"en"`): `"en"` or `"ru"`.
 
     Returns:
         `list[Path]`: the files.
 
     Raises:
-        [`PreferansError`]: when the folder of a run is not where scores.json says.
+        [`PreferansError`]: if a run's folder is not at the path that scores.json has.
     """
 
     words = Words(language)
-    story = _story(scores, words)
+    content = _content(scores, words)
     written = []
     for name in ("report.html", "report.md"):
         environment = jinja2.Environment(
@@ -65,46 +59,53 @@ def write_report(folder: str | Path, scores: dict[str, Any], language: str = "en
             keep_trailing_newline=True,
         )
         environment.filters["md"] = _markdown
-        page = environment.get_template(f"{name}.jinja").render(story, w=words, language=language)
+        page = environment.get_template(f"{name}.jinja").render(content, w=words, language=language)
         written.append(Path(folder) / name)
-        write_text(written[-1], _printable(page))
+        write_text(written[-1], printable(page))
     return written
 
 
 def _markdown(text: str) -> str:
-    """Any text as one line of Markdown that means nothing but itself."""
+    """Escape a text as one line of Markdown."""
     return _MARKDOWN.sub(r"\\\1", _BREAK.sub(" ", text))
 
 
-def _story(scores: dict[str, Any], words: Words) -> dict[str, Any]:
-    """Everything the templates show, in the order in which they show it."""
+def _content(scores: dict[str, Any], words: Words) -> dict[str, Any]:
+    """Return everything that the templates show, in the order of the page."""
     measures = {name: (known["better"], known["unit"]) for name, known in scores["measures"].items()}
     names = [system["name"] for system in scores["systems"]]
-    runs = [
-        run
-        | {
-            "origin": read_json(Path(run["folder"]) / "provenance.json"),
-            "log": read_json(Path(run["folder"]) / "trainer_state.json")["log_history"],
-        }
-        for run in scores["runs"]
-    ]
+    runs = [_with_files(run) for run in scores["runs"]]
+    comparisons = [_compared(comparison, scores, measures, words) for comparison in scores["comparisons"]]
     return {
-        "title": ", ".join([run["name"] for run in runs] + [name for name in names]),
+        "title": ", ".join([run["name"] for run in runs] + names),
+        "headline": _headline(scores, comparisons, words),
+        "forests": forests(scores, measures, words),
+        "first": first_answers(scores, words),
+        "comparisons": comparisons,
+        "findings": _findings(scores, words),
+        "notes": _notes(scores, words),
+        "names": names,
+        "figure_table": figure_table(scores, measures, words),
+        "pair_table": pair_table(runs, words),
+        "verdicts": verdict_tables(scores["verdicts"], words),
+        "distributions": distributions(scores, measures, words),
+        "changed": changed_answers(scores, measures, words),
+        "curves": [(run["name"], _curves(number, run["log"], words)) for number, run in enumerate(runs)],
+        "costs": costs(runs, words),
+        "runs": [_run_details(run, words) for run in runs],
+        "systems": [_system_details(system, words) for system in scores["systems"]],
+        "prompts": scores["prompts"],
         "made": scores["made"],
         "confidence": _confidence(scores, words),
-        "summary": _summary(scores, measures, words),
-        "runs": [_what_ran(run, words) for run in runs],
-        "systems": [_where_from(system, words) for system in scores["systems"]],
-        "prompts": scores["prompts"],
-        "curves": [(run["name"], _curves(number, run["log"], words)) for number, run in enumerate(runs)],
-        "pair_table": _pair_table(scores["runs"], words),
-        "names": names,
-        "figure_table": _figure_table(scores, measures, words),
-        "forests": _forests(scores, measures, words),
-        "verdicts": _verdicts(scores["verdicts"], words),
-        "distributions": _distributions(scores["answers"], names, measures, words),
-        "changed": _changed(scores, measures, words),
-        "costs": _costs(runs, words),
+    }
+
+
+def _with_files(run: dict[str, Any]) -> dict[str, Any]:
+    folder = Path(run["folder"])
+    return run | {
+        "provenance": read_json(folder / "provenance.json"),
+        "log": read_json(folder / "trainer_state.json")["log_history"],
+        "per_token": read_json(folder / "test_log_probs.json")["per_token"],
     }
 
 
@@ -112,110 +113,123 @@ def _confidence(scores: dict[str, Any], words: Words) -> str:
     return words.number(100 * scores["made"]["confidence"]) + words.percent_sign
 
 
-# The summary
-
-
-def _summary(scores: dict[str, Any], measures: dict, words: Words) -> dict[str, Any]:
-    systems, count = scores["systems"], scores["prompts"]["count"]
-    prompts = words.plural("on_prompts", count)
-    lead, notes = [], []
+def _headline(scores: dict[str, Any], comparisons: list[dict[str, Any]], words: Words) -> list[str]:
+    """Return the answer in one line for each comparison, or what was scored if nothing was compared."""
+    systems, prompts = scores["systems"], words.plural("on_prompts", scores["prompts"]["count"])
+    truth = words("judged_below" if scores["verdicts"] else "truth_not_measured")
     if not systems:
-        lead.append(words("summary_no_answers"))
-    elif len(systems) == 1:
-        lead.append(words("summary_single", system=systems[0]["name"], prompts=prompts))
-    elif not scores["comparisons"]:
-        lead.append(
+        return [words("summary_no_answers")]
+    if len(systems) == 1:
+        return [words("summary_single", system=systems[0]["name"], prompts=prompts)]
+    if not comparisons:
+        return [
             words("summary_uncompared", systems=words.plural("systems", len(systems)).capitalize(), prompts=prompts)
-        )
-    comparisons = [_compared(comparison, scores, measures, words) for comparison in scores["comparisons"]]
+        ]
+    return [f"{words(one['headline'], **one['pair'])}, {prompts}; {truth}." for one in comparisons]
+
+
+def _findings(scores: dict[str, Any], words: Words) -> list[str]:
+    """Return what training and verdicts showed, as sentences."""
+    lines = []
     for run in scores["runs"]:
         gain = run["pairs"].get(GAIN)
-        if gain and gain["cases"]:
-            before, after = (run["pairs"][f"test_normalised_accuracy_{when}"] for when in ("before", "after"))
-            places = digits("share", [before, after], [gain])
-            lead.append(
-                words(
-                    "summary_pairs",
-                    run=run["name"],
-                    pairs=words.plural("on_pairs", gain["cases"]),
-                    before=words.measure(before["value"], "share", places),
-                    after=words.measure(after["value"], "share", places),
-                    difference=words.measure(gain["value"], "share", places, True),
-                    verdict=words.verdict(_sign(gain)),
-                )
+        if not has_cases(gain):
+            continue
+        before, after = (run["pairs"][f"test_normalised_accuracy_{when}"] for when in ("before", "after"))
+        places = digits("share", [before, after], [gain])
+        lines.append(
+            words(
+                "summary_pairs",
+                run=run["name"],
+                pairs=words.plural("on_pairs", gain["cases"]),
+                before=words.measure(before["value"], "share", places),
+                after=words.measure(after["value"], "share", places),
+                difference=words.measure(gain["value"], "share", places, True),
+                verdict=words.verdict(gain_verdict(gain)),
             )
+        )
     ranking = (scores["verdicts"] or {}).get("ranking") or []
     if len(ranking) > 1:
-        near = [row["system"] for row in ranking[1:] if row["high"] >= ranking[0]["low"]]
-        lead.append(
-            words("summary_not_first", system=ranking[0]["system"], others=", ".join(near))
-            if near
-            else words("summary_first", system=ranking[0]["system"])
-        )
-    if comparisons:
-        if count < FEW_PROMPTS:
+        near = ", ".join(row["system"] for row in ranking[1:] if row["high"] >= ranking[0]["low"])
+        key = "summary_not_first" if near else "summary_first"
+        lines.append(words(key, system=ranking[0]["system"], others=near))
+    return lines
+
+
+def _notes(scores: dict[str, Any], words: Words) -> list[str]:
+    """Return what the figures do not show."""
+    notes = []
+    if scores["comparisons"]:
+        if scores["prompts"]["count"] < FEW_PROMPTS:
             notes.append(words("few_prompts"))
-        tried = sum(score["cases"] > 0 for one in scores["comparisons"] for score in one["differences"].values())
+        tests = sum(has_cases(score) for one in scores["comparisons"] for score in one["differences"].values())
         notes.append(
             words(
                 "by_chance",
-                comparisons=words.plural("comparisons", tried),
+                comparisons=words.plural("comparisons", tests),
                 confidence=_confidence(scores, words),
                 one_in=words.number(1 / (1 - scores["made"]["confidence"])),
             )
         )
-    if systems:
+    if scores["systems"]:
         notes.append(words("not_quality"))
-    return {"lead": lead, "comparisons": comparisons, "notes": notes}
+    return notes
 
 
 def _compared(comparison: dict[str, Any], scores: dict[str, Any], measures: dict, words: Words) -> dict[str, Any]:
-    """What one system does better and worse than another, and what cannot be told."""
-    of = {system["name"]: system["scores"] for system in scores["systems"]}
+    """Sort the measures of a comparison into better, worse, other and unclear."""
+    pair = {key: comparison[key] for key in ("system", "against")}
+    figures = {system["name"]: system["scores"] for system in scores["systems"]}
     sides: dict[str, list] = {"better": [], "worse": [], "other": [], "unknown": []}
-    for name in measures:
+    for name, (_, unit) in measures.items():
         difference = comparison["differences"].get(name)
-        if not difference or not difference["cases"]:
+        if not has_cases(difference):
             continue
-        old, new = of[comparison["against"]][name], of[comparison["system"]][name]
-        unit = measures[name][1]
+        old, new = figures[pair["against"]][name], figures[pair["system"]][name]
         places = digits(unit, [old, new], [difference])
-        told = {"title": words.title(name)} | {
-            key: words.measure(score["value"], unit, places, key == "difference")
-            for key, score in (("old", old), ("new", new), ("difference", difference))
-        }
         side = {"higher": "other", "lower": "other", "no_detectable_difference": "unknown"}.get(difference["verdict"])
-        sides[side or difference["verdict"]].append(told)
+        sides[side or difference["verdict"]].append(
+            {
+                "title": words.title(name),
+                "old": words.measure(old["value"], unit, places),
+                "new": words.measure(new["value"], unit, places),
+                "difference": words.measure(difference["value"], unit, places, True),
+            }
+        )
+    headline = {
+        (True, False): "headline_better",
+        (False, True): "headline_worse",
+        (True, True): "headline_mixed",
+        (False, False): "headline_same",
+    }[bool(sides["better"]), bool(sides["worse"])]
     return {
-        "lead": words(
-            "summary_compared",
-            **_sides(comparison),
-            prompts=words.plural("on_prompts", scores["prompts"]["count"]),
-        ),
+        "pair": pair,
+        "headline": headline,
+        "lead": words("summary_compared", **pair, prompts=words.plural("on_prompts", scores["prompts"]["count"])),
         "nothing_differs": not (sides["better"] or sides["worse"] or sides["other"]),
         **sides,
     }
 
 
-def _what_ran(run: dict[str, Any], words: Words) -> dict[str, Any]:
-    origin = run["origin"]
-    model, dataset, measured = origin["model"], origin["dataset"], origin.get("measured", {})
+def _run_details(run: dict[str, Any], words: Words) -> dict[str, Any]:
+    provenance = run["provenance"]
+    model, dataset, measured = provenance["model"], provenance["dataset"], provenance.get("measured", {})
     revision = f" ({model['revision']})" if model.get("revision") else ""
     facts = [
-        ("recipe", origin["recipe"]),
+        ("recipe", provenance["recipe"]),
         ("base_model", f"{model['name']}{revision}"),
         ("weights", ", ".join(f"{file} {checksum}" for file, checksum in model["weights_sha256"].items())),
         ("data", dataset["name"]),
         ("fingerprint", dataset["fingerprint"]),
-        ("seed", origin["seed"]),
+        ("seed", provenance["seed"]),
         ("hardware", measured.get("device")),
         ("processes", measured.get("world_size")),
         ("precision", measured.get("precision")),
         ("kernels", measured.get("kernels")),
-        ("memory_switches", ", ".join(f"{key} {_shown(on)}" for key, on in origin.get("switches", {}).items())),
-        ("versions", ", ".join(f"{name} {version}" for name, version in origin["packages"].items())),
-        ("platform", f"{origin['platform']}, Python {origin['python']}"),
-        ("commit", origin["git_commit"]),
+        ("memory_switches", ", ".join(f"{key} {as_text(on)}" for key, on in provenance.get("switches", {}).items())),
+        ("versions", ", ".join(f"{name} {version}" for name, version in provenance["packages"].items())),
+        ("platform", f"{provenance['platform']}, Python {provenance['python']}"),
+        ("commit", provenance["git_commit"]),
     ]
     pairs = words("data_pairs", train=words.number(dataset["train_pairs"]), test=words.number(dataset["test_pairs"]))
     return {
@@ -225,19 +239,18 @@ def _what_ran(run: dict[str, Any], words: Words) -> dict[str, Any]:
             for label, value in facts
             if value not in (None, "")
         ],
-        "keys": [(key, _shown(value)) for key, value in origin["keys"].items()],
+        "keys": [(key, as_text(value)) for key, value in provenance["keys"].items()],
     }
 
 
-def _where_from(system: dict[str, Any], words: Words) -> dict[str, str]:
+def _system_details(system: dict[str, Any], words: Words) -> dict[str, str]:
     weights, sampling = system.get("weights") or {}, system.get("sampling") or {}
+    model = words("human") if system["kind"] == "human" else weights.get("model_name_or_path") or words("unknown")
     return {
         "name": system["name"],
         "source": system["source"],
-        "model": words("human")
-        if system["kind"] == "human"
-        else weights.get("model_name_or_path") or words("unknown"),
-        "sampling": ", ".join(f"{key} {_shown(value)}" for key, value in sampling.items()) or NOTHING,
+        "model": model,
+        "sampling": ", ".join(f"{key} {as_text(value)}" for key, value in sampling.items()) or ABSENT,
         "answers": words.number(system["answers"]),
     }
 
@@ -245,31 +258,25 @@ def _where_from(system: dict[str, Any], words: Words) -> dict[str, str]:
 def _curves(run: int, log: list[dict[str, Any]], words: Words) -> list[dict[str, Any]]:
     drawn = []
     for name, keys, level, unit in CURVES:
-        lines = {
-            label: points
-            for key, label in keys.items()
-            if (points := pictures.finite([(row["step"], row[key]) for row in log if key in row]))
-        }
+        lines = {}
+        for key, label in keys.items():
+            points = pictures.finite([(row["step"], row[key]) for row in log if key in row])
+            if points:
+                lines[label] = [(step, value / unit) for step, value in points]
         if not lines:
             continue
         texts = words.tables["curves"][name]
-        lines = {label: [(step, value / unit) for step, value in points] for label, points in lines.items()}
         label = "; ".join(
             words(
                 "curve_label",
-                title=f"{texts['title']} ({words(who)})" if who else texts["title"],
+                title=f"{texts['title']} ({words(line)})" if line else texts["title"],
                 first=words.number(points[0][1], 2),
                 first_step=words.number(points[0][0]),
                 last=words.number(points[-1][1], 2),
                 last_step=words.number(points[-1][0]),
             )
-            for who, points in lines.items()
+            for line, points in lines.items()
         )
-        drawn.append(
-            {
-                **texts,
-                "legend": [words(who) for who in lines if who],
-                "svg": Markup(pictures.curve(f"{run} {name}", list(lines.values()), level, label, words)),
-            }
-        )
+        picture = pictures.curve(f"{run} {name}", list(lines.values()), level, label, words)
+        drawn.append({**texts, "legend": [words(line) for line in lines if line], "svg": Markup(picture)})
     return drawn

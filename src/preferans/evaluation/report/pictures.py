@@ -1,8 +1,8 @@
 """
-The report's plots: drawn by matplotlib, put into the page as SVG.
+Plots of the report as SVG.
 
-Their colours are the page's own CSS variables, so that they follow light, dark and print; their letters are text in the page's font.
-Whose colour is whose stands beside them, where long names have room.
+Colours are the page's CSS variables, so the plots follow its light, dark and print themes; letters are text in the page's font.
+Legends are in the page beside the plots, where long names fit.
 """
 
 import io
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-# matplotlib wants colours; each of these stands for a variable of the page's style sheet.
+# matplotlib needs real colours; each of these is later replaced by a CSS variable of the page.
 INK, SOFT, GOOD, BAD = "#010001", "#010002", "#010003", "#010004"
 SERIES = tuple(f"#0200{number:02x}" for number in range(1, 9))
 _VARIABLES = {INK: "--ink", SOFT: "--soft-ink", GOOD: "--good", BAD: "--bad"} | {
     colour: f"--series-{number}" for number, colour in enumerate(SERIES, start=1)
 }
-# Points. A picture is about as wide as a phone; wider screens show several beside each other.
+# In points. A plot is about as wide as a phone; wider screens show several side by side.
 WIDTH, HEIGHT = 300, 170
 FONT_SIZE = 9.5
 BINS = 24
@@ -37,20 +37,19 @@ LONGEST_TITLE = 44
 
 
 def series(number: int) -> str:
-    """Colour of the system with this number, from 0 on."""
+    """Return the colour of a system by its number, from 0."""
     return SERIES[number % len(SERIES)]
 
 
 def running_mean(values: Sequence[float]) -> list[float]:
-    """Mean of each value and those before it, over a window of a sixth of the curve: batches of few pairs are noisy."""
+    """Return the trailing mean over a window of a sixth of the curve, because batches of few pairs are noisy."""
     window = max(1, len(values) // 6)
     return [statistics.fmean(values[max(0, i + 1 - window) : i + 1]) for i in range(len(values))]
 
 
 @contextmanager
 def _picture(name: str, label: str, height: float = HEIGHT) -> Iterator[tuple["Axes", list[str]]]:
-    """An empty plot; when the block ends, the list holds its SVG."""
-
+    """Yield an empty plot and a list that gets its SVG at the end of the block."""
     style = {
         "svg.fonttype": "none",
         "svg.hashsalt": f"preferans {name}",  # fixed, so that the same input gives the same file
@@ -76,14 +75,14 @@ def _picture(name: str, label: str, height: float = HEIGHT) -> Iterator[tuple["A
         drawn: list[str] = []
         yield figure.add_subplot(), drawn
         buffer = io.StringIO()
-        # The page's fonts draw the letters, so that those which matplotlib's lacks are no loss.
+        # The page's fonts draw the letters, so glyphs missing from matplotlib's font do not matter.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
         drawn.append(_for_the_page(buffer.getvalue(), label))
 
 
 def _for_the_page(svg: str, label: str) -> str:
-    """matplotlib's SVG file as an element of a page, without addresses, metadata and identifiers that nothing refers to."""
+    """Turn matplotlib's SVG file into an element of the page without addresses, metadata and unused identifiers."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->|<style[^>]*>.*?</style>", "", svg, flags=re.DOTALL)
     svg = re.sub(r' xmlns(:\w+)?="[^"]*"', "", svg).replace("xlink:href", "href")
@@ -92,13 +91,13 @@ def _for_the_page(svg: str, label: str) -> str:
     svg = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font-size: \1px", svg)
     svg = re.sub(r"#0[12]00[0-9a-f]{2}", lambda match: f"var({_VARIABLES[match[0]]})", svg)
     svg = re.sub(r"<defs>\s*</defs>", "", svg)
-    view = re.search(r'viewBox="[^"]*"', svg)[0]
-    opening = f'<svg {view} role="img" aria-label="{escape(label)}">'
-    return re.sub(r"<svg[^>]*>", lambda _: opening, svg, count=1)  # a name may hold a backslash
+    view = svg[svg.index("viewBox=") :].split('"')[1]
+    opening = f'<svg viewBox="{view}" role="img" aria-label="{escape(label)}">'
+    return re.sub(r"<svg[^>]*>", lambda _: opening, svg, count=1)  # a function, because a name may contain a backslash
 
 
 def _numbers_on(axis: "Axes", words: Any, which: str = "both", percent: bool = False) -> None:
-    """Let the axes write numbers as the language does."""
+    """Format the axes' numbers in the report's language."""
 
     def formatted(value: float, _: int) -> str:
         value = 100 * value if percent else value
@@ -112,19 +111,14 @@ def _numbers_on(axis: "Axes", words: Any, which: str = "both", percent: bool = F
 
 def curve(name: str, lines: list[list[tuple[float, float]]], level: float | None, label: str, words: Any) -> str:
     """
-    A training curve.
+    Draw a training curve.
 
     Args:
-        name (`str`):
-            Tells the pictures of a page apart.
-        lines (`list[list[tuple[float, float]]]`):
-            (step, value) of each line.
-        level (`float`, *optional*):
-            Where a dashed line is drawn to compare with.
-        label (`str`):
-            What the picture shows, for those who do not see it.
-        words ([`~preferans.evaluation.report.words.Words`]):
-            The language.
+        name (`str`): Unique name of the plot on its page.
+        lines (`list[list[tuple[float, float]]]`): (step, value) of each line.
+        level (`float`, *optional*): Level of a dashed line to compare with.
+        label (`str`): Description for screen readers.
+        words ([`~preferans.evaluation.report.words.Words`])
 
     Returns:
         `str`: an `<svg>` element.
@@ -137,8 +131,8 @@ def curve(name: str, lines: list[list[tuple[float, float]]], level: float | None
             steps, values = zip(*points, strict=True)
             axis.plot(steps, values, ".", color=series(number), markersize=4, alpha=0.45)
             axis.plot(steps, running_mean(values), color=series(number), linewidth=1.8, linestyle=dashes)
-        axis.locator_params(axis="both", nbins=6)
-        axis.xaxis.get_major_locator().set_params(integer=True)
+        axis.locator_params(axis="x", nbins=6, integer=True)
+        axis.locator_params(axis="y", nbins=6)
         _numbers_on(axis, words)
     return drawn[0]
 
@@ -152,31 +146,27 @@ def intervals(
     ends: tuple[str, str] | None = None,
 ) -> str:
     """
-    Figures with their intervals, one under the other, about a line at zero. What lies wholly to the right of it is drawn as good,
-    and to the left as bad, where the ends say which side that is.
+    Draw figures with their intervals, one below the other, around a line at zero.
 
     Args:
-        name (`str`), label (`str`), words ([`~preferans.evaluation.report.words.Words`]):
-            See [`curve`].
-        rows (`list[tuple]`):
-            Title, value, low and high, from the top down.
-        percent (`bool`, *optional*, defaults to `True`):
-            Whether the figures are shares.
+        name (`str`), label (`str`), words ([`~preferans.evaluation.report.words.Words`]): See [`curve`].
+        rows (`list[tuple]`): Title, value, low and high, from top to bottom.
+        percent (`bool`, *optional*, defaults to `True`): Whether the figures are shares.
         ends (`tuple[str, str]`, *optional*):
-            What is written at the two ends of the axis.
+            Labels of the ends of the axis. With them, an interval right of zero is drawn as good and one left of it as bad.
     """
     with _picture(name, label, 40 + 25 * len(rows)) as (axis, drawn):
         axis.grid(True, axis="x")
-        for place, (title, value, low, high) in enumerate(rows):
-            if place % 2 == 0:
-                axis.axhspan(place - 0.72, place + 0.28, color=SOFT, alpha=0.1, linewidth=0)
-            axis.plot([0, 0], [place - 0.25, place + 0.28], color=SOFT, linewidth=1)
+        for y, (title, value, low, high) in enumerate(rows):
+            if y % 2 == 0:
+                axis.axhspan(y - 0.72, y + 0.28, color=SOFT, alpha=0.1, linewidth=0)
+            axis.plot([0, 0], [y - 0.25, y + 0.28], color=SOFT, linewidth=1)
             colour = INK if ends is None else GOOD if low > 0 else BAD if high < 0 else SOFT
-            axis.plot([low, high], [place, place], color=colour, linewidth=2, solid_capstyle="butt")
-            axis.plot([value], [place], "o", color=colour, markersize=5)
+            axis.plot([low, high], [y, y], color=colour, linewidth=2, solid_capstyle="butt")
+            axis.plot([value], [y], "o", color=colour, markersize=5)
             axis.text(
                 0.01,
-                place - 0.3,
+                y - 0.3,
                 title if len(title) <= LONGEST_TITLE else title[: LONGEST_TITLE - 1] + "…",
                 transform=axis.get_yaxis_transform(),
                 va="bottom",
@@ -195,21 +185,18 @@ def intervals(
                 axis.annotate(
                     text, (x, 0), (0, -17), xycoords="axes fraction", textcoords="offset points", ha=side, va="top"
                 )
-            axis.set_xlabel(" ")  # keeps the room
+            axis.set_xlabel(" ")  # reserves space
     return drawn[0]
 
 
-def hills(name: str, values: list[list[float]], label: str, words: Any, percent: bool) -> str:
+def histograms(name: str, values: list[list[float]], label: str, words: Any, percent: bool) -> str:
     """
-    How values are spread, one row for each system, with a mark at the median.
+    Draw a histogram for each system, with a mark at the median.
 
     Args:
-        name (`str`), label (`str`), words ([`~preferans.evaluation.report.words.Words`]):
-            See [`curve`].
-        values (`list[list[float]]`):
-            Values by system.
-        percent (`bool`):
-            Whether they are shares.
+        name (`str`), label (`str`), words ([`~preferans.evaluation.report.words.Words`]): See [`curve`].
+        values (`list[list[float]]`): Values by system.
+        percent (`bool`): Whether they are shares.
     """
     everything = [value for row in values for value in row]
     low, high = min(0.0, *everything), max(everything)
@@ -232,5 +219,5 @@ def hills(name: str, values: list[list[float]], label: str, words: Any, percent:
 
 
 def finite(points: list[tuple[float, Any]]) -> list[tuple[float, float]]:
-    """The points that are numbers: a step skipped in fp16 logs a gradient that is none."""
+    """Drop points that are not finite: a step skipped in fp16 logs NaN or infinity as gradient norm."""
     return [(step, value) for step, value in points if isinstance(value, (int, float)) and math.isfinite(value)]

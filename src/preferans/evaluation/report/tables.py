@@ -1,4 +1,4 @@
-"""Tables of the report."""
+"""Tables of the report: figures, held-out pairs, verdicts, distributions and costs."""
 
 import dataclasses
 from collections.abc import Callable
@@ -7,17 +7,16 @@ from typing import Any
 
 from markupsafe import Markup
 
-from ...data.ratings import CRITERIA
 from . import pictures
-from .examples import WORTH_A_LOOK
-from .words import GAIN, Words, _printable, _sides, _sign, digits
+from .words import GAIN, Words, digits, printable
 
-# Tables
+# A distribution is shown if at least this share of the values lies between 0 and 1.
+WORTH_A_LOOK = 0.1
 
 
 @dataclasses.dataclass
 class _Cell:
-    """What one cell of a table shows: a figure, its interval and number of cases, a verdict, and a difference below it."""
+    """A figure with its interval, a note, a verdict in words, and a difference below it."""
 
     text: str
     interval: str = ""
@@ -40,236 +39,217 @@ def _cell(
     places: int,
     words: Words,
     difference: bool = False,
-    of: int | None = None,
     absent: str = "not_asked",
 ) -> _Cell:
-    """A figure with its interval; with its number of cases where it is not that of all answers."""
     if not score or score["value"] is None:
         return _Cell("", note=words(absent))
     verdict = score.get("verdict", "")
     return _Cell(
         words.measure(score["value"], unit, places, difference),
         words.interval(score, unit, places, difference),
-        words("cases_note", cases=words.number(score["cases"])) if of not in (None, score["cases"]) else "",
-        verdict,
-        words.verdict(verdict) if verdict else "",
+        verdict=verdict,
+        words=words.verdict(verdict) if verdict else "",
     )
 
 
-def _pair_table(runs: list[dict[str, Any]], words: Words) -> dict[str, Any] | None:
-    names = list(dict.fromkeys(name for run in runs for name in run["pairs"]))
+def has_cases(score: dict[str, Any] | None) -> bool:
+    """Check whether a figure exists and has at least one case."""
+    return bool(score and score["cases"])
+
+
+def gain_verdict(score: dict[str, float]) -> str:
+    """Return the verdict on a gain from its interval."""
+    return "better" if score["low"] > 0 else "worse" if score["high"] < 0 else "no_detectable_difference"
+
+
+def pair_table(runs: list[dict[str, Any]], words: Words) -> dict[str, Any] | None:
+    """Return the table of held-out pairs: scores as rows, runs as columns."""
     rows = []
-    for name in names:
-        found = [run["pairs"].get(name) for run in runs]
-        unit, gain = ("share" if "accuracy" in name else "number"), name == GAIN
-        known = [score for score in found if score and score["cases"]]
-        if not known:
+    for name in dict.fromkeys(name for run in runs for name in run["pairs"]):
+        scores = [run["pairs"].get(name) for run in runs]
+        cases = [score for score in scores if has_cases(score)]
+        if not cases:
             continue
-        places = digits(unit, [] if gain else known, known if gain else [])
-        found = [score and (score | {"verdict": _sign(score)} if gain else score) for score in found]
-        cells = [_cell(score, unit, places, words, gain) for score in found]
-        rows.append(_Row(words.title(name), cells, words.meaning(name)))
-    columns = []
-    for run in runs:
-        cases = max((score["cases"] for score in run["pairs"].values()), default=0)
-        columns.append(f"{run['name']}, {words.plural('on_pairs', cases)}")
+        unit, gain = ("share" if "accuracy" in name else "number"), name == GAIN
+        places = digits(unit, [] if gain else cases, cases if gain else [])
+        if gain:
+            scores = [score and score | {"verdict": gain_verdict(score)} for score in scores]
+        title = words.title(name)
+        if unit == "number":
+            scales = {run["per_token"] for run in runs if name in run["pairs"]}
+            scale = "per_token_or_answer" if len(scales) > 1 else "per_token" if scales.pop() else "per_answer"
+            title = f"{title}, {words(scale)}"
+        rows.append(_Row(title, [_cell(score, unit, places, words, gain) for score in scores], words.meaning(name)))
+    counts = [max((score["cases"] for score in run["pairs"].values()), default=0) for run in runs]
+    columns = [f"{run['name']}, {words.plural('on_pairs', count)}" for run, count in zip(runs, counts, strict=True)]
     return {"columns": columns, "rows": rows} if rows else None
 
 
-def _figure_table(scores: dict[str, Any], measures: dict, words: Words) -> dict[str, Any] | None:
+def figure_table(scores: dict[str, Any], measures: dict, words: Words) -> dict[str, Any] | None:
     """
-    Every measure of every system. The difference stands in a column of its own where two systems are compared, and below a system's
-    own figure where there are more.
+    Return the table of all measures of all systems.
+
+    A difference has its own column if there is one comparison, and stands below the system's figure if there are more. Measures
+    that are 0 for every system are listed in `zeros` instead.
     """
     systems, comparisons = scores["systems"], scores["comparisons"]
     if not systems:
         return None
-    apart = len(comparisons) == 1
-    differences = {comparison["system"]: comparison["differences"] for comparison in comparisons}
     columns = [system["name"] for system in systems]
-    if apart:
-        columns.append(words("difference_to", **_sides(comparisons[0])))
-    rows = []
+    if len(comparisons) == 1:
+        columns.append(words.versus(**comparisons[0]))
+    rows, zeros = [], []
     for name, (_, unit) in measures.items():
-        found = [system["scores"].get(name) for system in systems]
-        if not any(score and score["cases"] for score in found):
+        known = [score for system in systems if has_cases(score := system["scores"].get(name))]
+        if not known:
             continue
-        changes = [one[name] for one in differences.values() if one.get(name) and one[name]["cases"]]
-        places = digits(unit, [score for score in found if score and score["cases"]], changes)
-        cells = [
-            _cell(score, unit, places, words, of=system["answers"])
-            for score, system in zip(found, systems, strict=True)
-        ]
-        for system, cell in zip(systems, cells, strict=True):
-            change = differences.get(system["name"], {}).get(name)
-            if not change or not change["cases"]:
-                continue
-            told = _cell(change, unit, places, words, True, of=system["answers"])
-            if apart:
-                cells = [*cells, told]
-            else:
-                cell.difference = told
-        if apart and len(cells) == len(systems):
-            cells.append(_cell(None, unit, places, words))
-        rows.append(_Row(words.title(name), cells, words.meaning(name)))
-    return {"columns": columns, "rows": rows, "baseline": scores["baseline"]}
+        if unit == "share" and all(score["value"] == 0 for score in known):
+            zeros.append(words.title(name))
+            continue
+        rows.append(_Row(words.title(name), _figure_cells(name, unit, known, scores, words), words.meaning(name)))
+    zero_line = words("zero_everywhere", titles="; ".join(zeros)) if zeros else ""
+    return {"columns": columns, "rows": rows, "zeros": zero_line}
 
 
-def _forests(scores: dict[str, Any], measures: dict, words: Words) -> list[dict[str, Any]]:
-    """For each comparison, its differences on one axis: better to the right."""
+def _figure_cells(name: str, unit: str, known: list[dict], scores: dict[str, Any], words: Words) -> list[_Cell]:
+    differences = {
+        one["system"]: one["differences"][name]
+        for one in scores["comparisons"]
+        if has_cases(one["differences"].get(name))
+    }
+    places = digits(unit, known, list(differences.values()))
+
+    def counted(score: dict[str, Any] | None, answers: int, difference: bool = False) -> _Cell:
+        cell = _cell(score, unit, places, words, difference)
+        if score and score["value"] is not None and score["cases"] != answers:
+            cell.note = words("cases_note", cases=words.number(score["cases"]))
+        return cell
+
+    cells = [counted(system["scores"].get(name), system["answers"]) for system in scores["systems"]]
+    changes = {
+        number: counted(differences[system["name"]], system["answers"], True)
+        for number, system in enumerate(scores["systems"])
+        if system["name"] in differences
+    }
+    if len(scores["comparisons"]) == 1:
+        return [*cells, next(iter(changes.values()), _cell(None, unit, places, words))]
+    for number, change in changes.items():
+        cells[number].difference = change
+    return cells
+
+
+def forests(scores: dict[str, Any], measures: dict, words: Words) -> list[dict[str, Any]]:
+    """Draw the differences of each comparison on one axis, better to the right."""
     drawn = []
     for number, comparison in enumerate(scores["comparisons"]):
         rows = []
         for name, (better, unit) in measures.items():
             score = comparison["differences"].get(name)
-            if better is None or unit not in ("share", "points") or not score or not score["cases"]:
+            zero = score and score["value"] == score["low"] == score["high"] == 0
+            if better is None or unit not in ("share", "points") or not has_cases(score) or zero:
                 continue
-            times = (1 if better == "higher" else -1) / (1 if unit == "share" else 100)
-            ends = sorted((times * score["low"], times * score["high"]))
-            rows.append((_printable(words.title(name)), times * score["value"], *ends))
+            scale = (1 if better == "higher" else -1) / (1 if unit == "share" else 100)
+            low, high = sorted((scale * score["low"], scale * score["high"]))
+            rows.append((printable(words.title(name)), scale * score["value"], low, high))
         if not rows:
             continue
         items = "; ".join(f"{title} {words.measure(value, 'share', 1, True)}" for title, value, *_ in rows)
-        drawn.append(
-            {
-                "title": words("difference_to", **_sides(comparison)),
-                "svg": Markup(
-                    pictures.intervals(
-                        f"forest {number}",
-                        rows,
-                        words("forest_label", items=items),
-                        words,
-                        ends=(words("worse_left"), words("better_right")),
-                    )
-                ),
-            }
-        )
+        label = words("forest_label", items=items)
+        ends = (words("worse_left"), words("better_right"))
+        picture = pictures.intervals(f"forest {number}", rows, label, words, ends=ends)
+        drawn.append({"title": words.versus(**comparison), "svg": Markup(picture)})
     return drawn
 
 
-# Verdicts
-
-
-def _verdicts(verdicts: dict[str, Any] | None, words: Words) -> dict[str, Any] | None:
+def verdict_tables(verdicts: dict[str, Any] | None, words: Words) -> dict[str, Any] | None:
+    """Return what judges decided: ranking with its picture, win rates, scores by criterion and sources."""
     if not verdicts:
         return None
-    ranking = verdicts["ranking"]
     pairs = verdicts["pairs"]
-    items = "; ".join(f"{row['system']} {words.number(row['strength'], 0, True)}" for row in ranking)
-    rows = [
-        (f"{place}. {_printable(row['system'])}", row["strength"], row["low"], row["high"])
-        for place, row in enumerate(ranking, start=1)
-    ]
-    read = sum(pair["wins"] + pair["losses"] + pair["ties"] for pair in pairs)
-    criteria = verdicts["criteria"]
+    count = sum(pair["wins"] + pair["losses"] + pair["ties"] for pair in pairs)
     return {
-        "note": words("ranking_note", verdicts=words.plural("verdicts", read)),
-        "ranking": {
-            "columns": [words("strength")],
-            "rows": [
-                _Row(
-                    f"{place}. {row['system']}",
-                    [
-                        _Cell(
-                            words.number(row["strength"], 0, True),
-                            words.interval(row, "number", 0, True),
-                        )
-                    ],
-                )
-                for place, row in enumerate(ranking, start=1)
-            ],
-        }
-        if ranking
-        else None,
-        "picture": Markup(
-            pictures.intervals("ranking", rows, words("strength_label", items=items), words, percent=False)
-        )
-        if ranking
-        else "",
-        "pairs": {
-            "columns": [
-                words(key) for key in ("win_rate", "length_controlled", "wins", "losses", "ties", "unreadable")
-            ],
-            "rows": [
-                _Row(
-                    words("difference_to", system=pair["systems"][0], against=pair["systems"][1]),
-                    [
-                        *(
-                            _cell(pair[rate], "share", digits("share", [pair[rate]]), words, absent="cannot_tell")
-                            for rate in ("win_rate", "length_controlled_win_rate")
-                        ),
-                        *(_Cell(words.number(pair[key])) for key in ("wins", "losses", "ties", "unreadable")),
-                    ],
-                )
-                for pair in pairs
-            ],
-        }
-        if pairs
-        else None,
-        "criteria": {
-            "columns": [*(words.tables["criteria"][name] for name in CRITERIA), words("unreadable")],
-            "rows": [
-                _Row(
-                    row["system"],
-                    [
-                        *(_cell(row["scores"].get(name), "number", 1, words) for name in CRITERIA),
-                        _Cell(words.number(row["unreadable"])),
-                    ],
-                )
-                for row in criteria
-            ],
-        }
-        if criteria
-        else None,
+        "note": words("ranking_note", verdicts=words.plural("verdicts", count)),
+        **_ranking(verdicts["ranking"], words),
+        "pairs": _win_rates(pairs, words) if pairs else None,
+        "criteria": _criteria(verdicts["criteria"], words) if verdicts["criteria"] else None,
         "sources": [
-            (
-                words("judge" if source["kind"] == "judge" else "people"),
-                source["source"],
-                words.number(source["verdicts"]),
-            )
-            for source in verdicts["sources"]
+            (words("judge" if one["kind"] == "judge" else "people"), one["source"], words.number(one["verdicts"]))
+            for one in verdicts["sources"]
         ],
     }
 
 
-# Distributions
+def _ranking(ranking: list[dict[str, Any]], words: Words) -> dict[str, Any]:
+    if not ranking:
+        return {"ranking": None, "picture": ""}
+    names = [f"{number}. {row['system']}" for number, row in enumerate(ranking, start=1)]
+    rows = [
+        _Row(name, [_Cell(words.number(row["strength"], 0, True), words.interval(row, "number", 0, True))])
+        for name, row in zip(names, ranking, strict=True)
+    ]
+    items = "; ".join(f"{row['system']} {words.number(row['strength'], 0, True)}" for row in ranking)
+    bars = [
+        (printable(name), row["strength"], row["low"], row["high"]) for name, row in zip(names, ranking, strict=True)
+    ]
+    picture = pictures.intervals("ranking", bars, words("strength_label", items=items), words, percent=False)
+    return {"ranking": {"columns": [words("strength")], "rows": rows}, "picture": Markup(picture)}
 
 
-def _distributions(answers: list[dict], names: list[str], measures: dict, words: Words) -> list[dict[str, Any]]:
+def _win_rates(pairs: list[dict[str, Any]], words: Words) -> dict[str, Any]:
+    counts = ("wins", "losses", "ties", "unreadable")
+    rows = []
+    for pair in pairs:
+        rates = [
+            _cell(pair[rate], "share", digits("share", [pair[rate]]), words, absent="cannot_tell")
+            for rate in ("win_rate", "length_controlled_win_rate")
+        ]
+        rows.append(
+            _Row(words.versus(*pair["systems"]), [*rates, *(_Cell(words.number(pair[key])) for key in counts)])
+        )
+    return {"columns": [words(key) for key in ("win_rate", "length_controlled", *counts)], "rows": rows}
+
+
+def _criteria(criteria: list[dict[str, Any]], words: Words) -> dict[str, Any]:
+    names = list(criteria[0]["scores"])
+    rows = []
+    for row in criteria:
+        cells = [_cell(row["scores"].get(name), "number", 1, words) for name in names]
+        rows.append(_Row(row["system"], [*cells, _Cell(words.number(row["unreadable"]))]))
+    return {
+        "columns": [*(words.tables["criteria"].get(name, name) for name in names), words("unreadable")],
+        "rows": rows,
+    }
+
+
+def distributions(scores: dict[str, Any], measures: dict, words: Words) -> list[dict[str, Any]]:
+    """Draw how the values of each measure are distributed; the length comes first because it explains much of the rest."""
+    names = [system["name"] for system in scores["systems"]]
     drawn = []
-    for name, (_, unit) in measures.items():
-        values = [[] for _ in names]
-        for row in answers:
-            for system, answer in zip(values, row["answers"], strict=True):
-                value = answer["measures"].get(name)
-                if value is not None:
-                    system.append(value)
-        everything = [value for system in values for value in system]
+    for name in sorted(measures, key=lambda name: name != "length"):
+        unit = measures[name][1]
+        values: list[list[float]] = [[] for _ in names]
+        for row in scores["answers"]:
+            for column, answer in zip(values, row["answers"], strict=True):
+                if answer["measures"].get(name) is not None:
+                    column.append(answer["measures"][name])
+        everything = [value for column in values for value in column]
         between = sum(value not in (0.0, 1.0) for value in everything)
         if not everything or between < WORTH_A_LOOK * len(everything):
             continue
-        places = 0 if unit != "points" else 1
+        places = 1 if unit == "points" else 0
         items = "; ".join(
-            f"{system} {words.measure(median(found) if found else None, unit, places)}"
-            for system, found in zip(names, values, strict=True)
+            f"{system} {words.measure(median(column) if column else None, unit, places)}"
+            for system, column in zip(names, values, strict=True)
         )
         label = words("distribution_label", title=words.title(name), items=items)
-        drawn.append(
-            {
-                "title": words.title(name),
-                "meaning": words.meaning(name),
-                "svg": Markup(pictures.hills(f"hills {name}", values, label, words, unit == "share")),
-            }
-        )
-    # The length first: it explains much of the rest.
-    return sorted(drawn, key=lambda picture: picture["title"] != words.title("length"))
+        picture = pictures.histograms(f"distribution {name}", values, label, words, unit == "share")
+        drawn.append({"title": words.title(name), "meaning": words.meaning(name), "svg": Markup(picture)})
+    return drawn
 
 
-# Costs
-
-
-def _costs(runs: list[dict[str, Any]], words: Words) -> dict[str, Any] | None:
-    sessions = [run["origin"].get("measured", {}) for run in runs]
+def costs(runs: list[dict[str, Any]], words: Words) -> dict[str, Any] | None:
+    """Return the table of time and memory: runs as columns."""
+    sessions = [run["provenance"].get("measured", {}) for run in runs]
     if not any(sessions):
         return None
     shown: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
@@ -282,11 +262,12 @@ def _costs(runs: list[dict[str, Any]], words: Words) -> dict[str, Any] | None:
     )
     rows = []
     for title, key, in_words in shown:
-        cells = []
-        for measured in sessions:
-            value = measured.get(key)
-            cells.append(_Cell("", note=words("not_logged")) if value is None else _Cell(in_words(value)))
+        values = [measured.get(key) for measured in sessions]
+        cells = [_Cell("", note=words("not_logged")) if value is None else _Cell(in_words(value)) for value in values]
+        for cell, measured in zip(cells, sessions, strict=True):
             if key == "train_seconds" and measured.get("resumed_from"):
-                cells[-1].note = words("time_resumed")
+                cell.note = words("time_resumed")
         rows.append(_Row(words(title), cells))
-    return {"columns": [run["name"] for run in runs], "rows": rows}
+    on_cpu = any(str(measured.get("device", "")).startswith("CPU") for measured in sessions)
+    note = words("costs_on_cpu") if on_cpu else words("costs_note")
+    return {"columns": [run["name"] for run in runs], "rows": rows, "note": note}

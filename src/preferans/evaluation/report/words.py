@@ -1,53 +1,34 @@
-"""
-The report a person opens, and its short form for a model card: a story told from scores.json and the folders of its runs.
-
-Nothing is measured here. Every figure is one of scores.json or of a run's provenance.json, in the words of `report_words`; the plots
-are in `report_pictures`.
-"""
+"""Words and number formats of the report, in English and Russian."""
 
 import json
 import math
 import re
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-GAIN = "test_normalised_accuracy_gain"
-# Halves of surrogate pairs are no text in UTF-8, control characters none in HTML, and marks that turn the direction of what follows
-# would turn the report's own words.
-_UNPRINTABLE = re.compile("[\ud800-\udfff\x00-\x08\x0b\x0e-\x1f\x7f\u202a-\u202e\u2066-\u2069]")
-
-
-def _printable(text: str) -> str:
-    return _UNPRINTABLE.sub("\ufffd", text)
-
-
-def _sign(score: dict[str, float]) -> str:
-    return "better" if score["low"] > 0 else "worse" if score["high"] < 0 else "no_detectable_difference"
-
-
-def _sides(comparison: dict[str, Any]) -> dict[str, str]:
-    return {"system": comparison["system"], "against": comparison["against"]}
-
-
-# What was run
-
-
-def _shown(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
 REPORT_LANGUAGES = ("en", "ru")
 NO_BREAK = "\u00a0"
 MINUS = "\u2212"
-# What an absent figure is shown as.
-NOTHING = "—"
-
-
-# Where a Russian line must not break: after a word of one or two letters, before a dash and before a percent sign.
+ABSENT = "—"
+GAIN = "test_normalised_accuracy_gain"
+# Lone surrogates are not valid UTF-8, control characters are not valid HTML, and bidirectional marks could reorder the
+# report's own words.
+_UNPRINTABLE = re.compile("[\ud800-\udfff\x00-\x08\x0b\x0e-\x1f\x7f\u202a-\u202e\u2066-\u2069]")
+# Russian typography forbids a line break after a word of one or two letters, before a dash and before a percent sign.
 _BOUND = re.compile(r"(?<![А-Яа-яЁё{])([А-Яа-яЁё]{1,2}) (?=\S)| (?=—)|(?<=\d) (?=%)")
+
+
+def printable(text: str) -> str:
+    return _UNPRINTABLE.sub("\ufffd", text)
+
+
+def as_text(value: Any) -> str:
+    """Show a string as it is and any other value as JSON."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 @cache
@@ -64,11 +45,10 @@ def _bound(words: Any) -> Any:
 
 class Words:
     """
-    How one language says what a report has to say.
+    Sentences, labels and numbers in one language.
 
     Args:
-        language (`str`):
-            `"en"` or `"ru"`.
+        language (`str`): `"en"` or `"ru"`.
     """
 
     def __init__(self, language: str):
@@ -78,30 +58,34 @@ class Words:
         self.tables = _read(language)
 
     def __call__(self, key: str, **values: str) -> str:
-        """A sentence or a label, with its blanks filled."""
+        """Return a sentence or a label with its placeholders filled."""
         return self.tables["text"][key].format(**values)
 
     def title(self, measure: str) -> str:
-        """Title of a measure of answers or of held-out pairs; the bare name of one that has none."""
+        """Return the title of a measure of answers or of held-out pairs, or its bare name if it has no title."""
         return self._entry(measure).get("title", measure)
 
     def meaning(self, measure: str) -> str:
-        """What a measure means, in one sentence; empty where it is not known."""
+        """Return the meaning of a measure in one sentence, or an empty string."""
         return self._entry(measure).get("meaning", "")
 
     def _entry(self, measure: str) -> dict[str, str]:
         return self.tables["measures"].get(measure) or self.tables["pairs"].get(measure) or {}
 
     def verdict(self, verdict: str) -> str:
-        """A verdict of scores.json in plain words."""
+        """Return a verdict of scores.json in words."""
         return self.tables["verdicts"][verdict]
 
     def foreign(self, language: str) -> str:
-        """Name of an intruding language; its bare code where the name is not known."""
+        """Return the name of an intruding language, or its code if the name is unknown."""
         return self.tables["languages"].get(language, language)
 
+    def versus(self, system: str, against: str, **_: Any) -> str:
+        """Name a comparison of two systems."""
+        return self("difference_to", system=system, against=against)
+
     def plural(self, key: str, count: int) -> str:
-        """A phrase with a whole number in it, in the form that the number asks for."""
+        """Return a phrase with a whole number in the plural form that the number requires."""
         return self.tables["plurals"][key][self._form(count)].format(count=self.number(count))
 
     def _form(self, count: int) -> str:
@@ -113,15 +97,12 @@ class Words:
 
     def number(self, value: float, digits: int = 0, signed: bool = False) -> str:
         """
-        A number as the language writes it: 1,234.5 or 1 234,5 with a space that does not break.
+        Format a finite number: 1,234.5 in English, 1 234,5 with a non-breaking space in Russian.
 
         Args:
-            value (`float`):
-                Any finite number.
-            digits (`int`, *optional*, defaults to `0`):
-                Decimal places.
-            signed (`bool`, *optional*, defaults to `False`):
-                Whether a number above zero gets a plus sign.
+            value (`float`)
+            digits (`int`, *optional*, defaults to `0`): Decimal places.
+            signed (`bool`, *optional*, defaults to `False`): Whether a positive number gets a plus sign.
         """
         text = f"{abs(value):,.{digits}f}"
         zero = not any(digit in text for digit in "123456789")
@@ -132,20 +113,17 @@ class Words:
 
     def measure(self, value: float | None, unit: str, digits: int, difference: bool = False) -> str:
         """
-        A value of a measure with its unit.
+        Format a value of a measure with its unit.
 
         Args:
-            value (`float` or `None`):
-                As scores.json has it: shares from 0 to 1.
-            unit (`str`):
-                `"share"`, `"characters"`, `"points"` or `"number"`.
-            digits (`int`):
-                See [`digits`].
+            value (`float` or `None`): A value of scores.json; shares are from 0 to 1.
+            unit (`str`): `"share"`, `"characters"`, `"points"` or `"number"`.
+            digits (`int`): Decimal places, see [`digits`].
             difference (`bool`, *optional*, defaults to `False`):
-                Whether it is a difference: signed, and of shares in percentage points.
+                Whether the value is a difference: it is signed, and one of shares is in percentage points.
         """
         if value is None or not math.isfinite(value):
-            return NOTHING
+            return ABSENT
         if unit != "share":
             return self.number(value, digits, difference)
         return self.number(100 * value, digits, difference) + (
@@ -153,11 +131,11 @@ class Words:
         )
 
     def interval(self, score: dict[str, float | None], unit: str, digits: int, difference: bool = False) -> str:
-        """The ends of a figure's interval in brackets; empty where there is none."""
+        """Format the interval of a figure, or return an empty string if it has none."""
         if score["low"] is None or score["high"] is None:
             return ""
-        times = 100 if unit == "share" else 1
-        ends = [self.number(times * score[end], digits, difference) for end in ("low", "high")]
+        scale = 100 if unit == "share" else 1
+        ends = [self.number(scale * end, digits, difference) for end in (score["low"], score["high"])]
         return f"[{('; ' if self.language == 'ru' else ', ').join(ends)}]"
 
     @property
@@ -165,14 +143,14 @@ class Words:
         return "%" if self.language == "en" else NO_BREAK + "%"
 
     def bytes(self, count: int) -> str:
-        """A number of bytes in the larger unit that makes it at least one."""
+        """Format a number of bytes in GiB, or in MiB below 1 GiB."""
         names = ("GiB", "MiB") if self.language == "en" else ("ГиБ", "МиБ")
         if count >= 1 << 30:
             return f"{self.number(count / (1 << 30), 2)}{NO_BREAK}{names[0]}"
         return f"{self.number(count / (1 << 20))}{NO_BREAK}{names[1]}"
 
     def duration(self, seconds: float) -> str:
-        """A span of time in its two largest units."""
+        """Format a duration in its two largest units."""
         whole = round(seconds)
         if whole < 60:
             return f"{self.number(seconds, 1)}{NO_BREAK}{self('seconds')}"
@@ -181,28 +159,30 @@ class Words:
         return " ".join(parts)
 
 
-def digits(unit: str, scores: list[dict[str, float | None]], differences: list[dict[str, float | None]] = ()) -> int:
+def digits(
+    unit: str, scores: Sequence[dict[str, float | None]], differences: Sequence[dict[str, float | None]] = ()
+) -> int:
     """
-    Decimal places that a row of figures needs.
+    Choose the decimal places for a row of figures.
 
     Args:
-        unit (`str`):
-            Unit of the measure, see [`Words.measure`].
-        scores (`list[dict]`):
-            Values with `low` and `high`.
-        differences (`list[dict]`, *optional*):
-            Differences between them: one that is no accident must not be rounded to zero.
+        unit (`str`): Unit of the measure, see [`Words.measure`].
+        scores (`Sequence[dict]`): Values with `low` and `high`.
+        differences (`Sequence[dict]`, *optional*):
+            Differences between them; a detectable difference is not rounded to zero.
     """
     if unit == "characters":
         return 0
-    times = 100 if unit == "share" else 1
-    everything = [s[k] for s in [*scores, *differences] for k in ("value", "low", "high") if s[k] is not None]
-    largest = times * max(map(abs, everything), default=0)
+    scale = 100 if unit == "share" else 1
+    ends = [score[key] for score in [*scores, *differences] for key in ("value", "low", "high")]
+    largest = scale * max((abs(end) for end in ends if end is not None), default=0)
     if unit == "share":
         places = 1 if 0 < largest < 10 else 0
     else:
         places = 0 if largest >= 100 else 1 if largest >= 10 else 2
-    sure = [times * s["value"] for s in differences if s["value"] and (s["low"] > 0 or s["high"] < 0)]
-    while places < 3 and any(round(abs(value), places) == 0 for value in sure):
+    detected = [
+        scale * score["value"] for score in differences if score["value"] and (score["low"] > 0 or score["high"] < 0)
+    ]
+    while places < 3 and any(round(abs(value), places) == 0 for value in detected):
         places += 1
     return places

@@ -1,0 +1,67 @@
+"""Tables of the report show the figures of scores.json."""
+
+import re
+
+from preferans.data.ratings import CRITERIA
+from preferans.evaluation.measures import MEASURES
+from preferans.evaluation.report.words import MINUS, NO_BREAK
+
+from ...support.reports import AFTER, BEFORE, EN, judged, page_of, scored, system, text_of
+
+
+def rounded(value: float, sign: str = "") -> str:
+    return f"{100 * value:{sign}.0f}".replace("-", MINUS)
+
+
+def test_figures_are_those_of_the_scores(tmp_path, two):
+    page = page_of(tmp_path, two)
+    text = text_of(page)
+    before, after = (system["scores"]["finished"] for system in two["systems"])
+    assert (before["value"], after["value"]) == (0.0, 1.0)
+    loops = [system["scores"]["loops"] for system in two["systems"]]
+    difference = two["comparisons"][0]["differences"]["loops"]
+    row = re.search(
+        r"Answers that loop(?! *[:;]).*?(?=Repeated share of the text)", text[text.index("The answers in") :]
+    )[0]
+    for score in loops:
+        assert f"{rounded(score['value'])}% [{rounded(score['low'])}, {rounded(score['high'])}]" in row
+    low, high = rounded(difference["low"], "+"), rounded(difference["high"], "+")
+    assert f"{rounded(difference['value'], '+')} pp [{low}, {high}]".replace("+0,", "0,") in row.replace(NO_BREAK, " ")
+    assert EN.verdict(difference["verdict"]) in row
+    assert "after against before, on 8 prompts" in text
+    for name in MEASURES:
+        assert (EN.title(name) in text) == any(system["scores"][name]["cases"] for system in two["systems"]), name
+    counts = {"better": 0, "worse": 0, "no_detectable_difference": 0, "higher": 0, "lower": 0}
+    for one in two["comparisons"][0]["differences"].values():
+        counts[one["verdict"]] += one["cases"] > 0
+    assert f"Better {counts['better']} " in text and f"Worse {counts['worse']} " in text
+    assert f"Unclear {counts['no_detectable_difference']} " in text
+
+
+def test_shows_verdicts(tmp_path, two):
+    text = text_of(page_of(tmp_path, two | {"verdicts": judged(["before", "after"])})).replace(NO_BREAK, " ")
+    assert "By verdicts on pairs of answers after comes first, and its interval does not touch" in text
+    assert "from 40 verdicts on pairs" in text
+    assert "after against before 62% [51, 74] Unclear 24 14 2 3" in re.sub(r" +", " ", text)
+    assert "+44 [+10, +80]" in text and f"{MINUS}44 [{MINUS}80, {MINUS}10]" in text
+    assert text.count("3.2 [3.0, 3.5]") == len(CRITERIA)
+    near = judged(["before", "after"])
+    near["ranking"][1]["high"] = 10.0
+    text = text_of(page_of(tmp_path, two | {"verdicts": near}))
+    assert "its interval overlaps with those of before: the order between them is open" in text
+
+
+def test_shows_people_as_a_system(tmp_path):
+    text = text_of(
+        page_of(tmp_path, scored(system("model", *BEFORE), system("human", *AFTER, finish_reason=None, kind="human")))
+    )
+    assert "written by people" in text and "not applicable" in text
+
+
+def test_a_measure_without_a_title_keeps_its_name(tmp_path, two):
+    for name in ("measures",):
+        two[name]["kind <b>$x$"] = {"better": "higher", "unit": "share"}
+    for score in (*(one["scores"] for one in two["systems"]), two["comparisons"][0]["differences"]):
+        score["kind <b>$x$"] = {"value": 0.5, "low": 0.4, "high": 0.6, "cases": 8, "verdict": "better"}
+    page = page_of(tmp_path, two)
+    assert "kind &lt;b&gt;$x$" in page and "<b>$x$" not in page
