@@ -79,7 +79,7 @@ def main() -> None:
     if not systems and any((args.baseline, args.human, args.verdicts, args.probes, args.persona)):
         raise PreferansError("Only runs are named; the other options also need a file of answers.")
     prompts = line_up(systems) if systems else {}
-    references = {}
+    references: dict[str, list[str]] = {}
     if args.human:
         human, references = human_replies(args.human, prompts)
         systems.append(human)

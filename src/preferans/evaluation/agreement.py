@@ -104,6 +104,6 @@ def with_interval(
     if math.isnan(value):
         return Score(math.nan, math.nan, math.nan, len(cases))
     group, drawn = resampled(groups, seed)
-    blocks = [[cases[case] for case in np.flatnonzero(group == block)] for block in range(group.max() + 1)]
+    blocks = [[cases[int(case)] for case in np.flatnonzero(group == block)] for block in range(group.max() + 1)]
     values = np.array([statistic([case for block in draw for case in blocks[block]]) for draw in drawn])
     return Score(value, *interval(values[~np.isnan(values)]), len(cases))

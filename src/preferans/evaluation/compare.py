@@ -56,7 +56,9 @@ class Comparison:
         rows = []
         for name, prompt in self.prompts.items():
             row = system.rows[name]
-            extra = {"probed": probe_measures(row, self.probes.get(name, {"prompt": prompt}), self.persona)}
+            extra: dict[str, Any] = {
+                "probed": probe_measures(row, self.probes.get(name, {"prompt": prompt}), self.persona)
+            }
             if system.kind != "human":  # human replies are not compared with themselves
                 extra["references"] = self.references.get(name)
             rows.append(measure(row | extra))

@@ -96,9 +96,8 @@ def imitation_scores(
     scores = _loss_scores("chosen", before, after, trees) | _loss_scores("rejected", before, after, trees)
     for name, pairs in (("before", before), ("after", after)):
         loss = scores[f"test_chosen_loss_{name}"]
-        scores[f"test_chosen_perplexity_{name}"] = Score(
-            *(math.exp(value) for value in (loss.value, loss.low, loss.high)), loss.cases
-        )
+        value, low, high = (math.exp(nats) for nats in (loss.value, loss.low, loss.high))
+        scores[f"test_chosen_perplexity_{name}"] = Score(value, low, high, loss.cases)
         ends = [pair["chosen_end_logp"] for pair in pairs]
         scores[f"test_end_probability_{name}"] = mean_of(
             [None if logp is None else math.exp(logp) for logp in ends], trees
@@ -110,10 +109,8 @@ def imitation_scores(
 def _loss_scores(side: str, before: list[dict], after: list[dict], trees: list[str]) -> dict[str, Score]:
     pairs = [(b, a, tree) for b, a, tree in zip(before, after, trees, strict=True) if b[f"{side}_words_tokens"]]
     tokens = [b[f"{side}_words_tokens"] for b, _, _ in pairs]
-    loss_before, loss_after = (
-        [-pair[when][f"{side}_words_logp"] / count for pair, count in zip(pairs, tokens, strict=True)]
-        for when in (0, 1)
-    )
+    loss_before = [-b[f"{side}_words_logp"] / count for (b, _, _), count in zip(pairs, tokens, strict=True)]
+    loss_after = [-a[f"{side}_words_logp"] / count for (_, a, _), count in zip(pairs, tokens, strict=True)]
     change = [b - a for a, b in zip(loss_before, loss_after, strict=True)]
     losses = {"before": loss_before, "after": loss_after, "change": change}
     return {

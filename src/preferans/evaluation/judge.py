@@ -127,14 +127,15 @@ def _objects(text: str) -> list[dict]:
 
 def _single_verdict(text: str, read: Callable[[dict], tuple]) -> tuple:
     """Read the objects of a reply, which must all have the same verdict."""
-    problem, verdicts = None, []
+    problem: Unreadable | None = None
+    verdicts = []
     for value in _objects(text):
         try:
             verdicts.append(read(value))
         except Unreadable as error:
             problem = problem or error
     if not verdicts:
-        raise problem
+        raise problem or Unreadable("the reply has no verdict")
     if any(other[0] != verdicts[0][0] for other in verdicts):
         raise Unreadable("the reply has different verdicts")
     return verdicts[0]
@@ -312,4 +313,5 @@ class Judge:
 
 def _total(counts: Iterable[int | None]) -> int | None:
     counts = list(counts)
-    return None if None in counts else sum(counts)
+    known = [count for count in counts if count is not None]
+    return sum(known) if len(known) == len(counts) else None

@@ -57,7 +57,10 @@ class JudgeTask:
 
     def questions(self, kinds: Sequence[str] | None = None) -> list[Question]:
         """List the questions: each answer alone, and every two answers to one prompt."""
-        groups = {"scores": [(system,) for system in self.systems], "pair": list(combinations(self.systems, 2))}
+        groups: dict[str, list[tuple[System, ...]]] = {
+            "scores": [(system,) for system in self.systems],
+            "pair": list(combinations(self.systems, 2)),
+        }
         return [
             Question(kind, name, group)
             for kind in kinds or self.kinds

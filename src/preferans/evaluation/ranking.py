@@ -61,8 +61,8 @@ def win_rate(votes: Sequence[Vote]) -> Score:
     Returns:
         [`Score`]: from 0 to 1; the interval draws whole conversations.
     """
-    cast = [vote for vote in votes if vote.share is not None]
-    return bootstrap([vote.share for vote in cast], [vote.conversation for vote in cast])
+    cast = [(vote.share, vote.conversation) for vote in votes if vote.share is not None]
+    return bootstrap([share for share, _ in cast], [conversation for _, conversation in cast])
 
 
 def length_controlled_win_rate(votes: Sequence[Vote]) -> Score:
@@ -84,13 +84,14 @@ def length_controlled_win_rate(votes: Sequence[Vote]) -> Score:
         length and quality then cannot be separated.
     """
     cast = [vote for vote in votes if vote.share is not None and vote.lengths is not None]
-    difference = np.array([vote.lengths[0] - vote.lengths[1] for vote in cast], dtype=float)
+    lengths = np.array([vote.lengths for vote in cast], dtype=float).reshape(-1, 2)
+    difference = lengths[:, 0] - lengths[:, 1]
     if not cast or difference.min() > 0 or difference.max() < 0:
         return Score(math.nan, math.nan, math.nan, len(cast))
     length = np.tanh(difference / (difference.std() or 1.0))
     # the last two rows are the added tie
     design = np.column_stack([np.ones(len(cast) + 2), np.append(length, [1.0, -1.0])])
-    share = np.append([vote.share for vote in cast], [0.5, 0.5])
+    share = np.array([*(vote.share for vote in cast), 0.5, 0.5], dtype=float)
 
     def fitted(weights: np.ndarray) -> np.ndarray:
         added = np.full((len(weights), 2), PRIOR_VOTES / 2)

@@ -56,7 +56,7 @@ class _ScoresRow(Row):
         return scores
 
 
-_ROW_TYPES = {"pair": _PairRow, "scores": _ScoresRow}
+_ROW_TYPES: dict[str, type[Row]] = {"pair": _PairRow, "scores": _ScoresRow}
 
 
 @dataclass

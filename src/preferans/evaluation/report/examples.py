@@ -121,7 +121,7 @@ def _add_changed(
     groups: _Groups, comparison: dict[str, Any], by_system: list[dict], measures: Measures, count: int, several: bool
 ) -> None:
     words, pair = groups.words, [comparison["against"], comparison["system"]]
-    parts = [changes(*(answers[name] for name in pair), measures) for answers in by_system]
+    parts = [changes(answers[pair[0]], answers[pair[1]], measures) for answers in by_system]
     total = [_total(part) for part in parts]
     gains = sorted((number for number in range(len(total)) if total[number] > 0), key=lambda number: -total[number])
     losses = sorted((number for number in range(len(total)) if total[number] < 0), key=lambda number: total[number])

@@ -125,7 +125,9 @@ def _headline(scores: dict[str, Any], comparisons: list[dict[str, Any]], words: 
         return [
             words("summary_uncompared", systems=words.plural("systems", len(systems)).capitalize(), prompts=prompts)
         ]
-    return [f"{words(one['headline'], **one['pair'])}, {prompts}; {truth}." for one in comparisons]
+    people = {system["name"] for system in systems if system["kind"] == "human"}
+    of_models = [one for one in comparisons if one["pair"]["system"] not in people] or comparisons
+    return [f"{words(one['headline'], **one['pair'])}, {prompts}; {truth}." for one in of_models]
 
 
 def _findings(scores: dict[str, Any], words: Words) -> list[str]:

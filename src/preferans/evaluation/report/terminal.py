@@ -1,4 +1,4 @@
-"""A comparison for the terminal: systems as columns, measures as rows, then what differs, in words, and who is ahead."""
+"""The comparison as text for the terminal: figures, differences, verdicts."""
 
 import textwrap
 from collections.abc import Sequence
@@ -6,24 +6,22 @@ from typing import Any
 
 from .words import Words, digits
 
-# Systems side by side: more would not fit into a window.
+# More systems side by side do not fit into a terminal.
 TABLE_COLUMNS = 4
 TERMINAL_WIDTH = 110
 
 
 def score_table(scores: dict[str, Any], language: str = "en") -> str:
     """
-    A comparison as text.
+    Format a comparison as text.
 
     Args:
-        scores (`dict`):
-            Content of scores.json, see [`~preferans.evaluation.compare.compare`].
-        language (`str`, *optional*, defaults to `"en"`):
-            `"en"` or `"ru"`.
+        scores (`dict`): Content of scores.json, see [`~preferans.evaluation.compare.compare`].
+        language (`str`, *optional*, defaults to `"en"`): `"en"` or `"ru"`.
 
     Returns:
-        `str`: lines; figures stand before their intervals. Measures that no answer has are left out; `n=` tells over how many answers
-        a figure is, where not over all.
+        `str`: figures with their intervals. Measures without cases are left out; `n=` is the number of cases if it is not the
+        number of prompts.
     """
     words = Words(language)
     parts = [*_runs(scores, words), *_figures(scores, words), *_differences(scores, words), *_verdicts(scores, words)]
@@ -31,16 +29,16 @@ def score_table(scores: dict[str, Any], language: str = "en") -> str:
 
 
 def _figure(
-    score: dict, unit: str, places: int, words: Words, difference: bool = False, asked: int | None = None
+    score: dict, unit: str, places: int, words: Words, difference: bool = False, expected: int | None = None
 ) -> str:
-    """A figure with its interval, and its number of cases where that is not the number `asked`."""
+    """Format a figure with its interval, and with its number of cases if that is not `expected`."""
     value = words.measure(score["value"], unit, places, difference)
     text = f"{value} {words.interval(score, unit, places, difference)}".rstrip()
-    return text if asked is None or score["cases"] in (0, asked) else f"{text} n={words.number(score['cases'])}"
+    return text if expected is None or score["cases"] in (0, expected) else f"{text} n={words.number(score['cases'])}"
 
 
 def _aligned(rows: Sequence[Sequence[str]], gap: int = 2) -> str:
-    """Columns of one width each, the first to the left and the figures to the right."""
+    """Align the first column left and the others right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
         (" " * gap)
@@ -72,12 +70,12 @@ def _figures(scores: dict, words: Words) -> list[str]:
         for name, known in scores["measures"].items():
             if not any(system["scores"][name]["cases"] for system in scores["systems"]):
                 continue
-            found = [system["scores"][name] for system in systems]
-            places = digits(known["unit"], found)
-            figures = [
-                _figure(score, known["unit"], places, words, asked=scores["prompts"]["count"]) for score in found
+            figures = [system["scores"][name] for system in systems]
+            places = digits(known["unit"], figures)
+            cells = [
+                _figure(score, known["unit"], places, words, expected=scores["prompts"]["count"]) for score in figures
             ]
-            rows.append([f"  {words.title(name)}", *figures])
+            rows.append([f"  {words.title(name)}", *cells])
         parts.append(f"{words('figures')}, {words.plural('on_prompts', scores['prompts']['count'])}\n{_aligned(rows)}")
     return parts
 
@@ -94,9 +92,9 @@ def _differences(scores: dict, words: Words) -> list[str]:
                 continue
             unit = scores["measures"][name]["unit"]
             places = digits(unit, [difference], [difference])
-            figure = _figure(difference, unit, places, words, difference=True, asked=scores["prompts"]["count"])
+            figure = _figure(difference, unit, places, words, difference=True, expected=scores["prompts"]["count"])
             rows.append([f"  {words.verdict(difference['verdict'])}: {words.title(name)}", figure])
-        lines = [words("difference_to", system=comparison["system"], against=comparison["against"])]
+        lines = [words.versus(**comparison)]
         if rows:
             lines.append(_aligned(rows))
         if nothing:
@@ -113,9 +111,9 @@ def _verdicts(scores: dict, words: Words) -> list[str]:
     parts = []
     if judged["ranking"]:
         rows = [["", words("strength")]]
-        for place, row in enumerate(judged["ranking"], start=1):
+        for number, row in enumerate(judged["ranking"], start=1):
             figure = _figure(row | {"value": row["strength"]}, "number", 0, words, difference=True)
-            rows.append([f"  {place}. {row['system']}", figure])
+            rows.append([f"  {number}. {row['system']}", figure])
         parts.append(f"{words('ranking')}\n{_aligned(rows)}")
     if judged["pairs"]:
         keys = ("wins", "losses", "ties", "unreadable", "win_rate", "length_controlled")
@@ -123,7 +121,7 @@ def _verdicts(scores: dict, words: Words) -> list[str]:
         for pair in judged["pairs"]:
             counts = [words.number(pair[key]) for key in keys[:4]]
             rates = [_figure(pair[key], "share", 0, words) for key in ("win_rate", "length_controlled_win_rate")]
-            name = words("difference_to", system=pair["systems"][0], against=pair["systems"][1])
+            name = words.versus(*pair["systems"])
             rows.append([f"  {name}", *counts, *rates])
         parts.append(f"{words('win_rates')}\n{_aligned(rows)}")
     if judged["criteria"]:

@@ -181,7 +181,9 @@ def digits(
     else:
         places = 0 if largest >= 100 else 1 if largest >= 10 else 2
     detected = [
-        scale * score["value"] for score in differences if score["value"] and (score["low"] > 0 or score["high"] < 0)
+        scale * value
+        for score in differences
+        if (value := score["value"]) and ((score["low"] or 0) > 0 or (score["high"] or 0) < 0)
     ]
     while places < 3 and any(round(abs(value), places) == 0 for value in detected):
         places += 1
