@@ -1,9 +1,39 @@
-"""Paired differences and their verdicts."""
+"""Bootstrap intervals, paired differences and their verdicts."""
+
+import math
+
+import pytest
 
 from preferans.evaluation.statistics import bootstrap, difference_of, verdict
 
 
-def test_the_direction_decides_what_is_better():
+def test_bootstrap_of_known_values():
+    score = bootstrap([0.0, 1.0] * 50)
+    assert score.value == 0.5
+    assert score.cases == 100
+    # the interval of the binomial distribution is 0.5 ± 0.098
+    assert score.low == pytest.approx(0.402, abs=0.02)
+    assert score.high == pytest.approx(0.598, abs=0.02)
+    assert bootstrap([3.0, 3.0]) == type(score)(3.0, 3.0, 3.0, 2)
+    assert math.isnan(bootstrap([]).value)
+
+
+def test_draws_whole_groups():
+    values = [0.0, 1.0] * 20
+    alone, doubled = bootstrap(values), bootstrap(values * 2, groups=[str(i) for i in range(40)] * 2)
+    assert doubled.cases == 80
+    assert doubled.high - doubled.low == pytest.approx(alone.high - alone.low, abs=0.03)
+    assert bootstrap([1.0, 1.0, 0.0], groups=["a", "a", "b"]).value == pytest.approx(2 / 3)
+
+
+def test_weighted_mean_draws_whole_groups():
+    score = bootstrap([1.0, 3.0, 5.0], ["a", "a", "b"], weights=[3, 1, 4])
+    assert score.value == pytest.approx((3 + 3 + 20) / 8)
+    assert (score.low, score.high) == pytest.approx((1.5, 5.0))  # only a, only b
+    assert bootstrap([2.0, 4.0], weights=[1, 1]) == bootstrap([2.0, 4.0])
+
+
+def test_verdict_depends_on_the_better_direction():
     up, down = bootstrap([1.0, 1.0, 2.0]), bootstrap([-1.0, -1.0, -2.0])
     assert [verdict(up, better) for better in ("higher", "lower", None)] == ["better", "worse", "higher"]
     assert [verdict(down, better) for better in ("higher", "lower", None)] == ["worse", "better", "lower"]
@@ -12,25 +42,25 @@ def test_the_direction_decides_what_is_better():
     assert verdict(bootstrap([0.0, 0.0]), "higher") == "no_detectable_difference"
 
 
-def test_differences_are_paired_and_pass_over_what_is_unknown():
-    difference, said = difference_of([1, 1, None, 1], [0, 0, 0, None], list("abcd"), "higher")
+def test_differences_are_paired_and_ignore_missing_values():
+    difference, verdicts = difference_of([1, 1, None, 1], [0, 0, 0, None], list("abcd"), "higher")
     assert (difference.value, difference.cases) == (1.0, 2)
-    assert said == "no_detectable_difference"
+    assert verdicts == "no_detectable_difference"
 
 
-def test_fewer_than_six_that_differ_prove_nothing():
+def test_fewer_than_six_differing_cases_are_never_detected():
     names = [str(number) for number in range(60)]
-    said = [
+    verdicts = [
         difference_of([1.0] * faults + [0.0] * (60 - faults), [0.0] * 60, names, "lower")[1] for faults in (4, 5, 6)
     ]
-    assert said == ["no_detectable_difference", "no_detectable_difference", "worse"]
+    assert verdicts == ["no_detectable_difference", "no_detectable_difference", "worse"]
 
 
-def test_fewer_than_six_conversations_prove_nothing():
-    def said(conversations: str) -> str:
+def test_fewer_than_six_conversations_are_never_detected():
+    def verdicts(conversations: str) -> str:
         ones = [1.0] * len(conversations)
         return difference_of(ones, [0.0] * len(ones), list(conversations), "lower")[1]
 
-    assert said("abcde") == "no_detectable_difference"
-    assert said("abcdeabcde") == "no_detectable_difference"  # ten answers in five conversations
-    assert said("abcdef") == "worse"
+    assert verdicts("abcde") == "no_detectable_difference"
+    assert verdicts("abcdeabcde") == "no_detectable_difference"  # ten answers in five conversations
+    assert verdicts("abcdef") == "worse"

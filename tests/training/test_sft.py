@@ -14,8 +14,6 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import ModelConfig, SFTConfig, SFTTrainer
 
 from preferans.errors import PreferansError, TrainingDiverged
-from preferans.evaluation.held_out import imitation_scores
-from preferans.evaluation.statistics import bootstrap
 from preferans.files import read_json, read_jsonl
 from preferans.models.loading import load_model, load_tokenizer
 from preferans.release.model_card import card_metadata
@@ -105,34 +103,6 @@ def test_log_probs_are_those_of_the_plain_model(tiny_llama, tmp_path):
     assert all(a["chosen_logp"] != b["chosen_logp"] for a, b in zip(scored, trained, strict=True))
 
 
-def side(name: str, words: float, count: int, end: float | None) -> dict:
-    return {
-        f"{name}_logp": words + (end or 0),
-        f"{name}_tokens": count + (end is not None),
-        f"{name}_words_logp": words,
-        f"{name}_words_tokens": count,
-        f"{name}_end_logp": end,
-    }
-
-
-def test_losses_are_means_over_words_and_the_end_is_told_apart():
-    rejected = side("rejected", -40.0, 10, -1.0)
-    before = [side("chosen", -30.0, 10, math.log(0.25)) | rejected, side("chosen", -60.0, 30, None) | rejected]
-    after = [side("chosen", -20.0, 10, math.log(0.75)) | rejected, side("chosen", -30.0, 30, None) | rejected]
-    scores = imitation_scores(before, after, ["a", "b"])
-    values = {name: score.value for name, score in scores.items()}
-    assert values["test_chosen_loss_before"] == pytest.approx(90 / 40)
-    assert values["test_chosen_loss_after"] == pytest.approx(50 / 40)
-    assert values["test_chosen_loss_change"] == pytest.approx(-40 / 40)
-    assert values["test_rejected_loss_change"] == 0
-    assert values["test_chosen_perplexity_after"] == pytest.approx(math.exp(50 / 40))
-    assert values["test_end_probability_before"] == pytest.approx(0.25)
-    assert values["test_end_probability_after"] == pytest.approx(0.75)
-    assert scores["test_end_probability_after"].cases == 1  # the other answer was cut before its end
-    assert values["test_normalised_accuracy_before"] == 1.0
-    assert not any("reward" in name for name in values)
-
-
 def test_what_a_template_sets_after_the_end_is_no_word(tiny_llama, tmp_path):
     trainer = make_trainer(tiny_llama, tmp_path / "run")
     trainer.processing_class.chat_template = (ROOT / TEMPLATE).read_text(encoding="utf-8")
@@ -145,13 +115,6 @@ def test_what_a_template_sets_after_the_end_is_no_word(tiny_llama, tmp_path):
     cut = trainer.completion_log_probs(completions(rows(2)), use_base=True, description="test")
     assert [score["end_logp"] for score in cut] == [None, None]
     assert all(score["words_tokens"] == score["tokens"] > 0 for score in cut)
-
-
-def test_a_weighted_interval_draws_whole_groups():
-    score = bootstrap([1.0, 3.0, 5.0], ["a", "a", "b"], weights=[3, 1, 4])
-    assert score.value == pytest.approx((3 + 3 + 20) / 8)
-    assert (score.low, score.high) == pytest.approx((1.5, 5.0))  # only a, only b
-    assert bootstrap([2.0, 4.0], weights=[1, 1]) == bootstrap([2.0, 4.0])
 
 
 def gpt2_sft(base, data, output_dir, *more) -> list:
