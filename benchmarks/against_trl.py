@@ -1,15 +1,14 @@
 """
-Time and memory of training: scripts/dpo.py beside `trl dpo`, with the same model, pairs and options.
+Time and memory of training: scripts/dpo.py against `trl dpo`, with the same model, pairs and options.
 
     python benchmarks/against_trl.py
     python benchmarks/against_trl.py --pairs 32 --rounds 3 --also --group_by_length true
 
-The model is the offline Gemma of the demo, in 4 bits, the pairs those of the sample as plain texts, since TRL's script wants a chat
-template otherwise. Each run is a process of its own on the CPU, and they take turns, so that what else the machine does meets all.
-The time is TRL's own `train_runtime`, and that of asking the reference beforehand where a run does so; loading, and our scoring of
-the test pairs, stand outside. Memory is the most that the process held. "as it comes" leaves out every key that a person would leave
-out: TRL then recomputes activations, and our memory plan sees that there is room not to. "reference asked once" is what our recipes
-say besides.
+The model is the demo's Gemma in 4 bits. The pairs are those of the sample as plain texts, because TRL's script needs a chat template
+otherwise. Each run is a separate process on the CPU, and the runs alternate, so that other load on the machine affects all of them.
+The time is TRL's `train_runtime` plus the time of precomputing the reference, if a run does so; loading and our scoring of the test
+pairs are not included. Memory is the peak of the process. "defaults" leaves out every key that a user would leave out: TRL then
+recomputes activations, while our memory plan keeps them if they fit. "precomputed reference" adds that key of our recipes.
 """
 
 import argparse
@@ -56,17 +55,20 @@ def parse_arguments() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     parser.add_argument("--pairs", type=int, default=16, help="(default: %(default)s)")
-    parser.add_argument("--epochs", type=int, default=3, help="times that each is seen (default: %(default)s)")
+    parser.add_argument("--epochs", type=int, default=3, help="epochs (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=2, help="runs of each; medians are shown (default: %(default)s)")
     parser.add_argument("--model", default=str(ROOT / "cache" / "gemma-3-270m-ru"), help="(default: %(default)s)")
     parser.add_argument(
-        "--also", nargs=argparse.REMAINDER, default=[], help="one more row: ours with these keys; write it last"
+        "--also",
+        nargs=argparse.REMAINDER,
+        default=[],
+        help="add a row for scripts/dpo.py with these keys; must be the last option",
     )
     return parser.parse_args()
 
 
 def run_once(script: list[str], keys: dict, folder: Path, steps: int) -> dict:
-    """One training in a process of its own: its seconds a step, those of the reference shared out, peak memory and losses."""
+    """Train in a separate process. Return seconds per step (with the reference's share), peak memory and losses."""
     keys = SAME | {"max_steps": steps, "save_steps": steps, "output_dir": folder} | keys
     words = [word for key, value in keys.items() for word in (f"--{key}", *str(value).split())]
     environment = os.environ | {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"}
@@ -76,13 +78,13 @@ def run_once(script: list[str], keys: dict, folder: Path, steps: int) -> dict:
         )
         _, status, usage = os.wait4(process.pid, 0)
         log.seek(0)
-        told = log.read()
+        printed = log.read()
     if status:
-        raise SystemExit(f"{' '.join(script)} ended with status {status}:\n{told[-2000:]}")
-    seconds = float(re.findall(r"'train_runtime': '?([\d.]+)", told)[-1])
-    # A bar of the reference: number of batches, and seconds each or each second.
+        raise SystemExit(f"{' '.join(script)} ended with status {status}:\n{printed[-2000:]}")
+    seconds = float(re.findall(r"'train_runtime': '?([\d.]+)", printed)[-1])
+    # The reference's progress bar: number of batches, and seconds per batch or batches per second.
     for batches, rate, unit in re.findall(
-        r"reference log probs for train[^\r\n]*?100%[^\r\n]*? (\d+)/\d+ \[[^,]*, +([\d.]+)(s/it|it/s)", told
+        r"reference log probs for train[^\r\n]*?100%[^\r\n]*? (\d+)/\d+ \[[^,]*, +([\d.]+)(s/it|it/s)", printed
     )[-1:]:
         seconds += int(batches) * (float(rate) if unit == "s/it" else 1 / float(rate))
     history = json.loads((folder / f"checkpoint-{steps}" / "trainer_state.json").read_text())["log_history"]
@@ -97,9 +99,7 @@ def main() -> None:
     args = parse_arguments()
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
-        data = (
-            work / f"pairs_{work.name}"
-        )  # datasets would take another folder "pairs" for this one and load what it has cached
+        data = work / f"pairs_{work.name}"  # a unique name, because `datasets` caches by the folder's name
         build = [sys.executable, "data_builders/oasst1_ru.py", "--source", "samples/oasst1_ru_sample.jsonl"]
         build += ["--turns", "all", "--test_size", "0.05", "--format", "text", "--output_dir", str(data)]
         subprocess.run(build, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
@@ -112,33 +112,38 @@ def main() -> None:
         rows = {
             ("trl dpo", "same options"): (trl, equal),
             ("scripts/dpo.py", "same options"): (ours, equal | {"separate_passes": "false"}),
-            ("trl dpo", "as it comes"): (trl, same),
-            ("scripts/dpo.py", "as it comes"): (ours, same),
-            ("scripts/dpo.py", "reference asked once"): (ours, same | {"precompute_ref_log_probs": "true"}),
+            ("trl dpo", "defaults"): (trl, same),
+            ("scripts/dpo.py", "defaults"): (ours, same),
+            ("scripts/dpo.py", "precomputed reference"): (ours, same | {"precompute_ref_log_probs": "true"}),
         }
         if args.also:
             keys = {key.removeprefix("--"): value for key, value in zip(args.also[::2], args.also[1::2], strict=True)}
             rows["scripts/dpo.py", " ".join(args.also)] = (ours, same | keys)
-        found = {row: [] for row in rows}
+        results: dict[tuple[str, str], list[dict]] = {row: [] for row in rows}
         for number in range(args.rounds):
             for position, (row, (script, keys)) in enumerate(rows.items()):
-                found[row].append(run_once(script, keys, work / f"run{number}-{position}", steps))
+                results[row].append(run_once(script, keys, work / f"run{number}-{position}", steps))
                 print(
-                    f"round {number + 1}: {row[0]}, {row[1]}: {found[row][-1]['step']:.2f} s a step", file=sys.stderr
+                    f"round {number + 1}: {row[0]}, {row[1]}: {results[row][-1]['step']:.2f} s per step",
+                    file=sys.stderr,
                 )
     print(f"{steps} steps of {SAME['per_device_train_batch_size']} pairs, medians of {args.rounds} runs\n")
-    print("| | | seconds a step | peak memory | first and last loss |\n| --- | --- | ---: | ---: | --- |")
-    for (what, how), runs in found.items():
+    print("| | | seconds per step | peak memory | first and last loss |\n| --- | --- | ---: | ---: | --- |")
+    for (script_name, options), runs in results.items():
         step, memory = (statistics.median(run[key] for run in runs) for key in ("step", "memory"))
         losses = runs[0]["losses"]
-        print(f"| {what} | {how} | {step:.2f} | {memory / 2**30:.2f} GiB | {losses[0]:.4f}, {losses[-1]:.4f} |")
+        print(
+            f"| {script_name} | {options} | {step:.2f} | {memory / 2**30:.2f} GiB | {losses[0]:.4f}, {losses[-1]:.4f} |"
+        )
     print()
-    for what, how in rows:
-        if what == "trl dpo":
+    for script_name, options in rows:
+        if script_name == "trl dpo":
             continue
-        other = found["trl dpo", "same options" if how == "same options" else "as it comes"]
-        ratios = [theirs["step"] / mine["step"] for theirs, mine in zip(other, found[what, how], strict=True)]
-        print(f"{how}: {statistics.median(ratios):.2f} times as fast ({', '.join(f'{r:.2f}' for r in ratios)})")
+        other = results["trl dpo", "same options" if options == "same options" else "defaults"]
+        ratios = [
+            theirs["step"] / ours["step"] for theirs, ours in zip(other, results[script_name, options], strict=True)
+        ]
+        print(f"{options}: {statistics.median(ratios):.2f} times as fast ({', '.join(f'{r:.2f}' for r in ratios)})")
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
 """
-Tokens per second of scripts/generate.py beside the first notebook's loop, which asked one prompt after the other.
+Tokens per second: scripts/generate.py against the first notebook's loop, one prompt at a time.
 
     python benchmarks/generate.py
     python benchmarks/generate.py --batch_sizes 8 16 32 --max_prompts 24 --rounds 1
 
-The same loaded model, the same prompts and the same sampling: 150 new tokens, top_k 60, top_p 0.9, temperature 0.7. Loop and batches
-take turns, so that what else the machine does meets both, and each is run once on a few short prompts before the clock starts. The
-tokens of the answers are counted, up to the one that ends an answer, and not those that fill up a batch. Each ratio is of one round.
+All use the same loaded model, prompts and sampling: 150 new tokens, top_k 60, top_p 0.9, temperature 0.7. Loop and batches alternate,
+so that other load on the machine affects both, after a warm-up on a few short prompts. Only the tokens of the answers count: neither
+the end token nor padding. Each ratio compares runs of the same round.
 """
 
 import argparse
@@ -37,7 +37,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def one_by_one(sampler, prompts: list[dict]) -> int:
-    """The notebook's loop: a `generate` for each prompt. Number of tokens in the answers."""
+    """Answer with one `generate` per prompt, as in the notebook. Return the number of tokens in the answers."""
     import torch
 
     from preferans.models.generate import stop_token_ids
@@ -50,20 +50,20 @@ def one_by_one(sampler, prompts: list[dict]) -> int:
         inputs = sampler.tokenizer(text, return_tensors="pt", add_special_tokens=False)
         inputs = {key: inputs[key].to(sampler.model.device) for key in ("input_ids", "attention_mask")}
         with torch.no_grad():
-            made = sampler.model.generate(
+            output = sampler.model.generate(
                 **inputs,
                 **sampler.sampling,
                 do_sample=True,
                 eos_token_id=stop_ids,
                 pad_token_id=sampler.tokenizer.pad_token_id,
             )
-        answer = made[0, inputs["input_ids"].shape[1] :].tolist()
+        answer = output[0, inputs["input_ids"].shape[1] :].tolist()
         tokens += len(answer) - (answer[-1] in stop_ids)
     return tokens
 
 
 def in_batches(sampler, prompts: list[dict], batch_size: int) -> int:
-    """scripts/generate.py's way. Number of tokens in the answers."""
+    """Answer as scripts/generate.py does. Return the number of tokens in the answers."""
     sampler.batch_size = batch_size
     with tempfile.TemporaryDirectory() as folder:
         answers = sampler.answer(prompts, Path(folder) / "answers.jsonl")
@@ -99,23 +99,23 @@ def main() -> None:
             **PROTOTYPE_SAMPLING | {"max_new_tokens": args.max_new_tokens},
         )
     )
-    ways = {"one by one": lambda asked: one_by_one(sampler, asked)} | {
-        f"batches of {size}": lambda asked, size=size: in_batches(sampler, asked, size) for size in args.batch_sizes
+    methods = {"one by one": lambda rows: one_by_one(sampler, rows)} | {
+        f"batches of {size}": lambda rows, size=size: in_batches(sampler, rows, size) for size in args.batch_sizes
     }
     sampling = sampler.sampling
     sampler.sampling = sampling | {"max_new_tokens": 4}
-    for way in ways.values():
-        way(prompts[:2])
+    for method in methods.values():
+        method(prompts[:2])
     sampler.sampling = sampling
-    found = {name: [] for name in ways}
+    speeds_of = {name: [] for name in methods}
     for number in range(args.rounds):
-        for name, way in ways.items():
+        for name, method in methods.items():
             torch.manual_seed(number)
             sampler.seed = number
             start = time.perf_counter()
-            tokens = way(prompts)
+            tokens = method(prompts)
             seconds = time.perf_counter() - start
-            found[name].append(tokens / seconds)
+            speeds_of[name].append(tokens / seconds)
             load = psutil.getloadavg()[0]
             print(
                 f"round {number + 1}: {name}: {tokens} tokens in {seconds:.1f} s, {tokens / seconds:.1f} tokens/s; load {load:.1f}",
@@ -127,8 +127,8 @@ def main() -> None:
         f"medians of {args.rounds} rounds\n"
     )
     print("| | tokens per second | times as fast, by round |\n| --- | ---: | --- |")
-    for name, speeds in found.items():
-        ratios = [mine / loop for mine, loop in zip(speeds, found["one by one"], strict=True)]
+    for name, speeds in speeds_of.items():
+        ratios = [speed / loop for speed, loop in zip(speeds, speeds_of["one by one"], strict=True)]
         print(f"| {name} | {statistics.median(speeds):.1f} | {', '.join(f'{ratio:.2f}' for ratio in ratios)} |")
 
 

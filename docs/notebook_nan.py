@@ -9,7 +9,7 @@ def losses(dtype: torch.dtype, eps: float) -> list[float]:
     shape = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4}
     model = LlamaForCausalLM(LlamaConfig(vocab_size=1000, **shape)).to(dtype)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, eps=eps)
-    chosen, rejected = torch.randint(0, 500, (2, 1, 16))  # tokens 500 to 999 stand in no text: their gradient is zero
+    chosen, rejected = torch.randint(0, 500, (2, 1, 16))  # tokens 500 to 999 are in no text: their gradient is zero
     start, seen = None, []
     for _ in range(4):
         chosen_logps, rejected_logps = (-model(ids, labels=ids).loss * 15 for ids in (chosen, rejected))
