@@ -38,7 +38,7 @@ EXPECTED = {
 }
 
 
-def test_combined_modules_take_what_they_need():
+def test_combined_modules_use_only_their_columns():
     results = evaluate.combine([load(name) for name in FOR_TEXTS]).compute(
         **COLUMNS, finish_reasons=["length", "stop"]
     )
@@ -52,7 +52,7 @@ def test_equal_texts_have_the_highest_score():
     assert load("chrf_ru").compute(**same)["chrf"] == pytest.approx(100)
 
 
-def test_rouge_of_words_as_written():
+def test_rouge_without_lemmas():
     assert (
         load("rouge_ru", "words").compute(predictions=ANSWERS[:1], references=[["Кошки сидели на окнах"]])["rouge1"]
         == 0.25
@@ -69,7 +69,7 @@ PAIRS = {
 }
 
 
-def test_preference_accuracy_is_over_the_whole_set():
+def test_preference_accuracy_aggregates_all_batches():
     module = load("preference_accuracy")
     results = module.compute(**PAIRS)
     assert results["preference_accuracy"] == 0.625
@@ -85,7 +85,7 @@ def test_preference_accuracy_is_over_the_whole_set():
     assert grouped["preference_accuracy_low"] == grouped["preference_accuracy_high"] == 0.625
 
 
-def test_preference_accuracy_names_what_is_missing_or_no_number():
+def test_preference_accuracy_names_missing_and_non_finite_values():
     module = load("preference_accuracy")
     with pytest.raises(ValueError, match="also needs chosen_lengths, rejected_lengths"):
         module.compute(chosen_rewards=[1.0], rejected_rewards=[0.0])
@@ -99,7 +99,7 @@ def test_every_module_has_a_card_and_a_row(name):
     assert f"]({name}/README.md)" in (ROOT / "metrics" / "README.md").read_text(encoding="utf-8")
 
 
-def test_the_example_of_the_page_runs(monkeypatch, capsys):
+def test_the_readmes_example_runs(monkeypatch, capsys):
     example = re.search(
         r"```python\n(.*?)```", (ROOT / "metrics" / "README.md").read_text(encoding="utf-8"), re.DOTALL
     )[1]

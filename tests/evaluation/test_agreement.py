@@ -34,7 +34,7 @@ def test_kappa_of_a_known_table():
     assert cohen_kappa(first, second, ("yes", "no")) == pytest.approx(0.4)
 
 
-def test_a_far_miss_weighs_more_than_a_near_one():
+def test_weighted_kappa_penalizes_large_differences_more():
     truth = [1, 2, 3, 4, 5]
     near, far = [2, 2, 3, 4, 5], [5, 2, 3, 4, 5]
     assert cohen_kappa(truth, near, SCALE) == pytest.approx(cohen_kappa(truth, far, SCALE), abs=0.01)
@@ -59,7 +59,7 @@ def test_quadratic_kappa_is_the_concordance_of_the_numbers(pairs):
         assert kappa == pytest.approx(above / below)
 
 
-def test_where_nothing_can_be_said():
+def test_is_nan_without_variation():
     assert math.isnan(cohen_kappa([], [], SCALE))
     assert math.isnan(cohen_kappa([3, 3], [3, 3], SCALE))
     assert math.isnan(krippendorff_alpha([[1, None], [None, 2]]))
@@ -74,7 +74,7 @@ def test_full_agreement_and_contradiction():
     assert krippendorff_alpha([[1, 5], [5, 1]]) < 0
 
 
-def test_an_interval_holds_its_figure_and_draws_whole_prompts():
+def test_the_interval_contains_the_value_and_draws_whole_prompts():
     cases = [(1, 1), (2, 2), (1, 2), (2, 2), (1, 1), (2, 1)] * 5
 
     def kappa(drawn):

@@ -25,7 +25,7 @@ def refused(function, *arguments) -> str:
     return str(caught.value)
 
 
-def test_one_file_may_hold_several_systems(tmp_path):
+def test_one_file_can_contain_several_systems(tmp_path):
     sampling = {"temperature": 0.7}
     rows = [row(1, "a", sampling=sampling), row(1, "b"), row(2, "a", sampling=sampling), row(2, "b", sampling={})]
     first, second = read(tmp_path, *rows)
@@ -70,7 +70,7 @@ def test_lone_surrogates_are_rejected(changes, tmp_path):
     assert "contains half a character" in paragraph
 
 
-def test_files_that_cannot_be_read(tmp_path):
+def test_rejects_files_that_are_not_answers(tmp_path):
     assert "there are no answers in this file" in refused(read, tmp_path)
     assert "there is no such file" in refused(read_systems, str(tmp_path / "absent.jsonl"))
     write_jsonl(tmp_path / "cut.jsonl", [row(1), row(2)])
@@ -93,7 +93,7 @@ def test_systems_are_aligned_by_their_prompts(tmp_path):
     assert prompts_sha256(prompts) == prompts_sha256(line_up([prompted])) != prompts_sha256({"1": row(1)["prompt"]})
 
 
-def test_systems_that_cannot_be_compared(tmp_path):
+def test_rejects_systems_with_different_prompts(tmp_path):
     (first,) = read(tmp_path, row(1), row(2), name="a.jsonl")
 
     def against(*rows: dict) -> str:

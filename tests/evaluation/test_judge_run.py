@@ -24,7 +24,7 @@ from ..support.scripted_endpoint import completion, raw, status
 pytestmark = pytest.mark.usefixtures("hasty")
 
 
-def test_the_judge_sees_the_rubric_and_both_answers_and_no_names(tmp_path):
+def test_a_request_has_the_rubric_and_both_answers_but_no_names(tmp_path):
     _, _, server, *_ = judged(tmp_path, fair, {"before-270m": [POOR], "after-270m": [GOOD]})
     assert len(server.questions) == 4
     assert [shown(question) for question in server.questions] == [[POOR], [GOOD], [POOR, GOOD], [GOOD, POOR]]
@@ -69,7 +69,7 @@ def test_better_in_one_order_and_equal_in_the_other_is_a_tie(tmp_path):
     assert (row["verdict"], row["orders"]) == ("tie", ["x", "tie"])
 
 
-def test_scores_and_what_is_not_shown_to_the_judge(tmp_path):
+def test_scores_request_hides_names_and_references(tmp_path):
     rows, _, server, *_ = judged(tmp_path, fair, {"x": [POOR, "  ", GOOD * 9], "y": ["", "", POOR]})
     scores = {(row["system"], row["id"]): row["scores"]["style"] for row in rows if row["kind"] == "scores"}
     assert scores == {("x", "p0"): 2, ("x", "p1"): 1, ("x", "p2"): 5, ("y", "p0"): 1, ("y", "p1"): 1, ("y", "p2"): 2}
@@ -91,7 +91,7 @@ def test_scores_and_what_is_not_shown_to_the_judge(tmp_path):
         "",
     ],
 )
-def test_an_unreadable_reply_is_asked_again_and_is_no_tie(tmp_path, reply):
+def test_an_unreadable_reply_is_requested_again_and_is_not_a_tie(tmp_path, reply):
     rows, refused, server, *_ = judged(tmp_path, lambda _: reply, {"x": [GOOD], "y": [POOR]})
     assert refused == []
     assert [row.get("verdict", row.get("scores")) for row in rows] == [None] * 3
@@ -115,7 +115,7 @@ def test_a_reason_with_a_lone_surrogate_is_written(tmp_path):
     assert (rows[2]["verdict"], rows[2]["reasons"]) == ("x", ["\ufffd"] * 2)
 
 
-def test_a_second_try_may_be_readable(tmp_path):
+def test_a_readable_second_reply_counts(tmp_path):
     def moody(request):
         if request["number"] == 1:
             return completion('{"relevance": {"reason": "дл', "length")
@@ -135,7 +135,7 @@ def test_one_unreadable_order_leaves_no_verdict(tmp_path):
     assert "the reply has no JSON object: 'Не знаю.'" in row["problem"]
 
 
-def test_a_server_without_schemas_gets_the_request_in_words(tmp_path):
+def test_falls_back_to_words_if_the_server_has_no_schemas(tmp_path):
     def plain(request):
         if "response_format" in request:
             return status(400, "unknown field response_format")
@@ -148,7 +148,7 @@ def test_a_server_without_schemas_gets_the_request_in_words(tmp_path):
     assert not rows[0]["structured"]
 
 
-def test_every_question_has_its_own_seed_and_the_same_one_again(tmp_path):
+def test_each_question_has_its_own_reproducible_seed(tmp_path):
     seeds = []
     for folder in (tmp_path / "a", tmp_path / "b"):
         folder.mkdir()
@@ -159,7 +159,7 @@ def test_every_question_has_its_own_seed_and_the_same_one_again(tmp_path):
     assert all(0 <= seed < 2**31 for seed in seeds[0].values())
 
 
-def test_refused_questions_have_no_verdict_and_are_asked_again(tmp_path):
+def test_questions_that_the_server_rejects_are_repeated_by_the_next_run(tmp_path):
     def strict(request):
         too_long = "Вопрос 1?" in request["messages"][-1]["content"]
         return status(400, "context length") if too_long else fair(request)
@@ -174,7 +174,7 @@ def test_refused_questions_have_no_verdict_and_are_asked_again(tmp_path):
     assert len(server.questions) == 4
 
 
-def test_a_server_that_refuses_everything_is_not_asked_for_long(tmp_path):
+def test_stops_early_if_the_server_rejects_everything(tmp_path):
     def answer(request):
         return status(400, "max_new_tokens too large") if request["number"] else "{}"
 
@@ -202,7 +202,7 @@ def test_verdicts_of_other_judges_and_on_other_answers_never_mix(tmp_path):
         judge_answers(judge, task, path)
 
 
-def test_what_is_missing_is_asked_with_a_third_system(tmp_path):
+def test_a_third_system_adds_only_the_missing_questions(tmp_path):
     judged(tmp_path, fair, {"x": [GOOD], "y": [POOR]})
     rows, _, server, *_ = judged(tmp_path, fair, {"x": [GOOD], "y": [POOR], "z": ["Слабый, но третий"]})
     assert len(server.questions) == 1 + 2 * 2
@@ -211,7 +211,7 @@ def test_what_is_missing_is_asked_with_a_third_system(tmp_path):
     assert len(JudgeTask(systems, line_up(systems)).questions()) == 1
 
 
-def test_a_half_written_line_is_asked_again(tmp_path):
+def test_a_truncated_last_line_is_judged_again(tmp_path):
     texts = {"x": [GOOD], "y": [POOR]}
     whole, *_ = judged(tmp_path, fair, texts)
     path = tmp_path / "verdicts.jsonl"

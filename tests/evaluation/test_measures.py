@@ -33,7 +33,7 @@ def test_measures_of_a_plain_answer():
     } | dict.fromkeys(PROBE_MEASURES)
 
 
-def test_an_empty_answer_has_a_length_and_an_end_and_nothing_else():
+def test_an_empty_answer_has_only_a_length_and_an_end():
     found = measured(" \n", finish_reason="length")
     assert {name: value for name, value in found.items() if value is not None} == {
         "empty": 1.0,
@@ -59,7 +59,7 @@ def test_measures_of_answers_with_faults():
     assert measured("Да.", finish_reason=None)["finished"] is None
 
 
-def test_measures_against_replies_of_people():
+def test_measures_with_references():
     same = measured("Кошки сидели на окнах.", references=["Собака.", "Кошки сидели на окнах."])
     assert same["chrf"] == pytest.approx(100)
     assert same["rougeL"] == pytest.approx(1)

@@ -16,7 +16,7 @@ def votes(shares, first="a", second="b", lengths=None) -> list[Vote]:
     ]
 
 
-def test_ties_are_half_and_the_unreadable_no_vote():
+def test_ties_count_half_and_unreadable_votes_do_not_count():
     cast = votes([1, 1, 0.5, 0, None])
     assert win_rate(cast).value == 2.5 / 4
     assert win_rate(cast).cases == 4
@@ -25,7 +25,7 @@ def test_ties_are_half_and_the_unreadable_no_vote():
     assert win_rate([]).cases == 0 and math.isnan(win_rate([]).value)
 
 
-def test_a_vote_seen_from_the_other_side():
+def test_between_swaps_the_sides_of_a_vote():
     assert Vote("1", ("a", "b"), 1.0, (10, 20)).seen_from("b") == Vote("1", ("b", "a"), 0.0, (20, 10))
     assert Vote("1", ("a", "b"), None).seen_from("b") == Vote("1", ("b", "a"), None)
 
@@ -61,7 +61,7 @@ def plain_strengths(cast: list[Vote], names: list[str]) -> dict[str, float]:
     return {name: 400 * (math.log10(value) - mean) for name, value in skill.items()}
 
 
-def test_three_systems_as_another_method_finds_them():
+def test_three_systems_match_a_numerical_optimum():
     cast = (
         votes([1] * 12 + [0] * 5, "a", "b") + votes([1] * 9 + [0.5] * 4 + [0] * 2, "b", "c") + votes([1, 0], "c", "a")
     )
@@ -72,7 +72,7 @@ def test_three_systems_as_another_method_finds_them():
         assert strengths[name].low <= value <= strengths[name].high
 
 
-def test_systems_that_nothing_connects_are_ranked_all_the_same():
+def test_unconnected_systems_are_still_ranked():
     cast = votes([1] * 8, "a", "b") + votes([1] * 8, "c", "d")
     strengths = bradley_terry(cast, ["a", "b", "c", "d", "new"])
     assert strengths["a"].value == pytest.approx(strengths["c"].value)
@@ -97,7 +97,7 @@ def test_without_votes_there_is_no_ranking():
     ),
     st.randoms(use_true_random=False),
 )  # fmt: skip
-def test_neither_the_order_nor_the_side_of_a_vote_counts(drawn, order):
+def test_the_ranking_does_not_depend_on_order_or_sides(drawn, order):
     cast = [Vote(str(conversation), (a, b), share) for a, b, share, conversation in drawn]
     strengths = bradley_terry(cast, "abcd")
     order.shuffle(cast)
@@ -118,12 +118,12 @@ def test_neither_the_order_nor_the_side_of_a_vote_counts(drawn, order):
         assert won == pytest.approx(expected, abs=1e-6)
 
 
-def test_answers_of_one_length_leave_the_win_rate_to_itself():
+def test_equal_lengths_leave_the_win_rate_unchanged():
     cast = votes([1] * 7 + [0] * 3, lengths=[(500, 500)] * 10)
     assert length_controlled_win_rate(cast).value == pytest.approx(7.5 / 11)  # a tie is added
 
 
-def test_a_judge_who_only_likes_length_finds_no_winner():
+def test_removes_a_pure_preference_for_length():
     rng = np.random.default_rng(0)
     differences = rng.normal(60, 100, size=600)
     lengths = [(int(1_000 + d), 1_000) for d in differences]
@@ -140,7 +140,7 @@ def test_a_judge_who_only_likes_length_finds_no_winner():
     assert length_controlled_win_rate(soft).value == pytest.approx(0.5, abs=0.06)
 
 
-def test_a_judge_who_does_not_care_for_length_is_left_alone():
+def test_keeps_the_win_rate_if_length_has_no_effect():
     rng = np.random.default_rng(1)
     lengths = [(int(1_000 + d), 1_000) for d in rng.normal(60, 100, size=600)]
     cast = votes([float(rng.random() < 0.7) for _ in lengths], lengths=lengths)
@@ -156,7 +156,7 @@ def test_the_two_sides_of_a_length_controlled_win_rate_add_up():
     assert one.low + other.high == pytest.approx(1, abs=1e-6)
 
 
-def test_the_regression_as_plain_gradient_ascent_finds_it():
+def test_the_regression_matches_gradient_ascent():
     lengths = [(300, 100), (200, 100), (100, 150), (90, 100), (400, 100), (100, 300)]
     cast = votes([1, 1, 0, 1, 0, 0.5], lengths=lengths)
     spread = np.std([a - b for a, b in lengths])
@@ -170,7 +170,7 @@ def test_the_regression_as_plain_gradient_ascent_finds_it():
     assert length_controlled_win_rate(cast).value == pytest.approx(1 / (1 + math.exp(-quality)), abs=1e-6)
 
 
-def test_where_one_system_is_always_longer_nothing_can_be_controlled():
+def test_is_nan_if_one_system_is_always_longer():
     always = votes([1, 1, 0], lengths=[(200, 100), (300, 100), (150, 100)])
     assert math.isnan(length_controlled_win_rate(always).value)
     assert length_controlled_win_rate(always).cases == 3

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.usefixtures("hasty")
 
 
 @pytest.mark.parametrize("write", [2, 5, 8])
-def test_killed_at_any_write_and_resumed_nothing_is_lost_or_asked_twice(tmp_path, call_script, write):
+def test_loses_and_repeats_nothing_after_a_kill_at_any_write(tmp_path, call_script, write):
     """Six verdicts: the file is begun, each verdict lasts, the file is put in order."""
     files = [
         answers(tmp_path / f"{name}.jsonl", name, texts) for name, texts in (("x", [GOOD, POOR]), ("y", [POOR, GOOD]))
@@ -26,18 +26,18 @@ def test_killed_at_any_write_and_resumed_nothing_is_lost_or_asked_twice(tmp_path
     with ScriptedEndpoint(fair) as server:
         command = [*files, "--endpoint", server.url, "--model", "judge", "--workers", "1", "--output"]
         call_script("scripts/judge.py", *command, whole)
-        asked = server.questions
+        questions = server.questions
         killed = [sys.executable, "tests/support/killed.py", str(write), "scripts/judge.py", *command, output]
         assert subprocess.run(list(map(str, killed)), cwd=ROOT, capture_output=True).returncode == 137
         kept = read_jsonl(output)
         assert len(kept) == min(write - 1, 6)
         server.requests.clear()
         call_script("scripts/judge.py", *command, output)
-    assert server.questions == asked[sum(row["replies"] for row in kept) :]
+    assert server.questions == questions[sum(row["replies"] for row in kept) :]
     assert output.read_bytes() == whole.read_bytes()
 
 
-def test_the_command(tmp_path, call_script, capsys):
+def test_judges_two_files_of_answers(tmp_path, call_script, capsys):
     before = answers(tmp_path / "before.jsonl", "before", [POOR, POOR])
     after = answers(tmp_path / "after.jsonl", "after", [GOOD, "Слабый тоже"])
     write_jsonl(
@@ -67,7 +67,7 @@ def test_the_command(tmp_path, call_script, capsys):
     assert "unreadable reply" not in printed
 
 
-def test_a_judge_who_cannot_be_read_is_quoted(tmp_path, call_script, capsys):
+def test_quotes_a_judge_without_readable_replies(tmp_path, call_script, capsys):
     before = answers(tmp_path / "before.jsonl", "before", [POOR])
     with ScriptedEndpoint(lambda _: "Не знаю.") as server:
         options = ["--endpoint", server.url, "--model", "judge", "--output", tmp_path / "verdicts.jsonl"]
@@ -78,7 +78,7 @@ def test_a_judge_who_cannot_be_read_is_quoted(tmp_path, call_script, capsys):
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         (lambda folder: answers(folder / "after.jsonl", "after", [GOOD]), "have 2 and 1 answers"),
         (lambda folder: answers(folder / "after.jsonl", "before", [GOOD, GOOD]), "both have a system 'before'"),
@@ -96,12 +96,12 @@ def test_a_judge_who_cannot_be_read_is_quoted(tmp_path, call_script, capsys):
     ],
     ids=["fewer", "same name", "other prompts", "cut", "absent"],
 )
-def test_answers_that_cannot_be_compared_are_refused_before_the_server_is_asked(tmp_path, call_script, change, said):
+def test_rejects_answers_to_different_prompts_before_any_request(tmp_path, call_script, change, message):
     before = answers(tmp_path / "before.jsonl", "before", [POOR, POOR])
     after = answers(tmp_path / "after.jsonl", "after", [GOOD, GOOD])
     change(tmp_path)
     with ScriptedEndpoint(fair) as server:
-        with pytest.raises(PreferansError, match=said):
+        with pytest.raises(PreferansError, match=message):
             call_script(
                 "scripts/judge.py",
                 before,
@@ -117,7 +117,7 @@ def test_answers_that_cannot_be_compared_are_refused_before_the_server_is_asked(
     assert not (tmp_path / "v.jsonl").exists()
 
 
-def test_a_really_served_model_judges(server, tmp_path, call_script, capsys, patient):
+def test_judges_with_a_served_model(server, tmp_path, call_script, capsys, patient):
     """It says «А» whatever it is shown, so both orders of each pair disagree."""
     scores = {"relevance": 4, "clarity": 4, "completeness": 2, "originality": 1, "style": 5}
     reply = json.dumps(scores | {"reason": "Так.", "better": "А"}, ensure_ascii=False)

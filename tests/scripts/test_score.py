@@ -28,7 +28,7 @@ PHRASES = [
 ]
 
 
-def asked(number: int, conversation: int | None = None) -> list[dict]:
+def question(number: int, conversation: int | None = None) -> list[dict]:
     """A prompt; of one conversation there may be several."""
     opening = {"role": "user", "content": f"Вопрос номер {number if conversation is None else conversation}?"}
     if conversation is None:
@@ -44,7 +44,7 @@ def answers(model: str, count: int, seed: int, conversations: int | None = None,
         rows.append(
             {
                 "id": f"q{number}",
-                "prompt": asked(number, None if conversations is None else number % conversations),
+                "prompt": question(number, None if conversations is None else number % conversations),
                 "answer": " ".join(sentences),
                 "model": model,
                 "finish_reason": draw.choice(["stop", "length"]),
@@ -171,7 +171,7 @@ def _fits(value, schema, place: str) -> bool:
     return True
 
 
-def test_scores_have_the_schema_that_is_promised(score, tmp_path, preference_folder):
+def test_scores_have_the_documented_schema(score, tmp_path, preference_folder):
     pairs = [preference(number) for number in range(8)]
     write_jsonl(preference_folder / "train.jsonl", pairs)
     (preference_folder / "test.jsonl").unlink()
@@ -179,8 +179,8 @@ def test_scores_have_the_schema_that_is_promised(score, tmp_path, preference_fol
     rows = [[row | prompts[row["id"]] for row in answers(name, 8, seed)] for seed, name in enumerate(["a", "b"])]
     rows[0] = [row | {"persona": {"name": "sienna", "sha256": "1" * 64}} for row in rows[0]]
     judged = [
-        {"kind": "pair", "id": f"q{n}", "systems": ["a", "b"], "verdict": said}
-        for n, said in enumerate(["a", "b", "tie", None, "a", "a"])
+        {"kind": "pair", "id": f"q{n}", "systems": ["a", "b"], "verdict": verdict}
+        for n, verdict in enumerate(["a", "b", "tie", None, "a", "a"])
     ]
     judged.append({"kind": "scores", "id": "q0", "system": "a", "scores": {"style": 4, "clarity": 2}})
     judged.append({"kind": "scores", "id": "q1", "system": "a", "scores": None})
@@ -234,7 +234,7 @@ def plain_means(values: list[float], groups: list[str], draws: int = 4_000) -> l
 
 
 @pytest.mark.parametrize("conversations", [None, 12])
-def test_every_figure_can_be_found_again_from_the_answers(score, tmp_path, conversations):
+def test_every_figure_can_be_recomputed_from_the_answers(score, tmp_path, conversations):
     old = write(tmp_path / "old.jsonl", answers("old", 30, 1, conversations))
     new = write(tmp_path / "new.jsonl", answers("new", 30, 2, conversations))
     found = score(new, "--baseline", old)
@@ -266,8 +266,8 @@ def test_every_figure_can_be_found_again_from_the_answers(score, tmp_path, conve
         assert share(means, lambda mean: mean > figure["high"] + 1e-9) < 0.045
         assert share(means, lambda mean: mean >= figure["high"] - 1e-9) > 0.01
 
-    def share(means: list[float], asked) -> float:
-        return sum(map(asked, means)) / len(means)
+    def share(means: list[float], holds) -> float:
+        return sum(map(holds, means)) / len(means)
 
     checked = 0
     for system in found["systems"]:
@@ -289,7 +289,7 @@ def test_every_figure_can_be_found_again_from_the_answers(score, tmp_path, conve
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_neither_the_order_of_rows_nor_of_files_changes_anything(score, tmp_path, seed):
+def test_the_order_of_rows_and_files_does_not_matter(score, tmp_path, seed):
     draw = random.Random(seed)
     parts = [answers(name, 15, number, 7) for number, name in enumerate(["one", "two", "three"])]
     files = [write(tmp_path / f"{number}.jsonl", rows) for number, rows in enumerate(parts)]
@@ -387,7 +387,7 @@ def test_the_baseline_is_a_file_or_a_name(score, tmp_path):
     assert "no such system among one, two. Did you mean 'two'?" in refused(score, many, "--baseline", "tow")
 
 
-def test_what_cannot_be_scored_is_one_paragraph_and_writes_nothing(score, tmp_path):
+def test_wrong_input_gives_one_message_and_writes_nothing(score, tmp_path):
     first = write(tmp_path / "a.jsonl", answers("a", 6, 1))
     assert "there is no such file" in refused(score, tmp_path / "absent.jsonl")
     assert "both have a system 'a'" in refused(score, first, write(tmp_path / "b.jsonl", answers("a", 6, 2)))
@@ -430,7 +430,7 @@ def test_probes_and_personas(score, tmp_path):
     assert refuser["adheres"]["cases"] == len(expected)
     assert score(answered)["systems"][0]["scores"]["refuses_harm"]["cases"] == 0
     assert "none of the answered prompts" in refused(score, answered, "--probes", probes[1])
-    rows[0]["prompt"] = rows[len(rows) // 2]["prompt"] = asked(1)
+    rows[0]["prompt"] = rows[len(rows) // 2]["prompt"] = question(1)
     assert f"the prompt {rows[0]['id']} differs from the answered one" in refused(
         score, write(answered, rows), "--probes", probes[0]
     )
@@ -476,11 +476,11 @@ def lcb_rows(path) -> list[dict]:
 
 
 def arena_rows(questions, answers) -> list[dict]:
-    asked = {row["question_id"]: row["prompt"] for row in read_jsonl(questions)}
+    prompts_by_id = {row["question_id"]: row["prompt"] for row in read_jsonl(questions)}
     return [
         {
             "id": str(row["question_id"]),
-            "prompt": [{"role": "user", "content": asked[row["question_id"]]}],
+            "prompt": [{"role": "user", "content": prompts_by_id[row["question_id"]]}],
             "answer": row["answer"],
             "model": row["model"],
             "finish_reason": None,

@@ -42,8 +42,8 @@ def test_shows_losses_and_gains_alike(tmp_path, two):
     assert all("change +" in text for text in gains) and all(f"change {MINUS}" in text for text in losses)
     totals = [float(re.search(r"change \+([\d.]+)", text)[1]) for text in gains]
     assert totals == sorted(totals, reverse=True)
-    asked = re.findall(r"Вопрос (\d)\?", "".join([*gains, *losses, *articles(page, "More answers at equal steps")]))
-    assert len(asked) == len(set(asked))
+    prompts = re.findall(r"Вопрос (\d)\?", "".join([*gains, *losses, *articles(page, "More answers at equal steps")]))
+    assert len(prompts) == len(set(prompts))
 
 
 def test_reports_that_no_answer_became_worse(tmp_path):
