@@ -1,4 +1,4 @@
-"""Commands of the project in a process of their own."""
+"""Run the project's commands in a separate process."""
 
 import subprocess
 

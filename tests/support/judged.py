@@ -36,7 +36,7 @@ def answers(path, model: str, texts: list[str], **changes):
 
 
 def shown(question: str) -> list[str]:
-    """The answers of a question, in the order in which the judge sees them."""
+    """Return the answers of a question in the order of the request."""
     return re.findall(r"^=== Ответ(?: [АБ])? ===\n(.*?)\n=== конец", question, re.MULTILINE | re.DOTALL)
 
 
@@ -45,7 +45,7 @@ def scored(value: int) -> str:
 
 
 def fair(request: dict) -> str:
-    """A judge that knows a good answer wherever it stands, and scores by length."""
+    """Judge by a known good answer at either position, and score by length."""
     texts = shown(request["messages"][-1]["content"])
     if not texts:
         return '{"ok": true}'

@@ -1,9 +1,9 @@
 """
-Run a script and die, as by kill -9, just before its N-th write that lasts.
+Run a script and kill it, as with kill -9, just before its N-th durable write.
 
     python tests/support/killed.py N SCRIPT ARGUMENTS…
 
-Writes that last are renames and flushes to the disk. No `finally` runs and no buffer is written out.
+Durable writes are renames and flushes to the disk. No `finally` block runs and no buffer is written.
 """
 
 import os

@@ -1,11 +1,11 @@
 """
-Run a script in one of several processes on the CPU, with what a test needs.
+Run a script as one of several processes on the CPU.
 
     torchrun … tests/support/launched.py [--as_cards] [--in_the_last nan|interrupt] SCRIPT ARGUMENTS…
 
---as_cards changes the label by which accelerate decides, so that it shards the model instead of passing FSDP over. The processes,
-their messages over gloo and torch's sharding are real. --in_the_last makes the third loss of the last process not a number, or
-presses Ctrl-C there, while the others go on.
+--as_cards changes the label by which accelerate decides, so that it shards the model instead of ignoring FSDP. The processes,
+their messages over gloo and torch's sharding are real. --in_the_last makes the third loss of the last process NaN, or interrupts
+that process, while the others continue.
 """
 
 import os

@@ -22,7 +22,7 @@ DTYPES = {"gemma": "float32", "llama": "float16", "gpt2": "float32"}
 
 
 def make_run(base, folder, dtype: str = "float32", targets="all-linear"):
-    """An adapter after three steps of training, saved as a finished run saves it."""
+    """Train an adapter for three steps and save it as a finished run does."""
     model, tokenizer = AutoModelForCausalLM.from_pretrained(base).float(), AutoTokenizer.from_pretrained(base)
     torch.manual_seed(0)
     model = get_peft_model(model, LoraConfig(r=4, target_modules=targets, task_type="CAUSAL_LM"))

@@ -1,4 +1,4 @@
-"""Tiny models whose vocabularies hold Russian, English and Chinese, so that there is something to cut."""
+"""Tiny models with Russian, English and Chinese vocabularies, for trimming."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ CHINESE = ["你好世界 学习 语言 模型", "今天天气很好，我们去�
 
 
 def make_gemma(folder: Path) -> Path:
-    """A Gemma 3 with a SentencePiece-like tokenizer: tied embedding, byte fallback."""
+    """Make a Gemma 3 with a SentencePiece-like tokenizer: tied embedding, byte fallback."""
     from tokenizers import Tokenizer, decoders, models, normalizers, trainers
     from transformers import Gemma3ForCausalLM, Gemma3TextConfig, PreTrainedTokenizerFast
 
@@ -34,7 +34,7 @@ def make_gemma(folder: Path) -> Path:
 
 
 def train_byte_level(ignore_merges: bool, pattern: str | None):
-    """A byte-level BPE tokenizer without special tokens."""
+    """Train a byte-level BPE tokenizer without special tokens."""
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
     tokenizer = Tokenizer(models.BPE(ignore_merges=ignore_merges))
@@ -51,8 +51,8 @@ def train_byte_level(ignore_merges: bool, pattern: str | None):
 
 def make_llama(folder: Path) -> Path:
     """
-    A Llama with Llama 3's kind of tokenizer: special tokens after the vocabulary, a list of ends, a template that adds the first
-    token, whole words taken before merging. Its head is its own, it has more rows than tokens, and it is stored in fp16.
+    Make a Llama with Llama 3's kind of tokenizer: special tokens after the vocabulary, several end tokens, a template that adds the
+    first token, and whole words matched before merging. Its head is untied, has more rows than tokens, and is stored in fp16.
     """
     from tokenizers import AddedToken, processors
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
@@ -87,7 +87,7 @@ def make_llama(folder: Path) -> Path:
 
 
 def make_gpt2(folder: Path) -> Path:
-    """A GPT-2 whose tokenizer is `vocab.json` and `merges.txt`, without a `tokenizer.json`, as ruGPT-3 has it."""
+    """Make a GPT-2 with the tokenizer files of ruGPT-3: `vocab.json` and `merges.txt` without `tokenizer.json`."""
     from transformers import GPT2Config, GPT2LMHeadModel
 
     from preferans.files import write_json

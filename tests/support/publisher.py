@@ -1,4 +1,4 @@
-"""A client of the loopback Hub that publishes a small model per case, meets its faults, and mostly publishes again; see test_hub_faults.py."""
+"""A client of the loopback Hub that publishes a small model for each case of tests/release/test_hub.py, with its faults."""
 
 import contextlib
 import errno
@@ -30,7 +30,7 @@ def wait(seconds: float) -> None:
 
 @contextlib.contextmanager
 def disk(full: bool):
-    """A disk on which downloads find no room."""
+    """A disk without space for downloads."""
     kept = huggingface_hub.file_download.http_get
 
     def write(*arguments, **options):
@@ -44,7 +44,7 @@ def disk(full: bool):
 
 
 def attempt(name: str, folder: Path) -> dict:
-    """What publish.py does, and what it shows."""
+    """Run publish.py's code and return its output."""
     waits.clear()
     shown, files = io.StringIO(), {path.name: path for path in sorted(folder.iterdir())}
     with contextlib.redirect_stdout(shown):

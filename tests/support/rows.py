@@ -15,7 +15,7 @@ def build(rows: list[dict] | pl.DataFrame, batch_rows: int = 50, **rule) -> tupl
 
 
 def message(message_id: str, parent_id: str | None = None, **changes) -> dict:
-    """Return an oasst row that takes part, apart from `changes`."""
+    """Return a valid oasst row with `changes`."""
     row = {
         "message_id": message_id,
         "parent_id": parent_id,

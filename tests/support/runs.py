@@ -1,4 +1,4 @@
-"""Tiny runs of the training scripts, in this process."""
+"""Tiny runs of the training scripts in this process."""
 
 import runpy
 import shutil
@@ -21,7 +21,7 @@ KEYS = {
 
 
 def command(script: str, model, data, run, **changes) -> list[str]:
-    """Command line of a training script: a path, and keys that a tiny run has unless they are changed."""
+    """Return the command line of a training script with the keys of a tiny run and `changes`."""
     keys = KEYS | {"model_name_or_path": model, "dataset_name": data, "output_dir": run} | changes
     return [f"scripts/{script}.py", *(word for key, value in keys.items() for word in (f"--{key}", str(value)))]
 
@@ -38,7 +38,7 @@ def call(*words) -> None:
 
 
 def make_pairs(folder: Path, train: int = 6, test: int = 2) -> Path:
-    """A dataset folder as a builder leaves it: parquet files and a card."""
+    """Write a dataset folder as a builder does: parquet files and a card."""
     from datasets import Dataset
 
     for split, numbers in {"train": range(train), "test": range(train, train + test)}.items():
@@ -55,7 +55,7 @@ REPORT = {"report.html": "<p>Report</p>", "report.md": "## Report\n\nAll is well
 
 
 def on_base(run, folder, base: str, dataset: str = "alice/pairs@v1"):
-    """The run as if its base model had been one of the Hub's."""
+    """Copy a run and set a base model on the Hub."""
     shutil.copytree(run, folder)
     origin = read_json(folder / "provenance.json")
     origin["model"] |= {"name": base, "revision": "a" * 40, "weights_sha256": {}}

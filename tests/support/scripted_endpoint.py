@@ -1,11 +1,11 @@
 """
-An OpenAI-compatible server on 127.0.0.1 that says what a test tells it to, with the faults of real ones.
+An OpenAI-compatible server on 127.0.0.1 with scripted replies and the faults of real servers.
 
     with ScriptedEndpoint(lambda request: "Ответ") as server:
         Endpoint(server.url, "any-model")
 
-The function is given each chat request (a dict, with its `number` from 0) and returns a text to answer with, or one of `status`,
-`raw`, `cut` and `hang_up`. Requests are kept in `server.requests`.
+The function receives each chat request (a dict, with its `number` from 0) and returns a text, or one of `status`, `raw`, `cut` and
+`hang_up`. `server.requests` has all requests.
 """
 
 import json
@@ -39,7 +39,7 @@ def completion(text: str | None, finish_reason: str = "stop", usage: tuple[int, 
 
 
 def status(code: int, message: str = "", retry_after: str | None = "0.01", key: str = "error") -> Action:
-    """An error, which asks to wait a hundredth of a second before the next try."""
+    """Return an error with a Retry-After of a hundredth of a second."""
     body = {"error": {"message": message, "type": "error"}} if key == "error" else {key: message}
     return Action(code, json.dumps(body).encode(), {"Retry-After": retry_after} if retry_after else None)
 
@@ -49,12 +49,12 @@ def raw(body: str, content_type: str = "application/json") -> Action:
 
 
 def cut(text: str) -> Action:
-    """A body that ends before its announced length."""
+    """Return a body that is shorter than its announced length."""
     return completion(text)._replace(missing_bytes=100)
 
 
 def hang_up() -> Action:
-    """The connection closed without a word."""
+    """Close the connection without a response."""
     return Action(0, b"", hang_up=True)
 
 
@@ -113,6 +113,6 @@ class ScriptedEndpoint:
 
     @property
     def questions(self) -> list[str]:
-        """What was asked, without the client's trial."""
-        asked = [request["messages"][-1]["content"] for request in self.requests]
-        return [text for text in asked if '{"ok": true}' not in text]
+        """Return the requested texts without the client's trial request."""
+        texts = [request["messages"][-1]["content"] for request in self.requests]
+        return [text for text in texts if '{"ok": true}' not in text]

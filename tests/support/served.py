@@ -1,4 +1,4 @@
-"""Really served models: `transformers serve` on the loopback, ended with the tests whatever happens."""
+"""Models served by `transformers serve` on the loopback interface; the server always ends with the tests."""
 
 import os
 import socket
@@ -17,7 +17,7 @@ def served(home: Path) -> Iterator[str]:
 
     Args:
         home (`Path`):
-            Empty folder that stands for the Hub's cache.
+            Empty folder used as the Hub's cache.
 
     Yields:
         `str`: the address, once the server answers.
@@ -35,13 +35,13 @@ def served(home: Path) -> Iterator[str]:
         text=True,
     )
     try:
-        said = []
-        for line in process.stdout:  # it says so itself when it is ready
-            said.append(line)
+        output = []
+        for line in process.stdout:  # it prints a line when it is ready
+            output.append(line)
             if "Uvicorn running" in line:
                 break
         else:
-            raise RuntimeError("transformers serve ended: " + "".join(said))
+            raise RuntimeError("transformers serve ended: " + "".join(output))
         threading.Thread(target=process.stdout.read, daemon=True).start()  # or a full pipe would stop it
         yield f"http://127.0.0.1:{port}/v1"
     finally:

@@ -1,4 +1,4 @@
-"""Tiny random models with a tokenizer of their own: the real classes, small enough for a test."""
+"""Tiny models of the real classes with random weights, and their tokenizer."""
 
 import json
 from pathlib import Path
@@ -21,7 +21,7 @@ def sample_texts() -> list[str]:
 
 
 def make_tokenizer(vocab_size: int = 600):
-    """A byte-level BPE tokenizer with Llama 3's special tokens, trained on the project's own sample."""
+    """Train a byte-level BPE tokenizer with Llama 3's special tokens on the project's sample."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
@@ -53,7 +53,7 @@ def make_tokenizer(vocab_size: int = 600):
 
 
 def make_llama(folder: Path, chat_template: str | None = CHAT_TEMPLATE) -> Path:
-    """A Llama of two layers with random weights, as Llama-3.2 is shaped: grouped heads and tied embeddings."""
+    """Make a Llama of two layers in the shape of Llama-3.2: grouped heads and tied embeddings."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     shape = {
@@ -68,7 +68,7 @@ def make_llama(folder: Path, chat_template: str | None = CHAT_TEMPLATE) -> Path:
 
 
 def make_gpt2(folder: Path) -> Path:
-    """A GPT-2 of two layers with random weights, as ruGPT-3 is shaped: Conv1D layers, learned positions, no chat template."""
+    """Make a GPT-2 of two layers in the shape of ruGPT-3: Conv1D layers, learned positions, no chat template."""
     from transformers import GPT2Config, GPT2LMHeadModel
 
     return _save(
@@ -77,7 +77,7 @@ def make_gpt2(folder: Path) -> Path:
 
 
 def make_gemma3(folder: Path) -> Path:
-    """A Gemma 3 of two layers with random weights: one layer with a sliding window, one without; no chat template."""
+    """Make a Gemma 3 of two layers: one with a sliding window, one without; no chat template."""
     from transformers import Gemma3ForCausalLM, Gemma3TextConfig
 
     shape = {
@@ -94,7 +94,7 @@ def make_gemma3(folder: Path) -> Path:
 
 
 def make_qwen2(folder: Path) -> Path:
-    """A Qwen2 of two layers with random weights, as Qwen2.5 is shaped: biases in the attention, grouped heads, tied embeddings."""
+    """Make a Qwen2 of two layers in the shape of Qwen2.5: biases in the attention, grouped heads, tied embeddings."""
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
     shape = {
@@ -127,7 +127,7 @@ def _save(folder: Path, config_class, model_class, shape: dict, chat_template: s
 
 
 def make_parrot(folder: Path, reply: str) -> Path:
-    """A Llama that says one sentence to everything and ends its turn: a served model whose words a test can foretell."""
+    """Make a Llama that answers every prompt with the same sentence and ends its turn, for predictable served answers."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -135,7 +135,7 @@ def make_parrot(folder: Path, reply: str) -> Path:
     tokenizer = make_tokenizer()
     tokenizer.chat_template = CHAT_TEMPLATE
     tokenizer.add_tokens([reply])
-    said = tokenizer.convert_tokens_to_ids(reply)
+    reply_ids = tokenizer.convert_tokens_to_ids(reply)
     before = tokenizer.apply_chat_template([{"role": "user", "content": "?"}], add_generation_prompt=True)["input_ids"]
     config = LlamaConfig(
         hidden_size=64,
@@ -149,13 +149,13 @@ def make_parrot(folder: Path, reply: str) -> Path:
     )
     model = LlamaForCausalLM(config)
     with torch.no_grad():
-        # nothing but the last token decides: the layer adds nothing, and the head knows two tokens
+        # only the last token matters: the layer adds nothing, and the head has two tokens
         model.model.layers[0].self_attn.o_proj.weight.zero_()
         model.model.layers[0].mlp.down_proj.weight.zero_()
         embedded = torch.nn.functional.normalize(model.model.embed_tokens.weight)
         model.lm_head.weight.zero_()
-        model.lm_head.weight[said] = 100 * embedded[before[-1]]
-        model.lm_head.weight[tokenizer.eos_token_id] = 100 * embedded[said]
+        model.lm_head.weight[reply_ids] = 100 * embedded[before[-1]]
+        model.lm_head.weight[tokenizer.eos_token_id] = 100 * embedded[reply_ids]
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder

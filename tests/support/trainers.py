@@ -1,4 +1,4 @@
-"""A trainer on a tiny model, ready for a step."""
+"""Trainers on tiny models, ready for a step."""
 
 from pathlib import Path
 
@@ -31,7 +31,7 @@ def build_trainer(
     **changes,
 ):
     """
-    A trainer of eight pairs or of `rows`, as `dpo.py` makes it; `changes` are keys of `config_class`, `ours` are of `trainer_class`.
+    Build a trainer with eight pairs or `rows`, as `dpo.py` does; `changes` are keys of `config_class`, `ours` of `trainer_class`.
     """
     settings = {
         "output_dir": str(run),
@@ -64,7 +64,7 @@ def build_trainer(
 
 
 def randomize(trainer) -> None:
-    """Move the adapter away from its start, which would hide a missing gradient."""
+    """Move the adapter away from its initial zeros, which would hide a missing gradient."""
     torch.manual_seed(3)
     for name, parameter in trainer.model.named_parameters():
         if "lora_B" in name:  # zero at the start
@@ -72,6 +72,6 @@ def randomize(trainer) -> None:
 
 
 def first_batch(trainer) -> dict[str, torch.Tensor]:
-    """The first batch of an epoch, after moving the adapter away from its start."""
+    """Return the first batch of an epoch, after moving the adapter away from its start."""
     randomize(trainer)
     return trainer._prepare_inputs(next(iter(trainer.get_train_dataloader())))

@@ -1,5 +1,5 @@
 """
-A Hub for tests on this machine, which the unmodified clients push to and pull from.
+A Hub for tests on this machine, used by the unmodified clients.
 
 The fixture `hub` (in `conftest.py`) is a [`TestHub`] with the users alice and bob and the organisation lab:
 
@@ -8,13 +8,12 @@ The fixture `hub` (in `conftest.py`) is a [`TestHub`] with the users alice and b
     hub.files("model", "alice/x")["README.md"]
     hub.asked("POST", "/commit/")
 
-Code in `hub.run` can tell of faults too, so that one process meets several of them:
+Code in `hub.run` can announce faults too, so that one process meets several of them:
 
     from loophub_client import fault
     fault("PUT", "/lfs/", status=503, headers={"Retry-After": "0"})
 
-The fixture fails a test whose client asked for a route that the Hub does not know, and one whose faults did not happen as
-often as told.
+The fixture fails a test if its client requested an unknown route, or if a fault did not happen as often as announced.
 """
 
 from .clients import TestHub

@@ -1,4 +1,4 @@
-"""BLAKE3 with a key, all 1024-byte leaves of a text at once: Xet names what it stores by it, and the standard library lacks it."""
+"""Keyed BLAKE3, which Xet uses for names and the standard library lacks. All 1024-byte leaves are hashed at once."""
 
 import numpy as np
 
@@ -13,7 +13,7 @@ CHUNK, BLOCK = 1024, 64
 def keyed_hash(data: bytes, key: bytes) -> bytes:
     """
     Args:
-        data (`bytes`): What is hashed, of any length.
+        data (`bytes`): Data of any length.
         key (`bytes`): 32 bytes.
 
     Returns:
@@ -37,7 +37,7 @@ def keyed_hash(data: bytes, key: bytes) -> bytes:
 
 
 def _chunk_values(data: bytes, count: int, key: np.ndarray, first: int, extra: int = 0) -> np.ndarray:
-    """Chaining values, (8, count), of `count` chunks of equal length that begin at chunk number `first`."""
+    """Return the chaining values, shape (8, count), of `count` chunks of equal length from chunk number `first`."""
     length = len(data) // count
     blocks = max(-(-length // BLOCK), 1)
     padded = np.zeros((count, blocks * BLOCK), np.uint8)

@@ -1,4 +1,4 @@
-"""Check of the metadata at the head of a card, of the keys that Preferans' cards have, by the Hub's published rules."""
+"""Check a card's metadata by the Hub's published rules, for the keys of Preferans' cards."""
 
 import re
 
@@ -23,13 +23,13 @@ TASK = re.compile(r"[a-z][a-z0-9-]*[a-z0-9]")
 
 
 def read_metadata(text: str):
-    """What stands between the two lines of dashes at the head of a card; `None` if there is nothing."""
+    """Return the text between the two lines of dashes at the top of a card, or `None`."""
     head = re.match(r"\ufeff?---[ \t]*\r?\n(.*?)^---[ \t]*$", text, re.DOTALL | re.MULTILINE)
     return yaml.safe_load(head[1]) if head else None
 
 
 def check_card(text: str, kind: str) -> tuple[list[str], list[str]]:
-    """Errors and warnings of a whole README.md, for a `model` or a `dataset`."""
+    """Return errors and warnings of a README.md of a `model` or a `dataset`."""
     try:
         metadata = read_metadata(text)
     except yaml.YAMLError as error:
@@ -62,7 +62,7 @@ def check_card(text: str, kind: str) -> tuple[list[str], list[str]]:
 
 
 def _check_list(metadata: dict, key: str, accepts, expected: str, lists: bool = True) -> list[str]:
-    """Errors of a key whose value is a text or, with `lists`, a list of texts."""
+    """Return errors of a key with a text or, with `lists`, a list of texts."""
     if key not in metadata:
         return []
     value = metadata[key]

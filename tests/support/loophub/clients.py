@@ -1,4 +1,4 @@
-"""The clients, unmodified, in processes of their own: they read where the Hub is when they are imported."""
+"""The unmodified clients in separate processes, because they read the Hub's address when they are imported."""
 
 import hashlib
 import http.client
@@ -33,7 +33,7 @@ class Answer(NamedTuple):
 
 
 class TestHub(LoopHub):
-    """A Hub with people in it, and ways to talk to it. Homes of the clients are made in `folder`."""
+    """A Hub with users, and clients for it. The clients' home folders are created in `folder`."""
 
     __test__ = False
 
@@ -46,7 +46,7 @@ class TestHub(LoopHub):
 
     def seed(self, kind: str, name: str, files: dict[str, bytes], **settings) -> Repository:
         """
-        A repository with files that is there before the test, made by nobody's request.
+        Create a repository with files without a request.
 
         Args:
             kind (`str`): `model` or `dataset`.
@@ -67,12 +67,12 @@ class TestHub(LoopHub):
 
     def environment(self, token=DEFAULT, xet: bool = True, home: Path | None = None, **more: str) -> dict[str, str]:
         """
-        Environment variables of a process that shall know this Hub only.
+        Return environment variables for a process that can reach this Hub only.
 
         Args:
-            token (`str`, *optional*): A token; alice's write token if it is not given, none at all for `None`.
+            token (`str`, *optional*): A token, by default alice's write token; `None` for no token.
             xet (`bool`, *optional*, defaults to `True`): Transfer large files over Xet, or else over LFS.
-            home (`Path`, *optional*): HF_HOME, with the caches; a new and empty one if it is not given.
+            home (`Path`, *optional*): HF_HOME with the caches, by default a new and empty one.
             more: Further variables, e.g. `HF_HUB_OFFLINE="1"`.
         """
         kept = {
@@ -99,11 +99,11 @@ class TestHub(LoopHub):
         self, command: str | list, *, token=DEFAULT, xet=True, home=None, check=True, timeout=120, **more: str
     ) -> subprocess.CompletedProcess:
         """
-        Run Python with this Hub as its only one, from the repository's root, and wait for it.
+        Run Python with this Hub only, from the repository's root, and wait for it.
 
         Args:
             command (`str` or `list`): Python source, or a script's path with its arguments.
-            check (`bool`, *optional*, defaults to `True`): Fail, with what it printed, if it fails.
+            check (`bool`, *optional*, defaults to `True`): Raise with its output if it fails.
         """
         arguments = ["-c", command] if isinstance(command, str) else [str(part) for part in command]
         done = subprocess.run(
@@ -120,7 +120,7 @@ class TestHub(LoopHub):
         return done
 
     def ask(self, method: str, path: str, body=None, token: str | None = None, **headers: str) -> Answer:
-        """One bare request, without a client: `body` is bytes, or sent as JSON."""
+        """Send one plain request without a client; a `body` that is not bytes is sent as JSON."""
         host = urlsplit(self.url)
         connection = http.client.HTTPConnection(host.hostname, host.port, timeout=30)
         content = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()

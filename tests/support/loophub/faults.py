@@ -1,4 +1,4 @@
-"""Things that go wrong between a client and the Hub, told in advance."""
+"""Planned faults between a client and the Hub."""
 
 import re
 from dataclasses import dataclass, field
@@ -8,24 +8,24 @@ from math import inf
 @dataclass
 class Fault:
     """
-    What happens to the requests of a method and an address, in place of the answer or on the way to it.
+    A fault of requests with a given method and path.
 
-    One of `status`, `reset`, `cut`, `lost` or `down` says what goes wrong; with `delay` alone the answer is only late.
+    One of `status`, `reset`, `cut`, `lost` or `down` is the kind of fault; `delay` alone only delays the response.
 
     Args:
         method (`str`): Method, or several as `POST|PUT`; `.*` for all.
         path (`str`): Regular expression, searched in the path with its query.
         times (`float`, *optional*, defaults to `1`): How many requests it hits; `math.inf` for all of them.
-        skip (`int`, *optional*, defaults to `0`): How many matching requests pass unharmed before.
-        status (`int`, *optional*): Answer this status, nothing is done.
-        headers (`dict`, *optional*): Headers of that answer, e.g. `{"Retry-After": "1"}`.
-        body (`dict`, *optional*): JSON body of that answer.
+        skip (`int`, *optional*, defaults to `0`): How many matching requests succeed first.
+        status (`int`, *optional*): Respond with this status and do nothing.
+        headers (`dict`, *optional*): Headers of that response, e.g. `{"Retry-After": "1"}`.
+        body (`dict`, *optional*): JSON body of that response.
         reset (`int`, *optional*): Read this many bytes of the body (0: none), then reset the connection; nothing is done.
-        cut (`int`, *optional*): Do the work, send the head of the answer and this many bytes of its body, then close.
-        lost (`bool`, *optional*): Do the work, then reset the connection without an answer, or answer `status` if it is given.
+        cut (`int`, *optional*): Do the work, send the response's headers and this many bytes of its body, then close.
+        lost (`bool`, *optional*): Do the work, then reset the connection without a response, or respond with `status` if it is given.
         down (`float`, *optional*): Reset the connection and refuse all new ones for this many seconds.
         delay (`float`, *optional*): Wait this many seconds first.
-        then (callable, *optional*): Called at each hit, before anything else; e.g. to revoke a token in the middle.
+        then (callable, *optional*): Called first at each hit, e.g. to revoke a token.
     """
 
     method: str
@@ -61,17 +61,17 @@ class Fault:
 
     @property
     def used_up(self) -> bool:
-        """Whether it happened as often as told; one without an end must have happened at least once."""
+        """Check that the fault happened as often as planned, or at least once if it is unlimited."""
         return self.hits == self.times or (self.times == inf and self.hits > 0)
 
 
 def fits(method: str, path: str, request_method: str, request_path: str) -> bool:
-    """Whether a request is one of those that a method and an address name."""
+    """Check whether a request matches a method and a path."""
     return bool(re.fullmatch(method, request_method) and re.search(path, request_path))
 
 
 def next_fault(faults: list[Fault], method: str, path: str) -> Fault | None:
-    """The first fault that is due for a request, counted as hit. Every match before it counts down its `skip`."""
+    """Return the first due fault of a request and count it. Each earlier match decrements its `skip`."""
     for fault in faults:
         if fault.hits < fault.times and fits(fault.method, fault.path, method, path):
             if fault.skip > 0:

@@ -1,4 +1,4 @@
-"""The Hub itself, without HTTP: people and their tokens, repositories with commits, collections, and who may do what."""
+"""The Hub without HTTP: users, tokens, repositories, commits, collections and permissions."""
 
 import hashlib
 import hmac
@@ -42,12 +42,12 @@ def now() -> str:
 class Token:
     """
     Args:
-        text (`str`): What the client sends.
-        user (`str`): Whose it is.
+        text (`str`): The token itself.
+        user (`str`): Its owner.
         role (`str`): `read`, `write` or `fineGrained`.
         scopes (`tuple[tuple[str, str], ...]`): For `fineGrained`: pairs of an entity (`alice`, `lab`, `model alice/x`) and a
             permission (`repo.content.read`, `repo.write`).
-        gated (`bool`): Whether it opens gated repositories.
+        gated (`bool`): Whether it can read gated repositories.
     """
 
     text: str
@@ -59,7 +59,7 @@ class Token:
 
 @dataclass(frozen=True)
 class File:
-    """A file of a commit. `oid` is git's name of what git keeps: the content, or the pointer to a large file with `sha256`."""
+    """A file of a commit. `oid` is git's hash of the stored content: the file, or the pointer to a large file with `sha256`."""
 
     size: int
     oid: str
@@ -90,7 +90,7 @@ class Commit:
 
 @dataclass
 class Repository:
-    """A git repository as the Hub keeps it: commits, and branches and tags that point at them."""
+    """A git repository: commits, branches and tags."""
 
     kind: str
     id: str
@@ -119,7 +119,7 @@ class Repository:
         return commit
 
     def at(self, revision: str = "main") -> Commit:
-        """The commit that a branch, a tag, or the beginning of a commit's name points at."""
+        """Return the commit of a branch, a tag or a commit's prefix."""
         name = revision.removeprefix("refs/heads/").removeprefix("refs/tags/")
         commit = self.branches.get(name) or self.tags.get(name)
         if commit is None and re.fullmatch("[0-9a-f]{7,40}", name):
@@ -129,7 +129,7 @@ class Repository:
         return self.commits[commit]
 
     def history(self, revision: str = "main") -> list[Commit]:
-        """Commits from the newest to the first."""
+        """Return the commits from the newest to the first."""
         commits = [self.at(revision)]
         while commits[-1].parent:
             commits.append(self.commits[commits[-1].parent])
@@ -149,8 +149,8 @@ class Collection:
 
 class Hub:
     """
-    People, organisations, repositories and stored files. Methods that the web offers take the token of the one who asks (`None`:
-    anonymous) and raise [`HubError`] where the real Hub refuses.
+    Users, organisations, repositories and stored files. Public methods take the client's token (`None`: anonymous) and raise
+    [`HubError`] where the real Hub returns an error.
     """
 
     def __init__(self):
@@ -172,11 +172,11 @@ class Hub:
         self.users.add(name)
 
     def add_organisation(self, name: str, **roles: str) -> None:
-        """An organisation whose members have the roles `admin`, `write`, `contributor` or `read`."""
+        """Add an organisation; its members' roles are `admin`, `write`, `contributor` or `read`."""
         self.organisations[name] = roles
 
     def token(self, user: str, role: str = "write", scopes: tuple = (), gated: bool = True) -> str:
-        """A token of a user; the same one for the same arguments, until it is revoked."""
+        """Return a user's token, the same for the same arguments until it is revoked."""
         wanted = Token("", user, role, tuple(scopes), gated)
         for token in self.tokens.values():
             if replace(token, text="") == wanted:
@@ -189,7 +189,7 @@ class Hub:
         del self.tokens[token]
 
     def identify(self, text: str | None) -> Token | None:
-        """The token by its text; an unknown one is refused, wherever it is sent."""
+        """Return the token with this text; an unknown one is an error."""
         if text is None:
             return None
         if text not in self.tokens:
@@ -247,7 +247,7 @@ class Hub:
         )
 
     def may_write(self, token: Token | None, namespace: str, repository: Repository | None = None) -> bool:
-        """Whether the token may write to a repository, or create one in the namespace."""
+        """Check whether the token can write to a repository, or create one in the namespace."""
         if token is None:
             return False
         role = self._role_in(namespace, token.user)
@@ -258,7 +258,7 @@ class Hub:
         return by_role and self._scope_allows(token, "repo.write", namespace, name)
 
     def find(self, kind: str, name: str, token: Token | None, write: bool = False) -> Repository:
-        """A repository that the token may read (or write); who may not see it learns nothing of it."""
+        """Return a repository that the token can read (or write); others get the same error as for a missing one."""
         repository = self.repositories.get((kind, self.moved.get((kind, name), name)))
         if repository is None or not self.may_read(token, repository):
             if token is None:
@@ -273,7 +273,7 @@ class Hub:
         return repository
 
     def check_gate(self, repository: Repository, token: Token | None) -> None:
-        """Refuse the content of a gated repository to those who were not let in."""
+        """Check access to the content of a gated repository."""
         if not repository.gated:
             return
         subject = f"Access to {repository.kind} {repository.id} is restricted"
@@ -352,7 +352,7 @@ class Hub:
         return "lfs" if large else "regular"
 
     def store(self, sha256: str, content: bytes) -> None:
-        """Keep a large file, unless its bytes do not give its name."""
+        """Store a large file if its bytes match its name."""
         if hashlib.sha256(content).hexdigest() != sha256:
             raise HubError(400, "The sha256 of the uploaded content is not the one announced")
         self.objects[sha256] = content
@@ -368,7 +368,7 @@ class Hub:
         """
         Apply operations as the clients send them: a header, then `file`, `lfsFile`, `deletedFile`, `deletedFolder`.
 
-        All or nothing, and only on top of the commit that the header names, if it names one.
+        All operations are applied or none, and only on top of the header's parent commit, if it has one.
         """
         if not operations or operations[0].get("key") != "header":
             raise HubError(400, "The first line of a commit must be its header")
@@ -489,12 +489,12 @@ class Hub:
     # For tests to look at
 
     def files(self, kind: str, name: str, revision: str = "main") -> dict[str, bytes]:
-        """Path and content of all files of a revision."""
+        """Return path and content of all files of a revision."""
         commit = self.repositories[kind, name].at(revision)
         return {path: self.content(file) for path, file in commit.files.items()}
 
     def everything(self) -> Iterator[tuple[str, bytes]]:
-        """Every text that was ever handed in to be kept, with where it is kept: for searching it for secrets."""
+        """Return every stored text with its location, to search them for secrets."""
         for (kind, name), repository in self.repositories.items():
             for commit in repository.commits.values():
                 yield f"{kind} {name} {commit.id}", f"{commit.title}\n{commit.message}".encode()

@@ -1,4 +1,4 @@
-"""What the Hub answers at each address."""
+"""The Hub's routes."""
 
 import base64
 import json
@@ -29,7 +29,7 @@ XET_TOKEN_LASTS = 3600  # seconds
 
 @dataclass
 class Request:
-    """One request as it came, and for the record what became of it: `status` is None where no answer was sent."""
+    """A request and its result; `status` is `None` if no response was sent."""
 
     method: str
     path: str
@@ -76,11 +76,11 @@ class Response:
 
 
 class UnknownRoute(Exception):
-    """Nothing of the Hub is at this address."""
+    """The Hub has no such route."""
 
 
 def route(methods: str, template: str):
-    """Register what answers at an address, where `{place}` stands for a part that `PLACES` describes."""
+    """Register a function for a path; `{name}` is a part described in `PLACES`."""
     pattern = re.sub(r"\{(\w+)\}", lambda match: f"(?P<{match[1]}>{PLACES[match[1]]})", template.replace(".", r"\."))
 
     def register(function: Callable) -> Callable:
@@ -91,7 +91,7 @@ def route(methods: str, template: str):
 
 
 def answer(hub: Hub, request: Request) -> Response:
-    """Find the route of a request and answer it; a refusal is an answer too."""
+    """Find the route of a request and return its response; an error is a response too."""
     try:
         for methods, pattern, _, function in ROUTES:
             match = pattern.fullmatch(request.path.partition("?")[0])
@@ -110,7 +110,7 @@ def answer(hub: Hub, request: Request) -> Response:
 
 
 def _redirect(hub: Hub, request: Request, places: dict[str, str]) -> Response | None:
-    """The new address of a repository that was moved, for those who may see it."""
+    """Return the new address of a moved repository for those who can see it."""
     kind = KINDS[places.get("kinds") or places.get("prefix", "").rstrip("/") or "models"]
     if (kind, places.get("id")) not in hub.moved:
         return None
@@ -127,7 +127,7 @@ def _find(hub: Hub, request: Request, kinds: str, id: str, write: bool = False) 
 
 
 def _page(request: Request, items: list, size: int) -> Response:
-    """One page of a list, with the address of the next one in `Link`."""
+    """Return one page of a list, with the next page's address in `Link`."""
     size, start = min(int(request.one("limit") or size), size), int(request.one("cursor") or 0)
     response = Response.of(items[start : start + size])
     if start + size < len(items):
@@ -150,7 +150,7 @@ def whoami(hub: Hub, request: Request) -> Response:
 
 @route("GET", "/api/agent-harnesses")
 def harnesses(hub: Hub, request: Request) -> Response:
-    """Which programs the client may tell apart in its headers and output: none."""
+    """Return the programs that the client reports in its headers and output: none."""
     return Response.of({"standardEnvVars": [], "harnesses": {}})
 
 
@@ -227,10 +227,10 @@ def check_write(hub: Hub, request: Request, kinds: str, id: str) -> Response:
 @route("GET", "/api/{kinds}/{id}")
 def info(hub: Hub, request: Request, kinds: str, id: str, revision: str = "main") -> Response:
     repository = _find(hub, request, kinds, id)
-    told = _info(hub, repository, repository.at(revision), request.flag("blobs"))
+    content = _info(hub, repository, repository.at(revision), request.flag("blobs"))
     if wanted := request.query.get("expand", []) + request.query.get("expand[]", []):
-        told = {name: value for name, value in told.items() if name in ("_id", "id", *wanted)}
-    return Response.of(told)
+        content = {name: value for name, value in content.items() if name in ("_id", "id", *wanted)}
+    return Response.of(content)
 
 
 @route("GET", "/api/{kinds}/{id}/revision/{revision}")
@@ -240,7 +240,7 @@ def info_at(hub: Hub, request: Request, kinds: str, id: str, revision: str) -> R
 
 def _info(hub: Hub, repository: Repository, commit: Commit, blobs: bool = False) -> dict:
     card = _card_of(commit)
-    told = {
+    content = {
         "_id": object_id(f"{repository.kind} {repository.id}"),
         "id": repository.id,
         "author": repository.owner,
@@ -257,27 +257,27 @@ def _info(hub: Hub, repository: Repository, commit: Commit, blobs: bool = False)
         "usedStorage": sum(file.size for file in commit.files.values()),
     }
     if card:
-        told["cardData"] = card
+        content["cardData"] = card
     if repository.kind == "model":
-        told["modelId"] = repository.id
-        told |= {key: card[key] for key in ("pipeline_tag", "library_name", "model-index") if key in card}
-    return told
+        content["modelId"] = repository.id
+        content |= {key: card[key] for key in ("pipeline_tag", "library_name", "model-index") if key in card}
+    return content
 
 
 def _card_of(commit: Commit) -> dict:
-    """The metadata of its card, which was checked when it was committed; dates become texts, as JSON has none."""
+    """Return the card's metadata, which was checked at commit; dates become texts for JSON."""
     card = commit.files.get("README.md")
     metadata = read_metadata(card.content.decode()) if card and card.content else None
     return json.loads(json.dumps(metadata or {}, default=str))
 
 
 def _sibling(path: str, file: File, blobs: bool) -> dict:
-    told = {"rfilename": path}
+    content = {"rfilename": path}
     if blobs:
-        told |= {"size": file.size, "blobId": file.oid}
+        content |= {"size": file.size, "blobId": file.oid}
         if file.sha256:
-            told["lfs"] = {"sha256": file.sha256, "size": file.size, "pointerSize": file.pointer_size}
-    return told
+            content["lfs"] = {"sha256": file.sha256, "size": file.size, "pointerSize": file.pointer_size}
+    return content
 
 
 # Branches, tags, commits
@@ -297,11 +297,11 @@ def refs(hub: Hub, request: Request, kinds: str, id: str) -> Response:
 @route("GET", "/api/{kinds}/{id}/commits/{revision}")
 def commits(hub: Hub, request: Request, kinds: str, id: str, revision: str) -> Response:
     history = _find(hub, request, kinds, id).history(revision)
-    told = [
+    content = [
         {"id": one.id, "title": one.title, "message": one.message, "date": one.date, "authors": [{"user": one.author}]}
         for one in history
     ]
-    return _page(request, told, 50)
+    return _page(request, content, 50)
 
 
 @route("POST|DELETE", "/api/{kinds}/{id}/branch/{revision}")
@@ -328,12 +328,12 @@ def tag(hub: Hub, request: Request, kinds: str, id: str, revision: str) -> Respo
 
 
 def _entry(hub: Hub, path: str, file: File, commit: Commit | None) -> dict:
-    told = {"type": "file", "path": path, "size": file.size, "oid": file.oid}
+    content = {"type": "file", "path": path, "size": file.size, "oid": file.oid}
     if file.sha256:
-        told["lfs"] = {"oid": file.sha256, "size": file.size, "pointerSize": file.pointer_size}
+        content["lfs"] = {"oid": file.sha256, "size": file.size, "pointerSize": file.pointer_size}
         if file.sha256 in hub.xet_names:
-            told["xetHash"] = hub.xet_names[file.sha256]
-    return told | _last_commit(commit)
+            content["xetHash"] = hub.xet_names[file.sha256]
+    return content | _last_commit(commit)
 
 
 def _folder(path: str, commit: Commit | None) -> dict:
@@ -379,13 +379,13 @@ def paths_info(hub: Hub, request: Request, kinds: str, id: str, revision: str) -
     else:
         form = parse_qs(request.body.decode())
         paths, expand = form.get("paths", []), form.get("expand", [""])[0].lower() == "true"
-    shown, told = commit if expand else None, []
+    shown, content = commit if expand else None, []
     for path in (path.strip("/") for path in paths):
         if path in commit.files:
-            told.append(_entry(hub, path, commit.files[path], shown))
+            content.append(_entry(hub, path, commit.files[path], shown))
         elif any(name.startswith(path + "/") for name in commit.files):
-            told.append(_folder(path, shown))
-    return Response.of(told)
+            content.append(_folder(path, shown))
+    return Response.of(content)
 
 
 @route("GET|HEAD", "/{prefix}{id}/resolve/{revision}/{path}")
@@ -423,7 +423,7 @@ def stored(hub: Hub, request: Request, hash: str) -> Response:
 
 
 def _bytes(request: Request, content: bytes, headers: dict[str, str]) -> Response:
-    """Content, or the part of it that `Range` asks for."""
+    """Return the content, or the requested `Range` of it."""
     headers = {"Content-Type": "application/octet-stream"} | headers
     wanted = _range(request)
     if wanted is None:
@@ -451,20 +451,20 @@ def _range(request: Request) -> tuple[int | None, int | None] | None:
 @route("POST", "/api/validate-yaml")
 def validate_card(hub: Hub, request: Request) -> Response:
     errors, warnings = check_card(request.json["content"], request.json.get("repoType") or "model")
-    told = {"errors": [{"message": text} for text in errors], "warnings": [{"message": text} for text in warnings]}
-    return Response.of(told, 400 if errors else 200)
+    content = {"errors": [{"message": text} for text in errors], "warnings": [{"message": text} for text in warnings]}
+    return Response.of(content, 400 if errors else 200)
 
 
 @route("POST", "/api/{kinds}/{id}/preupload/{revision}")
 def preupload(hub: Hub, request: Request, kinds: str, id: str, revision: str) -> Response:
-    commit, told = _find(hub, request, kinds, id, write=True).at(revision), []
+    commit, content = _find(hub, request, kinds, id, write=True).at(revision), []
     for file in request.json["files"]:
         mode = hub.upload_mode(file["path"], file["size"], base64.b64decode(file.get("sample") or ""))
         entry = {"path": file["path"], "uploadMode": mode, "shouldIgnore": False}
         if known := commit.files.get(file["path"]):
             entry["oid"] = known.sha256 or known.oid
-        told.append(entry)
-    return Response.of({"files": told, "commitOid": commit.id})
+        content.append(entry)
+    return Response.of({"files": content, "commitOid": commit.id})
 
 
 @route("POST", "/api/{kinds}/{id}/commit/{revision}")
@@ -485,7 +485,7 @@ def commit(hub: Hub, request: Request, kinds: str, id: str, revision: str) -> Re
 @route("POST", "/{prefix}{id}.git/info/lfs/objects/batch")
 def lfs_batch(hub: Hub, request: Request, prefix: str, id: str) -> Response:
     _find(hub, request, prefix.rstrip("/") or "models", id, write=True)
-    told = []
+    content = []
     for one in request.json["objects"]:
         entry = {"oid": one["oid"], "size": one["size"]}
         if one["oid"] not in hub.objects:
@@ -496,8 +496,8 @@ def lfs_batch(hub: Hub, request: Request, prefix: str, id: str) -> Response:
                     "href": f"{_web(request, KINDS[prefix.rstrip('/') or 'models'], id)}.git/info/lfs/objects/verify"
                 },
             }
-        told.append(entry)
-    return Response.of({"transfer": "basic", "objects": told}, Content_Type="application/vnd.git-lfs+json")
+        content.append(entry)
+    return Response.of({"transfer": "basic", "objects": content}, Content_Type="application/vnd.git-lfs+json")
 
 
 @route("PUT", "/lfs/{hash}")
@@ -558,7 +558,7 @@ def known_chunk(hub: Hub, request: Request, name: str, hash: str) -> Response:
 @route("GET", "/v2/reconstructions/{hash}")
 @route("POST", "/v2/shards")
 def newer(hub: Hub, request: Request, hash: str = "") -> Response:
-    """Newer ways, which the client tries first; told that they are not there, it takes the first version."""
+    """Reject newer protocols, which the client tries first, so that it uses the first version."""
     raise HubError(404, "Not found")
 
 
@@ -583,7 +583,7 @@ def xorb(hub: Hub, request: Request, hash: str) -> Response:
 
 
 def _collection(collection: Collection, status: int = 200) -> Response:
-    told = {
+    content = {
         "slug": collection.slug,
         "title": collection.title,
         "owner": {"name": collection.owner, "type": "user"},
@@ -595,12 +595,12 @@ def _collection(collection: Collection, status: int = 200) -> Response:
         "upvotes": 0,
         "description": collection.description,
     }
-    return Response.of(told, status)
+    return Response.of(content, status)
 
 
 @route("GET", "/api/collections")
 def list_collections(hub: Hub, request: Request) -> Response:
-    token, owner, told = _token(hub, request), request.one("owner"), []
+    token, owner, content = _token(hub, request), request.one("owner"), []
     for collection in hub.collections.values():
         try:
             hub.find_collection(collection.slug, token)
@@ -609,8 +609,8 @@ def list_collections(hub: Hub, request: Request) -> Response:
         if owner in (None, collection.owner):
             listed = json.loads(_collection(collection).body)
             del listed["position"]  # which the client counts for itself
-            told.append(listed)
-    return _page(request, told, 100)
+            content.append(listed)
+    return _page(request, content, 100)
 
 
 @route("POST", "/api/collections")

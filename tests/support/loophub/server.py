@@ -1,4 +1,4 @@
-"""The Hub behind a real socket: reads requests, lets faults happen, keeps a record of everything."""
+"""The Hub behind a real socket: reads requests, causes faults and records everything."""
 
 import contextlib
 import json
@@ -14,7 +14,7 @@ from .faults import Fault, fits, next_fault
 from .hub import Hub
 from .routes import Request, Response, UnknownRoute, answer
 
-CONTROL = "/loophub/faults"  # no address of the Hub: faults told by the process of a client
+CONTROL = "/loophub/faults"  # not a route of the real Hub: faults planned by a client's process
 
 
 class LoopHub(Hub):
@@ -23,8 +23,8 @@ class LoopHub(Hub):
 
     Attributes:
         url (`str`): For HF_ENDPOINT.
-        requests (`list[Request]`): Every request so far, in the order in which they came.
-        faults (`list[Fault]`): What is to go wrong; see [`LoopHub.fault`].
+        requests (`list[Request]`): Every request so far, in order.
+        faults (`list[Fault]`): Planned faults; see [`LoopHub.fault`].
     """
 
     def __init__(self):
@@ -41,13 +41,13 @@ class LoopHub(Hub):
     # Up and down
 
     def _reserve(self, port: int) -> None:
-        """Hold the port without listening on it: connections are refused, and nobody else takes it."""
+        """Reserve the port without listening: connections are refused, and no other process gets the port."""
         self._socket = socket.socket()
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self._socket.bind(("127.0.0.1", port))
 
     def start(self) -> "LoopHub":
-        """Listen, at first or again after [`LoopHub.stop`]."""
+        """Start listening, for the first time or after [`LoopHub.stop`]."""
         with self.lock:
             if self._server is None:
                 handler = type("BoundHandler", (Handler,), {"hub": self})
@@ -59,7 +59,7 @@ class LoopHub(Hub):
         return self
 
     def stop(self) -> None:
-        """Refuse connections and break those that are open, until [`LoopHub.start`]."""
+        """Refuse connections and close the open ones until [`LoopHub.start`]."""
         with self.lock:
             if self._server is None:
                 return
@@ -74,13 +74,13 @@ class LoopHub(Hub):
 
     @contextlib.contextmanager
     def down(self) -> Iterator[None]:
-        """Not reachable inside the `with`."""
+        """Make the Hub unreachable inside the `with` block."""
         self.stop()
         yield
         self.start()
 
     def down_for(self, seconds: float) -> None:
-        """Not reachable from now on for some seconds."""
+        """Make the Hub unreachable for some seconds."""
         timer = threading.Timer(seconds, self.start)
         timer.daemon = True
         self._timers.append(timer)
@@ -96,18 +96,18 @@ class LoopHub(Hub):
     # Faults and the record
 
     def fault(self, method: str, path: str, **what) -> Fault:
-        """Tell what is to go wrong; the arguments are those of [`Fault`]."""
+        """Plan a fault; the arguments are those of [`Fault`]."""
         fault = Fault(method, path, **what)
         with self.lock:
             self.faults.append(fault)
         return fault
 
     def asked(self, method: str = ".*", path: str = "") -> list[Request]:
-        """The requests of a method and an address, as [`Fault`] matches them."""
+        """Return the requests that match a method and a path as in [`Fault`]."""
         return [request for request in self.requests if fits(method, path, request.method, request.path)]
 
     def problems(self) -> list[str]:
-        """What a test must not pass over: unknown routes, breakdowns of the Hub, faults that did not happen as often as told."""
+        """Return what a test must not ignore: unknown routes, crashes of the Hub, and faults that did not happen as often as planned."""
         found = [f"{request.problem}: {request.method} {request.path}" for request in self.requests if request.problem]
         return found + [
             f"{fault.hits} instead of {fault.times} requests met the fault: {fault.method} {fault.path} ({fault.name})"
@@ -117,7 +117,7 @@ class LoopHub(Hub):
 
 
 class Handler(BaseHTTPRequestHandler):
-    """One connection."""
+    """A connection."""
 
     protocol_version = "HTTP/1.1"
     timeout = 60
@@ -196,7 +196,7 @@ class Handler(BaseHTTPRequestHandler):
             return Response.of({"error": request.problem}, 500)
 
     def _read(self, most: int | None = None) -> bytes:
-        """The body, or its first bytes."""
+        """Read the body, or its first bytes."""
         if "chunked" not in self.headers.get("Transfer-Encoding", "").lower():
             length = int(self.headers.get("Content-Length") or 0)
             return self.rfile.read(length if most is None else min(most, length))
@@ -221,7 +221,7 @@ class Handler(BaseHTTPRequestHandler):
             self.close_connection = True
 
     def _break(self) -> None:
-        """Close the connection with a reset, without a word."""
+        """Reset the connection without a response."""
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.close_connection = True
         self.hub._connections.discard(self.connection)

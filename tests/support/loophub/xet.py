@@ -1,7 +1,7 @@
 """
-Xet's content-addressed storage: chunks in xorbs, files as lists of ranges in xorbs. What arrives is unpacked and every name checked.
+Xet's content-addressed storage: chunks in xorbs, files as lists of ranges in xorbs. Everything received is unpacked and checked.
 
-A hash is written as four little-endian numbers, so its text is not the hex of its bytes (`text_of`).
+A hash is written as four little-endian numbers, so its text is not the hexadecimal form of its bytes (`text_of`).
 """
 
 import hashlib
@@ -27,7 +27,7 @@ WITH_VERIFICATION, WITH_SHA256 = 1 << 31, 1 << 30
 
 
 class Term(NamedTuple):
-    """Chunks `start` to `end` (not included) of a xorb, `size` bytes when unpacked."""
+    """Chunks `start` to `end` (exclusive) of a xorb, `size` bytes when unpacked."""
 
     xorb: str
     size: int
@@ -36,7 +36,7 @@ class Term(NamedTuple):
 
 
 class Xorb(NamedTuple):
-    """`packed[offsets[i] : offsets[i + 1]]` is chunk i as it was sent, `chunks[i]` what it holds, `hashes[i]` its name."""
+    """`packed[offsets[i] : offsets[i + 1]]` is chunk i as sent, `chunks[i]` its content, `hashes[i]` its name."""
 
     packed: bytes
     offsets: list[int]
@@ -45,14 +45,14 @@ class Xorb(NamedTuple):
 
 
 class XetStore:
-    """Xorbs and files by their names; a file can be asked for as soon as its shard was accepted."""
+    """Xorbs and files by name; a file is available as soon as its shard was accepted."""
 
     def __init__(self):
         self.xorbs: dict[str, Xorb] = {}
         self.files: dict[str, list[Term]] = {}
 
     def add_xorb(self, name: str, data: bytes) -> bool:
-        """Keep a xorb, unless its bytes do not give its name; tell whether it is new."""
+        """Store a xorb if its bytes match its name; return whether it is new."""
         offsets, chunks = unpack(data)
         hashes = [keyed_hash(chunk, CHUNK_KEY) for chunk in chunks]
         if text_of(tree_hash(hashes, chunks)) != name:
@@ -63,10 +63,10 @@ class XetStore:
 
     def add_shard(self, data: bytes) -> dict[str, tuple[str, bytes]]:
         """
-        Keep the files that a shard describes, all or none.
+        Store all files of a shard or none.
 
         Returns:
-            `dict[str, tuple[str, bytes]]`: Name and content of each file, by its sha256.
+            `dict[str, tuple[str, bytes]]`: Name and content of each file by its SHA-256.
         """
         accepted, contents = {}, {}
         for file_hash, terms, range_hashes, sha256 in read_shard(data):
@@ -100,10 +100,10 @@ class XetStore:
 
     def reconstruction(self, name: str, address, first: int = 0, last: int | None = None) -> dict:
         """
-        How to put a file, or its bytes `first` to `last` (included), together.
+        Return how to assemble a file, or its bytes `first` to `last` (inclusive).
 
         Args:
-            address (callable): The address of a xorb, from its name.
+            address (callable): Returns the address of a xorb by its name.
         """
         if name not in self.files:
             raise HubError(404, "no such file")
@@ -130,7 +130,7 @@ class XetStore:
 
 
 def unpack(data: bytes) -> tuple[list[int], list[bytes]]:
-    """Offsets (one more than chunks) and contents of the chunks of a xorb; what follows the last chunk is a footer."""
+    """Return offsets (one more than chunks) and contents of a xorb's chunks; a footer follows the last chunk."""
     offsets, chunks, position = [0], [], 0
     while position + 8 <= len(data) and data[position] == 0 and data[position : position + 7] != b"XETBLOB":
         packed = int.from_bytes(data[position + 1 : position + 4], "little")
@@ -142,7 +142,7 @@ def unpack(data: bytes) -> tuple[list[int], list[bytes]]:
             raise HubError(400, f"chunk {len(chunks)} of the xorb does not unpack: {error}") from error
         chunk = _ungroup(chunk) if scheme == 2 else chunk
         if len(body) != packed or len(chunk) != size or scheme > 2:
-            raise HubError(400, f"chunk {len(chunks)} of the xorb is not what its header says")
+            raise HubError(400, f"chunk {len(chunks)} of the xorb does not match its header")
         chunks.append(chunk)
         position += 8 + packed
         offsets.append(position)
@@ -152,7 +152,7 @@ def unpack(data: bytes) -> tuple[list[int], list[bytes]]:
 
 
 def _ungroup(grouped: bytes) -> bytes:
-    """Undo the grouping of bytes by their place in each four."""
+    """Undo the grouping of bytes by position in each group of four."""
     source, size = np.frombuffer(grouped, np.uint8), len(grouped)
     result, position = np.empty(size, np.uint8), 0
     for place in range(4):
@@ -163,7 +163,7 @@ def _ungroup(grouped: bytes) -> bytes:
 
 
 def read_shard(data: bytes):
-    """Yield hash, terms, the terms' hashes and sha256 of every file that a shard describes."""
+    """Yield hash, terms, the terms' hashes and SHA-256 of every file in a shard."""
     if not data.startswith(SHARD_TAG):
         raise HubError(400, "this is not a shard")
     position = ENTRY
@@ -189,7 +189,7 @@ def read_shard(data: bytes):
 
 
 def tree_hash(hashes: list[bytes], chunks: list[bytes]) -> bytes:
-    """The root over chunks: a node ends after the third child or later, where a hash divides by four or at nine children."""
+    """Return the root over chunks: a node ends after at least three children, at a hash divisible by four, or at nine children."""
     nodes = [(name, len(chunk)) for name, chunk in zip(hashes, chunks)]
     while len(nodes) > 1:
         parents = []

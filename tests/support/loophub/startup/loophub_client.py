@@ -1,4 +1,4 @@
-"""For client code that meets several faults in one process: importing the libraries takes longer than what they do."""
+"""For client code that meets several faults in one process, because importing the libraries takes longest."""
 
 import json
 import os
@@ -6,6 +6,6 @@ import urllib.request
 
 
 def fault(method: str, path: str, **what) -> None:
-    """Tell the Hub what is to go wrong; the arguments are those of its `fault`, except `then`."""
+    """Plan a fault of the Hub; the arguments are those of its `fault` except `then`."""
     body = json.dumps({"method": method, "path": path} | what).encode()
     urllib.request.urlopen(urllib.request.Request(os.environ["HF_ENDPOINT"] + "/loophub/faults", body))

@@ -1,4 +1,4 @@
-"""Started by Python itself in the clients of the loopback Hub: no name but this machine's own is looked up."""
+"""Loaded by Python in the loopback Hub's clients: only this machine's own name is resolved."""
 
 import socket
 
@@ -8,7 +8,7 @@ look_up = socket.getaddrinfo
 def look_up_here(host, *arguments, **options):
     name = host.decode() if isinstance(host, bytes) else host
     if name not in (None, "", "localhost", "127.0.0.1", "::1", "0.0.0.0", socket.gethostname()):
-        raise socket.gaierror(socket.EAI_NONAME, f"{name} is not this machine, and a test asks no other")
+        raise socket.gaierror(socket.EAI_NONAME, f"{name} is not this machine, and tests use no other")
     return look_up(host, *arguments, **options)
 
 
