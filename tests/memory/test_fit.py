@@ -20,7 +20,7 @@ KINDS = (PreferansArguments, ScriptArguments, ModelConfig, DPOConfig)
 
 
 @pytest.fixture
-def said(tiny_llama, preference_folder, tmp_path):
+def recipe_keys(tiny_llama, preference_folder, tmp_path):
     yield {
         "model_name_or_path": str(tiny_llama),
         "dataset_name": str(preference_folder),
@@ -39,7 +39,7 @@ def give_room(monkeypatch, count: int) -> None:
     monkeypatch.setattr(preferans.memory.plan, "room", lambda device: (count, {}))
 
 
-def peaks_of(said, monkeypatch) -> list[tuple[Switches, int]]:
+def peaks_of(recipe_keys, monkeypatch) -> list[tuple[Switches, int]]:
     """Every rung of the ladder with its peak."""
     found = []
     real = preferans.memory.plan.make_plan
@@ -52,13 +52,13 @@ def peaks_of(said, monkeypatch) -> list[tuple[Switches, int]]:
     monkeypatch.setattr(preferans.memory.plan, "make_plan", spy)
     give_room(monkeypatch, 1)
     with pytest.raises(PreferansError):
-        fit(prepare(KINDS, said, None))
+        fit(prepare(KINDS, recipe_keys, None))
     monkeypatch.setattr(preferans.memory.plan, "make_plan", real)
     return found[:-1]
 
 
-def test_the_fastest_that_fits_is_chosen(said, monkeypatch, capsys):
-    rungs = peaks_of(said, monkeypatch)
+def test_the_fastest_that_fits_is_chosen(recipe_keys, monkeypatch, capsys):
+    rungs = peaks_of(recipe_keys, monkeypatch)
     assert [(s.gradient_checkpointing, s.separate_passes) for s, _ in rungs] == [
         (False, False),
         (False, True),
@@ -69,30 +69,30 @@ def test_the_fastest_that_fits_is_chosen(said, monkeypatch, capsys):
         if peak >= min(earlier for _, earlier in [*rungs[:number], (None, peak + 1)]):
             continue  # a faster one fits as well
         give_room(monkeypatch, int(peak * 1.1) + 1)
-        switches, plan = fit(prepare(KINDS, said, None))
+        switches, plan = fit(prepare(KINDS, recipe_keys, None))
         assert plan.verdict == "fits"
         assert switches.gradient_checkpointing == settings.gradient_checkpointing
         assert switches.separate_passes == settings.separate_passes
     assert "separate passes, checkpointing" in capsys.readouterr().out
 
 
-def test_what_the_recipe_says_is_kept(said, monkeypatch):
-    said |= {"gradient_checkpointing": True, "separate_passes": False, "head_tile": 300}
-    switches, _ = fit(prepare(KINDS, said, None))
+def test_what_the_recipe_says_is_kept(recipe_keys, monkeypatch):
+    recipe_keys |= {"gradient_checkpointing": True, "separate_passes": False, "head_tile": 300}
+    switches, _ = fit(prepare(KINDS, recipe_keys, None))
     assert switches == Switches(True, False, False, 300)
 
 
-def test_a_hopeless_run_is_refused_and_can_be_insisted_on(said, monkeypatch, capsys):
+def test_a_hopeless_run_is_refused_and_can_be_insisted_on(recipe_keys, monkeypatch, capsys):
     give_room(monkeypatch, 1 << 17)
     with pytest.raises(PreferansError, match="take a smaller model.*--ignore_plan true"):
-        fit(prepare(KINDS, said | {"separate_passes": True, "gradient_checkpointing": True}, None))
-    _, plan = fit(prepare(KINDS, said | {"ignore_plan": True}, None))
+        fit(prepare(KINDS, recipe_keys | {"separate_passes": True, "gradient_checkpointing": True}, None))
+    _, plan = fit(prepare(KINDS, recipe_keys | {"ignore_plan": True}, None))
     assert plan.verdict == "does_not_fit"
     assert "does not fit" in capsys.readouterr().out
 
 
-def test_the_longest_pair_is_the_trainers(tiny_llama, tmp_path, said):
-    prepared = prepare(KINDS, said, None)
+def test_the_longest_pair_is_the_trainers(tiny_llama, tmp_path, recipe_keys):
+    prepared = prepare(KINDS, recipe_keys, None)
     trainer = build_trainer(tiny_llama, tmp_path, rows=prepared.train_rows, max_length=None)
     chosen, rejected = pair_lengths(trainer.train_dataset, None)
     prompt, longest, second = longest_pair(prepared.train_rows, prepared.tokenizer, None)
@@ -102,8 +102,8 @@ def test_the_longest_pair_is_the_trainers(tiny_llama, tmp_path, said):
     assert prompt + longest == 40
 
 
-def test_the_retreat_goes_down_the_ladder_and_ends(said, capsys):
-    prepared = prepare(KINDS, said, None)
+def test_the_retreat_goes_down_the_ladder_and_ends(recipe_keys, capsys):
+    prepared = prepare(KINDS, recipe_keys, None)
     switches, seen = Switches(False, False, False, 4096), []
     with pytest.raises(PreferansError, match="nothing is left"):
         while True:
@@ -212,8 +212,8 @@ def test_a_second_lack_of_memory_ends_in_a_paragraph(
         call_script("scripts/dpo.py", *words(tiny_llama, preference_folder, tmp_path / "run"))
 
 
-def test_a_run_goes_on_with_the_switches_it_began_with(said, monkeypatch):
-    prepared = prepare(KINDS, said, None)
+def test_a_run_goes_on_with_the_switches_it_began_with(recipe_keys, monkeypatch):
+    prepared = prepare(KINDS, recipe_keys, None)
     begun = Switches(True, True, False, 123)
     prepared.output_dir.mkdir()
     (prepared.output_dir / "provenance.json").write_text(json.dumps({"switches": begun._asdict()}))

@@ -70,10 +70,10 @@ def test_llama_takes_what_its_weights_take():
 
 
 def planned(recipe: str, system: str, **changes):
-    said = keys_of(recipe) | changes
-    config = load_shape(said["model_name_or_path"])
+    recipe_keys = keys_of(recipe) | changes
+    config = load_shape(recipe_keys["model_name_or_path"])
     device = profile_device("gtx1650", system)
-    return make_plan(config, settings_of(said, config, device), device)
+    return make_plan(config, settings_of(recipe_keys, config, device), device)
 
 
 @pytest.mark.parametrize(
@@ -147,17 +147,17 @@ def test_what_the_card_keeps_is_reserved():
 
 
 def test_the_recipes_keys_reach_the_step():
-    said = keys_of("recipes/llama1b_ru.yaml") | {
+    recipe_keys = keys_of("recipes/llama1b_ru.yaml") | {
         "max_length": 300,
         "lora_target_modules": ["q_proj"],
         "head_tile": 2048,
     }
-    settings = settings_of(said, load_shape(LLAMA_1B), profile_device("gtx1650", "Linux"))
+    settings = settings_of(recipe_keys, load_shape(LLAMA_1B), profile_device("gtx1650", "Linux"))
     assert dataclasses.asdict(settings) | {} == dataclasses.asdict(settings)
     assert (settings.prompt_tokens, settings.chosen_tokens, settings.rejected_tokens) == (32, 268, 267)
     assert settings.lora_target_modules == "q_proj" and settings.head_tile == 2048
     assert settings.fp16 and settings.optim == "paged_adamw_8bit" and not settings.grouped_heads
-    assert settings_of(said, load_shape(LLAMA_1B), profile_device("gtx1650"), (5, 7, 6)).chosen_tokens == 7
+    assert settings_of(recipe_keys, load_shape(LLAMA_1B), profile_device("gtx1650"), (5, 7, 6)).chosen_tokens == 7
 
 
 @pytest.mark.parametrize(
@@ -167,7 +167,7 @@ def test_the_recipes_keys_reach_the_step():
         (["recipes/llama1b_ru.yaml", "--hardware_profile", "gtx1650", "--lengths", "512;1024"], "with commas"),
         (["recipes/llama1b_ru.yaml", "--hardware_profile", "gtx1650", "--max_lenght", "512"], "max_length"),
         (["recipes/rugpt3large_ru.yaml", "--hardware_profile", "gtx1650", "--max_length", "4096"], "beyond 2048"),
-        (["recipes/llama1b_ru.yaml"], "none here. Name the one you mean with --hardware_profile"),
+        (["recipes/llama1b_ru.yaml"], "this machine has none. Choose a card with --hardware_profile"),
         (["recipes/gemma270m_ru.yaml", "--hardware_profile", "gtx1650", "--fp16", "true"], "gemma3_text grow beyond"),
         (["recipes/nope.yaml", "--hardware_profile", "gtx1650"], "no such recipe"),
     ],
@@ -178,16 +178,16 @@ def test_what_a_newcomer_mistypes_is_told_in_a_paragraph(call_script, arguments,
 
 
 def test_plan_answers_programs_and_people(call_script, capsys):
-    asked = ("recipes/llama1b_ru.yaml", "--hardware_profile", "gtx1650", "--system", "Windows")
-    assert call_script("scripts/plan.py", *asked, "--json") == 0
+    arguments = ("recipes/llama1b_ru.yaml", "--hardware_profile", "gtx1650", "--system", "Windows")
+    assert call_script("scripts/plan.py", *arguments, "--json") == 0
     found = json.loads(capsys.readouterr().out)
     assert found["verdict"] == "fits" and found["changes"] == []
-    assert call_script("scripts/plan.py", *asked, "--lengths", "256,4096,9000") == 1
+    assert call_script("scripts/plan.py", *arguments, "--lengths", "256,4096,9000") == 1
     lines = capsys.readouterr().out.splitlines()
     assert lines[-3].split()[0] == "256" and lines[-3].endswith(" fits")
     assert lines[-2].split()[0] == "4,096" and lines[-2].endswith(" fits  (dpo.py then chooses separate passes)")
     assert lines[-1].split()[0] == "9,000" and "does not fit" in lines[-1]
-    assert call_script("scripts/plan.py", *asked) == 0
-    told = capsys.readouterr().out
-    assert "weights in 4 bits" in told and "Verdict: fits" in told
-    assert f"{found['peak_bytes']['total'] / MIB:,.0f} MiB" in told
+    assert call_script("scripts/plan.py", *arguments) == 0
+    printed = capsys.readouterr().out
+    assert "weights in 4 bits" in printed and "Verdict: fits" in printed
+    assert f"{found['peak_bytes']['total'] / MIB:,.0f} MiB" in printed

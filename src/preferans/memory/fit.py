@@ -1,4 +1,4 @@
-"""What a DPO run does to fit its card: switches chosen by the memory plan, and one retreat when the card runs out all the same."""
+"""Fit a DPO run to its card: switches chosen by the memory plan, and one retry after running out of memory."""
 
 import gc
 import signal
@@ -17,24 +17,19 @@ from ..hardware.processes import count, from_main, is_sharded
 from ..models.loading import prompt_text
 from ..models.trimmed import trimmed_from
 from ..training.prepare import Prepared
-from .plan import Plan, can_separate, fastest_that_fits, ladder
+from .changes import keys_in_words
+from .plan import Plan, PlanOptions, can_separate, fastest_that_fits, ladder
 from .report import WORDS, mib
 from .settings import SMALLEST_TILE, Switches, load_shape, settings_of
 
 SMALLER_RUN = (
-    "Where it happened while pairs were scored, write a smaller per_device_eval_batch_size or precompute_ref_batch_size; in training, a "
+    "If it happened while pairs were scored, write a smaller per_device_eval_batch_size or precompute_ref_batch_size; in training, a "
     "smaller max_length or lora_r, and a new output_dir. scripts/plan.py shows what each saves."
 )
 
 
 class Fit(NamedTuple):
-    """
-    How a run is made to fit.
-
-    Attributes:
-        switches ([`Switches`]): What is switched on.
-        plan ([`~preferans.memory.plan.Plan`], *optional*): `None` where nothing was planned: a model shared out among cards.
-    """
+    """The switches of a run, and its plan; the plan is `None` for a model that is sharded among cards."""
 
     switches: Switches
     plan: Plan | None
@@ -42,18 +37,15 @@ class Fit(NamedTuple):
 
 def longest_pair(rows: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int | None) -> tuple[int, int, int]:
     """
-    Tokens of the pair that takes most memory.
+    Find the pair that needs most memory.
 
     Args:
-        rows ([`~datasets.Dataset`]):
-            Preference rows.
-        tokenizer ([`~transformers.PreTrainedTokenizerBase`]):
-            Ready to train with.
-        max_length (`int`, *optional*):
-            Tokens that a sequence is cut to.
+        rows ([`~datasets.Dataset`]): Preference rows.
+        tokenizer ([`~transformers.PreTrainedTokenizerBase`]): The run's tokenizer.
+        max_length (`int`, *optional*): Tokens that a sequence is cut to.
 
     Returns:
-        `tuple[int, int, int]`: tokens of the prompt, of the longest and of the second longest answer after it.
+        `tuple[int, int, int]`: tokens of its prompt, of its longer answer and of its shorter answer.
     """
 
     def length(text: str) -> int:
@@ -68,28 +60,25 @@ def longest_pair(rows: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: 
             for side in ("chosen", "rejected")
         ]
         cut = max((max_length or prompt + max(answers)) - prompt, 1)
-        return prompt, *sorted((max(min(answer, cut), 1) for answer in answers), reverse=True)
+        shorter, longer = sorted(max(min(answer, cut), 1) for answer in answers)
+        return prompt, longer, shorter
 
-    # More tokens first, then more of them in the answers, which are scored.
+    # Most tokens first, then most tokens in the answers, which are scored.
     return max(map(of, rows), key=lambda pair: (pair[0] + pair[1], pair[2]))
 
 
 def fit(prepared: Prepared) -> Fit:
     """
-    Plan a run's memory, choose what its recipe leaves open, and refuse what cannot fit.
+    Plan a run's memory, choose what its recipe leaves open, and stop a run that does not fit.
 
-    Left open are `gradient_checkpointing`, `separate_passes` and `head_tile`. The fastest that fits is chosen; a run that
-    goes on keeps what it began with.
+    `gradient_checkpointing`, `separate_passes` and `head_tile` may be left open. The fastest setting that fits is chosen; a run that
+    is resumed keeps its switches.
 
     Args:
-        prepared ([`~preferans.training.prepare.Prepared`]):
-            The run, before its model is loaded.
-
-    Returns:
-        [`Fit`].
+        prepared ([`~preferans.training.prepare.Prepared`]): The run, before its model is loaded.
 
     Raises:
-        [`PreferansError`]: when the run does not fit, with the cheapest changes that would make it fit.
+        [`PreferansError`]: if the run does not fit, with the cheapest changes that would make it fit.
     """
     args, recipe_keys = prepared.training_args, prepared.recipe_keys
     begun = from_main(lambda: _begun(prepared))
@@ -101,66 +90,53 @@ def fit(prepared: Prepared) -> Fit:
     )
     if is_sharded():
         return Fit(given, None)
-    config = load_shape(prepared.model_args.model_name_or_path, prepared.model_args.model_revision)
-    keys = recipe_keys | {"fp16": args.fp16, "bf16": args.bf16}
-    longest = max(
-        (
-            longest_pair(rows, prepared.tokenizer, args.max_length)
-            for rows in (prepared.train_rows, prepared.test_rows)
-        ),
-        key=lambda pair: pair[0] + pair[1],
-    )
-    settings = settings_of(keys | given._asdict(), config, prepared.device, longest)
-    switches, plan = fastest_that_fits(
-        config,
-        settings,
-        prepared.device,
-        [begun] if begun else ladder(given, recipe_keys, count()),
-        accumulation=args.gradient_accumulation_steps,
-        trimmed=trimmed_from(prepared.model_args.model_name_or_path) is not None,
-        with_changes=not (begun or prepared.ignores_plan),
-        recipe_keys=recipe_keys,
-    )
-    if plan.verdict == "does_not_fit" and not (begun or prepared.ignores_plan):
+    pairs = [
+        longest_pair(rows, prepared.tokenizer, args.max_length) for rows in (prepared.train_rows, prepared.test_rows)
+    ]
+    longest = max(pairs, key=lambda pair: pair[0] + pair[1])
+    model_args = prepared.model_args
+    config = load_shape(model_args.model_name_or_path, model_args.model_revision)
+    keys = recipe_keys | {"fp16": args.fp16, "bf16": args.bf16} | given._asdict()
+    settings = settings_of(keys, config, prepared.device, longest)
+    may_not_fit = begun or prepared.ignores_plan
+    options = PlanOptions(recipe_keys, trimmed_from(model_args.model_name_or_path) is not None, not may_not_fit)
+    tries = [begun] if begun else ladder(given, recipe_keys, count())
+    switches, plan = fastest_that_fits(config, settings, prepared.device, tries, options)
+    if plan.verdict == "does_not_fit" and not may_not_fit:
         raise PreferansError(f"{prepared.recipe_name}: {_too_big(plan, prepared.device)}")
-    # Each process sees its own card's free memory, and all must do the same.
+    # Each process sees its own card's free memory, and all must use the same switches.
     switches = from_main(lambda: switches)
-    tokens = longest[0] + longest[1]
     print(
-        f"Memory: {mib(plan.trace.peak)} of tensors for the longest pair ({tokens:,} tokens), {switches.in_words}; PyTorch may take "
-        f"{mib(plan.usable)}: {WORDS[plan.verdict]}."
+        f"Memory: {mib(plan.trace.peak)} of tensors for the longest pair ({longest[0] + longest[1]:,} tokens), {switches.in_words}; "
+        f"available to PyTorch: {mib(plan.usable)}: {WORDS[plan.verdict]}."
     )
     if plan.verdict != "fits":
-        print("*** It may run out of memory: close what else uses it. ***")
+        print("*** The run may run out of memory: close other programs that use it. ***")
     return Fit(switches, plan)
 
 
 def _begun(prepared: Prepared) -> Switches | None:
-    """The switches a run began with, so that it goes on in the same way to the last bit."""
+    """Return the switches of the run so far, so that a resumed run is identical to the last bit."""
     path = prepared.output_dir / "provenance.json"
-    found = read_json(path).get("switches") if path.is_file() else None
-    return Switches(**found) if found else None
+    switches = read_json(path).get("switches") if path.is_file() else None
+    return Switches(**switches) if switches else None
 
 
 def _too_big(plan: Plan, device: Device) -> str:
     needed = int(plan.trace.peak * 1.05)
-    text = f"this run needs {mib(needed)} and PyTorch may take {mib(plan.usable)} on {device.name}, so it would stop for lack of memory. "
+    text = f"this run needs {mib(needed)}, but PyTorch has {mib(plan.usable)} on {device.name}, so it would run out of memory. "
     chosen = [change for change in plan.changes if change.chosen]
     if chosen:
-        keys = ", ".join(
-            f"{key}: {str(value).lower() if isinstance(value, bool) else value}"
-            for change in chosen
-            for key, value in change.keys.items()
-        )
-        text += f"The cheapest that makes it fit: {keys}. "
+        keys = ", ".join(keys_in_words(change.keys) for change in chosen)
+        text += f"The cheapest change that makes it fit: {keys}. "
     else:
-        text += "Nothing in the recipe makes it fit: take a smaller model. "
-    return text + "scripts/plan.py shows where the bytes go; --ignore_plan true starts it all the same."
+        text += "No change of the recipe makes it fit: use a smaller model. "
+    return text + "scripts/plan.py shows what needs the memory; --ignore_plan true starts the run anyway."
 
 
 def apply(prepared: Prepared, switches: Switches) -> None:
-    """Set the trainer's arguments and the kernels to the switches."""
-    # transformers reads one name and TRL the other; they were made equal when the arguments were parsed.
+    """Apply the switches to the trainer's arguments and the kernels."""
+    # transformers reads the first key and TRL the second.
     prepared.training_args.gradient_checkpointing = switches.gradient_checkpointing
     prepared.training_args.activation_checkpointing = switches.gradient_checkpointing
     prepared.training_args.activation_offloading = switches.activation_offloading
@@ -169,23 +145,18 @@ def apply(prepared: Prepared, switches: Switches) -> None:
 
 def retreat(prepared: Prepared, switches: Switches) -> Switches:
     """
-    The next switches that take less memory, after the card has run out of it. Loss and gradients stay the same.
+    Return switches that need less memory, after the card ran out of it. Loss and gradients stay the same.
 
     Args:
-        prepared ([`~preferans.training.prepare.Prepared`]):
-            The run.
-        switches ([`Switches`]):
-            Those it ran out with.
-
-    Returns:
-        [`Switches`].
+        prepared ([`~preferans.training.prepare.Prepared`]): The run.
+        switches ([`Switches`]): The switches with which it ran out of memory.
 
     Raises:
-        [`PreferansError`]: when all are used.
+        [`PreferansError`]: if no such switches are left.
     """
     if count() > 1:
         raise PreferansError(
-            f"{prepared.recipe_name}: a card ran out of memory, and several processes cannot change how they compute while others wait. Write a "
+            f"{prepared.recipe_name}: a card ran out of memory, and one of several processes cannot change its settings while the others wait. Write a "
             "smaller per_device_train_batch_size, per_device_eval_batch_size or max_length in a run with a new output_dir, or launch with "
             "accelerate_configs/fsdp2.yaml."
         )
@@ -200,10 +171,10 @@ def retreat(prepared: Prepared, switches: Switches) -> Switches:
         smaller = switches._replace(activation_offloading=True)
     if smaller is None:
         raise PreferansError(
-            f"{prepared.recipe_name}: out of memory, and nothing is left that would take less at the same result. {SMALLER_RUN}"
+            f"{prepared.recipe_name}: out of memory, and no setting is left that needs less memory for the same result. {SMALLER_RUN}"
         )
     print(
-        f"\n*** OUT OF MEMORY with {switches.in_words}. ***\n*** Trying once more, from the last checkpoint, with {smaller.in_words}: slower, "
+        f"\n*** OUT OF MEMORY with {switches.in_words}. ***\n*** Retrying from the last checkpoint with {smaller.in_words}: slower, "
         "the same loss and gradients. ***\n"
     )
     return smaller
@@ -211,17 +182,9 @@ def retreat(prepared: Prepared, switches: Switches) -> Switches:
 
 def report_longest(prepared: Prepared, plan: Plan | None) -> Callable[[int], None] | None:
     """
-    Report the peak memory of the longest pairs, which the trainer tries before the first step.
+    Return a function that reports the peak memory of the longest pairs, which the trainer tries before the first step.
 
-    Args:
-        prepared ([`~preferans.training.prepare.Prepared`]):
-            The run.
-        plan ([`~preferans.memory.plan.Plan`], *optional*):
-            What was planned for it.
-
-    Returns:
-        `Callable[[int], None]` or `None`: prints the measured bytes; `None` if the longest pairs are not tried. By default they are
-        tried on a card only.
+    It is `None` if the longest pairs are not tried; by default they are tried on a card only.
     """
     wanted = prepared.recipe_keys.get("longest_first")
     on_card = prepared.device.kind == "cuda"
@@ -230,31 +193,26 @@ def report_longest(prepared: Prepared, plan: Plan | None) -> Callable[[int], Non
 
     def report(peak: int) -> None:
         planned = f", {mib(plan.trace.peak)} of tensors planned" if plan and on_card else ""
-        print(f"The longest pairs were tried: {mib(peak)} at the peak{planned}.")
+        print(f"Tried the longest pairs: peak {mib(peak)}{planned}.")
         full = prepared.device.free_memory + 64 * MIB
         if prepared.device.belongs_to_windows and torch.cuda.memory_reserved() > full:
             print(
                 "*** The card is full, and Windows uses the computer's memory instead, which is many times slower. Close other programs, "
-                "or write a smaller max_length; docs/windows.md shows how to turn this off. ***"
+                "or set a smaller max_length; docs/windows.md explains how to disable this. ***"
             )
 
     return report
 
 
 def ran_out_of_memory(train: Callable[[], None]) -> bool:
-    """
-    Call `train`, and free the card's memory if it ran out of it.
-
-    Returns:
-        `bool`: whether the card ran out of memory. Other errors are raised.
-    """
+    """Call `train`. Return whether the card ran out of memory, and free its memory then; other errors are raised."""
     interrupt = signal.getsignal(signal.SIGINT)
     try:
         train()
         return False
     except torch.OutOfMemoryError:
         pass
-    signal.signal(signal.SIGINT, interrupt)  # the trainer's own handler is gone with it
+    signal.signal(signal.SIGINT, interrupt)  # the trainer's own handler no longer works
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

@@ -1,4 +1,4 @@
-"""Counting the bytes of all live tensors, operation by operation, for real tensors as for fake ones."""
+"""Count the bytes of all live tensors, operation by operation, real or fake."""
 
 import weakref
 from collections import Counter
@@ -15,21 +15,20 @@ _RANDOM = {_aten.uniform_.default, _aten.normal_.default}
 
 class LiveBytes(TorchDispatchMode):
     """
-    Keeps account of the storages that live, and of the moment when they were most.
+    Track live storages and their peak.
 
-    Under [`~torch._subclasses.FakeTensorMode`] tensors have shapes and no content, so that a step of any model is walked
-    through in seconds and takes no memory. Tensors that are *not* fake there (token ids and masks, which decide shapes) are
-    computed for real, so that nothing has to be guessed.
+    Under [`~torch._subclasses.FakeTensorMode`] tensors have shapes and no content, so a step of any model runs in seconds and needs
+    no memory. Tensors that are *not* fake there (token ids and masks, which decide shapes) are computed for real.
 
     Args:
         granule (`int`, *optional*, defaults to `1`):
-            Bytes that a storage is rounded up to. CUDA's caching allocator gives blocks of 512.
+            Bytes that a storage is rounded up to; CUDA's caching allocator uses 512.
         scratch (`dict`, *optional*):
-            By operation, a function of its arguments that gives the bytes it takes inside while it runs.
+            Functions of an operation's arguments that return the bytes it allocates internally, by operation.
 
     Attributes:
-        phase (`str`, *optional*): What is being done, for [`~LiveBytes.peaks`]; nothing is noted while it is `None`.
-        peaks (`dict[str, Counter]`): By phase, the bytes of each category at its worst moment.
+        phase (`str`, *optional*): Current phase for [`~LiveBytes.peaks`]; with `None` no peak is recorded.
+        peaks (`dict[str, Counter]`): Bytes of each category at the peak of each phase.
     """
 
     def __init__(self, granule: int = 1, scratch: dict[Callable, Callable] | None = None):
@@ -44,7 +43,7 @@ class LiveBytes(TorchDispatchMode):
 
     @contextmanager
     def counted_as(self, category: str):
-        """Storages that appear inside belong to this category."""
+        """Count new storages inside the `with` block in this category."""
         before, self.category = self.category, category
         try:
             yield
@@ -52,7 +51,7 @@ class LiveBytes(TorchDispatchMode):
             self.category = before
 
     def assign(self, tensor: torch.Tensor, category: str) -> None:
-        """Count a tensor, from now on, in this category."""
+        """Count a tensor in this category from now on."""
         storage = tensor.untyped_storage()
         key, size = storage._cdata, self._size(storage)
         if key not in self._categories:
@@ -89,7 +88,7 @@ class LiveBytes(TorchDispatchMode):
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         inputs = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
-        real = bool(inputs) and not any(_is_fake(tensor) for tensor in inputs)
+        real = bool(inputs) and not any(isinstance(tensor, torch._subclasses.FakeTensor) for tensor in inputs)
         faking = torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.FAKE) is not None
         if faking and real:
             with _disable_current_modes():
@@ -105,19 +104,15 @@ class LiveBytes(TorchDispatchMode):
         else:
             result = function(*args, **kwargs)
         for tensor in tree_leaves(result):
-            if isinstance(tensor, torch.Tensor) and tensor.device.type != "meta":  # which stands for memory elsewhere
+            if isinstance(tensor, torch.Tensor) and tensor.device.type != "meta":  # "meta" is memory outside the card
                 self._add(tensor.untyped_storage(), self.category)
         self._note(self.scratch[function](args) if function in self.scratch else 0)
         return result
 
     def _take(self, values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """`values[mask]` of a fake tensor, whose length the real mask knows; the kernel lists the positions first."""
+        """Compute `values[mask]` of a fake tensor by its real mask; the kernel lists the positions first."""
         with _disable_current_modes():
             positions = mask.nonzero(as_tuple=True)
         for index in positions:
             self._add(index.untyped_storage(), self.category)
         return values.new_empty((len(positions[0]), *values.shape[mask.dim() :]))
-
-
-def _is_fake(tensor: torch.Tensor) -> bool:
-    return isinstance(tensor, torch._subclasses.FakeTensor)

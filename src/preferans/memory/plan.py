@@ -1,12 +1,13 @@
 """
-Whether a run fits a card, told in seconds before it starts, and what to change where it does not.
+Check in seconds whether a run fits a card, and what to change if it does not.
 
-The bytes of PyTorch's tensors are counted by [`~preferans.memory.trace.trace`]. What else lies on a card is reserved: CUDA's
-context, the desktop, and the gaps between PyTorch's blocks.
+[`~preferans.memory.trace.trace`] counts the bytes of PyTorch's tensors. Memory for CUDA's context, the desktop, and the gaps between
+PyTorch's blocks is reserved.
 """
 
 import dataclasses
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import psutil
@@ -14,36 +15,30 @@ from transformers import PretrainedConfig
 
 from ..errors import PreferansError
 from ..hardware.device import CONTEXT_BYTES, DESKTOP_BYTES, Device
-from .changes import Change, possible_changes
+from .changes import Change, Option, keys_in_words, possible_changes
 from .settings import SMALLEST_TILE, StepSettings, Switches
 from .trace import Trace, trace
 
-# The caching allocator's gaps take 5 to 10 % of what is allocated.
+# Gaps of the caching allocator, as shares of the allocated bytes.
 LEAST_GAPS, MOST_GAPS = 0.05, 0.10
-# Their steps were compared with real ones, to the byte, on the CPU.
+# Architectures whose steps were compared with real ones, to the byte, on the CPU.
 COMPARED = ("llama", "gpt2", "gemma3_text", "qwen2")
 
 
 def can_separate(recipe_keys: dict[str, Any]) -> bool:
-    """Whether separate passes may be switched on for these keys, see [`~preferans.training.separate_passes.SeparatePassesTrainer`]."""
+    """Check whether these keys allow separate passes, see [`~preferans.training.separate_passes.SeparatePassesTrainer`]."""
     dropout = recipe_keys.get("disable_dropout") is False and recipe_keys.get("lora_dropout") != 0.0
     return bool(recipe_keys.get("precompute_ref_log_probs")) and not dropout
 
 
 def ladder(given: Switches, recipe_keys: dict[str, Any], processes: int = 1) -> list[Switches]:
     """
-    What to try where a recipe leaves it open, fastest first.
+    List the switches to try for the keys that a recipe leaves open, fastest first.
 
     Args:
-        given ([`Switches`]):
-            With TRL's defaults for what is left open.
-        recipe_keys (`dict`):
-            Keys that the recipe or the command line sets.
-        processes (`int`, *optional*, defaults to 1):
-            Number of processes. Several cannot separate their passes.
-
-    Returns:
-        `list[Switches]`.
+        given ([`Switches`]): The recipe's switches, with TRL's defaults for open keys.
+        recipe_keys (`dict`): Keys that the recipe or the command line sets.
+        processes (`int`, *optional*, defaults to 1): Number of processes. Separate passes need a single one.
     """
     checkpointing = (
         [False, True] if recipe_keys.get("gradient_checkpointing") is None else [given.gradient_checkpointing]
@@ -51,14 +46,32 @@ def ladder(given: Switches, recipe_keys: dict[str, Any], processes: int = 1) -> 
     separate = [given.separate_passes]
     if recipe_keys.get("separate_passes") is None and processes == 1 and can_separate(recipe_keys):
         separate = [False, True]
-    # Recomputing is a pass for both answers, separate passes are one for the first.
-    found = sorted(
+    # Recomputing is a pass for both answers, separate passes are one for the first answer.
+    tries = sorted(
         (given._replace(gradient_checkpointing=c, separate_passes=s) for c in checkpointing for s in separate),
         key=lambda switches: 2 * switches.gradient_checkpointing + switches.separate_passes,
     )
     if recipe_keys.get("head_tile") is None and given.head_tile > SMALLEST_TILE:
-        found.append(found[-1].with_smaller_tile())
-    return found
+        tries.append(tries[-1].with_smaller_tile())
+    return tries
+
+
+@dataclass(frozen=True)
+class PlanOptions:
+    """
+    Options of a plan.
+
+    Args:
+        recipe_keys (`dict`, *optional*): The recipe's keys. Some of them cannot be counted.
+        trimmed (`bool`, *optional*, defaults to `False`): Whether the vocabulary is trimmed already.
+        with_changes (`bool`, *optional*, defaults to `True`): Whether to look for changes if the run does not fit.
+        progress (`Callable`, *optional*): Receives a description of what is counted.
+    """
+
+    recipe_keys: dict[str, Any] = field(default_factory=dict)
+    trimmed: bool = False
+    with_changes: bool = True
+    progress: Callable[[str], None] = lambda text: None
 
 
 def fastest_that_fits(
@@ -66,29 +79,21 @@ def fastest_that_fits(
     settings: StepSettings,
     device: Device,
     tries: list[Switches],
-    **options: Any,
+    options: PlanOptions,
 ) -> tuple[Switches, "Plan"]:
     """
-    Plan with one set of switches after the other, until the run fits.
-
-    Args:
-        config, settings, device:
-            See [`make_plan`].
-        tries (`list[Switches]`):
-            See [`ladder`].
-        options:
-            Other arguments of [`make_plan`]. Changes are looked for only where nothing fits.
+    Plan with one set of switches after another until the run fits.
 
     Returns:
-        `tuple[Switches, Plan]`: the first that fits, or the last.
+        `tuple[Switches, Plan]`: the first that fits, or the last. Changes are looked for only if none fits.
     """
-    with_changes = options.pop("with_changes", True)
+    without_changes = dataclasses.replace(options, with_changes=False)
     for switches in tries:
         changed = dataclasses.replace(settings, **switches._asdict())
-        plan = make_plan(config, changed, device, with_changes=False, **options)
+        plan = make_plan(config, changed, device, without_changes)
         if plan.verdict == "fits":
             return switches, plan
-    return switches, make_plan(config, changed, device, with_changes=with_changes, **options) if with_changes else plan
+    return switches, make_plan(config, changed, device, options) if options.with_changes else plan
 
 
 class Plan(NamedTuple):
@@ -98,12 +103,12 @@ class Plan(NamedTuple):
     Attributes:
         verdict (`str`): `"fits"`, `"tight"` (only if PyTorch's blocks leave few gaps) or `"does_not_fit"`.
         trace ([`~preferans.memory.trace.Trace`]): Peak of PyTorch's tensors.
-        reserve (`dict[str, int]`): Bytes kept free, by what takes them.
-        usable (`int`): Bytes that PyTorch may take, gaps included.
-        settings ([`~preferans.memory.settings.StepSettings`]): What was planned.
-        changes (`list[Change]`): Cheapest first; empty when the run fits.
+        reserve (`dict[str, int]`): Reserved bytes by purpose.
+        usable (`int`): Bytes available to PyTorch, including gaps.
+        settings ([`~preferans.memory.settings.StepSettings`]): Settings of the planned step.
+        changes (`list[Change]`): Cheapest first; empty if the run fits.
         together (`Trace`, *optional*): Peak with all chosen changes.
-        unsure (`list[str]`): Why the prediction may be off.
+        unsure (`list[str]`): Reasons why the estimate may be wrong.
     """
 
     verdict: str
@@ -116,7 +121,7 @@ class Plan(NamedTuple):
     unsure: list[str]
 
     def as_json(self) -> dict[str, Any]:
-        """The plan for programs: keys `verdict`, `peak_bytes`, `reserve_bytes`, `usable_bytes`, `changes` and others."""
+        """Return the plan as JSON: keys `verdict`, `peak_bytes`, `reserve_bytes`, `usable_bytes`, `changes` and others."""
         return {
             "verdict": self.verdict,
             "peak_bytes": {"total": self.trace.peak, "moment": self.trace.phase, "by_category": self.trace.by},
@@ -130,89 +135,62 @@ class Plan(NamedTuple):
 
 
 def verdict_of(peak: int, usable: int) -> str:
-    """The verdict on a peak of tensors, given the bytes that they and the gaps between them may take."""
+    """Return the verdict on a peak of tensors, given the bytes available for them and their gaps."""
     if peak * (1 + MOST_GAPS) <= usable:
         return "fits"
     return "tight" if peak * (1 + LEAST_GAPS) <= usable else "does_not_fit"
 
 
 def room(device: Device) -> tuple[int, dict[str, int]]:
-    """
-    What a device leaves to PyTorch.
-
-    Args:
-        device ([`~preferans.hardware.device.Device`]):
-            A real one, whose free memory was looked at, or one of a profile.
-
-    Returns:
-        `tuple[int, dict[str, int]]`: bytes that may be used, and the bytes reserved by what takes them.
-    """
+    """Return the bytes available to PyTorch on a device, real or of a profile, and the reserved bytes by purpose."""
     if device.kind == "cpu":
         memory = psutil.virtual_memory()
         return memory.available, {"other programs": memory.total - memory.available}
     reserve = {"CUDA context": CONTEXT_BYTES, "desktop": DESKTOP_BYTES.get(device.system, 0)}
     others = device.memory - device.free_memory - sum(reserve.values())
     if device.profile is None and others != 0:
-        # A real card tells what is taken, and its context already is.
+        # A real card reports its used memory, which already includes the context.
         reserve = {"CUDA context, desktop and other programs": device.memory - device.free_memory}
     return device.free_memory, reserve
 
 
 def make_plan(
-    config: PretrainedConfig,
-    settings: StepSettings,
-    device: Device,
-    accumulation: int = 1,
-    trimmed: bool = False,
-    with_changes: bool = True,
-    recipe_keys: dict[str, Any] | None = None,
-    progress: Callable[[str], None] = lambda text: None,
+    config: PretrainedConfig, settings: StepSettings, device: Device, options: PlanOptions | None = None
 ) -> Plan:
     """
-    Plan a run.
+    Plan the memory of a run.
 
     Args:
-        config ([`~transformers.PretrainedConfig`]):
-            See [`load_shape`].
-        settings ([`~preferans.memory.settings.StepSettings`]):
-            See [`settings_of`].
-        device ([`~preferans.hardware.device.Device`]):
-            Where it shall run.
-        accumulation (`int`, *optional*, defaults to 1):
-            The recipe's `gradient_accumulation_steps`, for changes of the batch.
-        trimmed (`bool`, *optional*, defaults to `False`):
-            Whether the vocabulary was trimmed already.
-        with_changes (`bool`, *optional*, defaults to `True`):
-            Whether to look for changes where the run does not fit.
-        recipe_keys (`dict`, *optional*):
-            The recipe's keys, among which some cannot be counted.
-        progress (`Callable`, *optional*):
-            Is told in words what is being counted.
-
-    Returns:
-        [`Plan`].
+        config ([`~transformers.PretrainedConfig`]): See [`~preferans.memory.settings.load_shape`].
+        settings ([`~preferans.memory.settings.StepSettings`]): See [`~preferans.memory.settings.settings_of`].
+        device ([`~preferans.hardware.device.Device`]): Device of the run.
+        options ([`PlanOptions`], *optional*)
     """
-
-    progress("this recipe")
-    found = _traced(trace, config, settings)
+    options = options or PlanOptions()
+    options.progress("this recipe")
+    traced = _traced(trace, config, settings)
     usable, reserve = room(device)
-    reserve = reserve | {"gaps between blocks": int(found.peak * MOST_GAPS)}
-    verdict = verdict_of(found.peak, usable)
-    unsure = doubts(config, settings, recipe_keys)
-    if verdict == "fits" or not with_changes:
-        return Plan(verdict, found, reserve, usable, settings, [], None, unsure)
-
-    options, changes = possible_changes(config, settings, accumulation, trimmed), []
-    for option in options:
-        progress(option.in_words)
+    reserve = reserve | {"gaps between blocks": int(traced.peak * MOST_GAPS)}
+    verdict = verdict_of(traced.peak, usable)
+    unsure = doubts(config, settings, options.recipe_keys)
+    if verdict == "fits" or not options.with_changes:
+        return Plan(verdict, traced, reserve, usable, settings, [], None, unsure)
+    accumulation = options.recipe_keys.get("gradient_accumulation_steps", 1)
+    possible, changes = possible_changes(config, settings, accumulation, options.trimmed), []
+    for option in possible:
+        options.progress(keys_in_words(option.keys))
         peak = _traced(trace, *option.apply(config, settings)).peak
-        changes.append(
-            Change(option.keys, option.price, option.time, peak, verdict_of(peak, usable), False, option.equal)
-        )
-    chosen, together = _choose(config, settings, options, changes, usable, found)
+        alone = verdict_of(peak, usable)
+        changes.append(Change(option.keys, option.price, option.time, peak, alone, False, option.equal))
+    fitting = next((number for number, change in enumerate(changes) if change.verdict == "fits"), None)
+    together: Trace | None
+    if fitting is not None:
+        chosen, together = {fitting}, trace(*possible[fitting].apply(config, settings))
+    else:
+        chosen, together = _cheapest_together(config, settings, possible, usable, traced)
     changes = [change._replace(chosen=number in chosen) for number, change in enumerate(changes)]
-    saving = [change for change in changes if change.peak < found.peak]
-    return Plan(verdict, found, reserve, usable, settings, saving, together, unsure)
+    saving = [change for change in changes if change.peak < traced.peak]
+    return Plan(verdict, traced, reserve, usable, settings, saving, together, unsure)
 
 
 def _traced(trace: Callable, config: PretrainedConfig, settings: StepSettings) -> Trace:
@@ -227,40 +205,35 @@ def _traced(trace: Callable, config: PretrainedConfig, settings: StepSettings) -
         ) from error
 
 
-def _choose(config, settings, options, changes, usable, found) -> tuple[set[int], Trace | None]:
-    """
-    Numbers of the cheapest changes that make the run fit, and its peak with them: the first that does alone, or as many in a row
-    as it takes. Nothing, when not even all together do.
-    """
-
-    alone = next((number for number, change in enumerate(changes) if change.verdict == "fits"), None)
-    if alone is not None:
-        return {alone}, trace(*options[alone].apply(config, settings))
-    taken, best = {}, found
-    for number, option in enumerate(options):
+def _cheapest_together(
+    config: PretrainedConfig, settings: StepSettings, possible: list[Option], usable: int, best: Trace
+) -> tuple[set[int], Trace | None]:
+    """Apply changes, cheapest first, until the run fits; return their numbers and the peak, or `None` if all are not enough."""
+    taken: dict[tuple, int] = {}
+    for number, option in enumerate(possible):
         if verdict_of(best.peak, usable) == "fits":
             break
         applied = option.apply(config, settings)
         after = trace(*applied)
         if after.peak < best.peak:
-            taken[tuple(option.keys)] = number  # a shorter length takes the place of the longer one
+            taken[tuple(option.keys)] = number  # a shorter length replaces a longer one
             (config, settings), best = applied, after
     if verdict_of(best.peak, usable) == "does_not_fit":
         return set(), None
     return set(taken.values()), best
 
 
-def doubts(config: PretrainedConfig, settings: StepSettings, recipe_keys: dict[str, Any] | None = None) -> list[str]:
-    """Why a prediction may be off."""
+def doubts(config: PretrainedConfig, settings: StepSettings, recipe_keys: dict[str, Any]) -> list[str]:
+    """List the reasons why an estimate may be wrong."""
     reasons = [
         f"{key} is not counted"
         for key in ("load_in_8bit", "lora_modules_to_save", "use_liger_kernel")
-        if (recipe_keys or {}).get(key)
+        if recipe_keys.get(key)
     ]
     if settings.emulate_cuda:
-        reasons.append("what CUDA's kernels take inside is reckoned, not measured on a card")
+        reasons.append("the internal memory of CUDA's kernels is estimated, not measured on a card")
     if config.model_type not in COMPARED:
-        reasons.append(f"no step of a {config.model_type} model was compared with its prediction")
+        reasons.append(f"the estimate for {config.model_type} models was not compared with real steps")
     if settings.attn_implementation not in (None, "sdpa", "eager"):
         reasons.append(f"attn_implementation {settings.attn_implementation} is counted as sdpa")
     return reasons

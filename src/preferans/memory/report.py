@@ -1,4 +1,4 @@
-"""What `plan.py` is request, and how it answers."""
+"""The command line of `plan.py`, and its output as text, table and JSON."""
 
 import argparse
 import dataclasses
@@ -16,12 +16,13 @@ from ..models.trimmed import trimmed_from
 from ..training.arguments import PreferansArguments
 from ..training.prepare import choose_precision, resolve_base_model
 from ..training.recipe import read_recipe
-from .plan import Plan, fastest_that_fits, ladder
+from .changes import Change, keys_in_words
+from .plan import Plan, PlanOptions, fastest_that_fits, ladder
 from .settings import Switches, known_shapes, load_shape, settings_of
 
 PICTURES = (".svg", ".png")
 SWEEP_LENGTHS = (256, 512, 768, 1024, 1536, 2048)
-VARIANTS = {
+VARIANTS: dict[str, dict[str, Any]] = {
     "separate passes": {"separate_passes": True, "precompute_ref_log_probs": True},
     "separate passes, half the rank": {"separate_passes": True, "precompute_ref_log_probs": True, "lora_r": 0.5},
 }
@@ -36,9 +37,8 @@ class PlanRequest:
         recipe_keys (`dict`): Keys of the recipe and the command line.
         recipe_path (`str`, *optional*): Path of the recipe.
         config ([`~transformers.PretrainedConfig`]): Shape of the model.
-        device ([`~preferans.hardware.device.Device`]): Where the run would compute.
+        device ([`~preferans.hardware.device.Device`]): Device of the run.
         lengths (`list[int]`): Lengths to plan; empty for the recipe's own.
-        sweep (`bool`), json (`bool`), plot (`str`, *optional*): The options of these names.
     """
 
     recipe_keys: dict[str, Any]
@@ -60,8 +60,7 @@ def read_plan_command(argv: list[str]) -> PlanRequest:
     Read the command line of `plan.py`.
 
     Args:
-        argv (`list[str]`):
-            Without the program's name.
+        argv (`list[str]`): The command line without the program's name.
 
     Raises:
         [`PreferansError`]: if an option is unknown, or the recipe cannot be planned.
@@ -87,7 +86,7 @@ def read_plan_command(argv: list[str]) -> PlanRequest:
 
 
 def _device(options: argparse.Namespace, keys: dict[str, Any], recipe_name: str) -> Device:
-    """The card of the profile, or this machine's device."""
+    """Return the card of the profile, or this machine's device."""
     profile = options.hardware_profile or keys.get("hardware_profile")
     if profile:
         return profile_device(profile, options.system)
@@ -96,7 +95,7 @@ def _device(options: argparse.Namespace, keys: dict[str, Any], recipe_name: str)
     device = find_device(keys.get("use_cpu", False))
     if device.kind == "cpu" and (keys.get("fp16") or keys.get("dtype") == "float16"):
         raise PreferansError(
-            f"{recipe_name}: this recipe is for a card, and this machine has none. Name the card you mean with "
+            f"{recipe_name}: this recipe needs a card, and this machine has none. Choose a card with "
             f"--hardware_profile: {', '.join(PROFILES)}."
         )
     return device
@@ -119,42 +118,29 @@ def _picture(path: str) -> str:
 
 def sweep(request: PlanRequest) -> list[tuple[int | None, str, Plan]]:
     """
-    Make the plans that are asked for.
+    Make the requested plans.
 
     Returns:
-        `list[tuple]`: length (`None` for the recipe's own), variant (empty for the recipe as it is) and plan.
+        `list[tuple]`: length (`None` for the recipe's own), variant (empty for the recipe itself) and plan.
     """
-
-    wanted = list(_wanted(request))
+    variants = list(_variants(request))
     plans = []
-    with tqdm(total=len(wanted), desc="Counting bytes", disable=request.json or not sys.stderr.isatty()) as bar:
-        for length, variant, recipe_keys in wanted:
+    with tqdm(total=len(variants), desc="Counting bytes", disable=request.json or not sys.stderr.isatty()) as bar:
+        for length, variant, recipe_keys in variants:
             settings = settings_of(recipe_keys, request.config, request.device)
-            given = Switches(
-                settings.gradient_checkpointing,
-                settings.separate_passes,
-                settings.activation_offloading,
-                settings.head_tile,
-            )
-            _, plan = fastest_that_fits(
-                request.config,
-                settings,
-                request.device,
-                ladder(given, recipe_keys),
-                accumulation=recipe_keys.get("gradient_accumulation_steps", 1),
-                trimmed=request.trimmed,
-                with_changes=not request.lengths,
-                recipe_keys=recipe_keys,
-                progress=bar.set_postfix_str,
-            )
+            given = Switches(**{key: getattr(settings, key) for key in Switches._fields})
+            options = PlanOptions(recipe_keys, request.trimmed, not request.lengths, bar.set_postfix_str)
+            tries = ladder(given, recipe_keys)
+            _, plan = fastest_that_fits(request.config, settings, request.device, tries, options)
             plans.append((length, variant, plan))
             bar.update()
     return plans
 
 
-def _wanted(request: PlanRequest) -> Iterator[tuple[int | None, str, dict[str, Any]]]:
+def _variants(request: PlanRequest) -> Iterator[tuple[int | None, str, dict[str, Any]]]:
     positions = getattr(request.config, "n_positions", None)
-    for length in request.lengths or [None]:
+    lengths: list[int | None] = [*request.lengths] or [None]
+    for length in lengths:
         if request.sweep and positions and length > positions:
             continue
         recipe_keys = request.recipe_keys | ({"max_length": length} if length else {})
@@ -167,7 +153,7 @@ def _wanted(request: PlanRequest) -> Iterator[tuple[int | None, str, dict[str, A
 
 
 def mib(count: int) -> str:
-    """`"1,234 MiB"`."""
+    """Format bytes, for example `"1,234 MiB"`."""
     return f"{count / MIB:,.0f} MiB"
 
 
@@ -181,18 +167,18 @@ def _heading(request: PlanRequest) -> str:
 
 
 def spare(plan: Plan) -> int:
-    """Bytes left when all reserves are taken off, gaps included; below zero when they are too few."""
+    """Return the bytes left after all reserves, including gaps; negative if memory is short."""
     return plan.usable - plan.trace.peak - plan.reserve["gaps between blocks"]
 
 
 def verdict_in_words(plan: Plan) -> str:
-    """Such as `"fits, 182 MiB to spare"`."""
+    """Return for example `"fits, 182 MiB to spare"`."""
     left = spare(plan)
     return f"{WORDS[plan.verdict]}, " + (f"{mib(left)} to spare" if left >= 0 else f"{mib(-left)} over")
 
 
 def chosen_by_plan(request: PlanRequest, plan: Plan) -> str:
-    """What the recipe leaves open and `dpo.py` would switch, in words; empty where that is nothing."""
+    """Return what `dpo.py` would choose for keys that the recipe leaves open, or an empty string."""
     switched = []
     if plan.settings.separate_passes and request.recipe_keys.get("separate_passes") is None:
         switched.append("separate passes")
@@ -202,16 +188,17 @@ def chosen_by_plan(request: PlanRequest, plan: Plan) -> str:
 
 
 def as_text(request: PlanRequest, plan: Plan) -> str:
-    """One plan, to be read."""
+    """Format one plan."""
     settings = plan.settings
     tokens = settings.prompt_tokens + max(settings.chosen_tokens, settings.rejected_tokens)
+    passes = "separate passes" if settings.separate_passes else "both answers in one pass"
+    checkpointing = ", checkpointing" if settings.gradient_checkpointing else ""
+    chosen = chosen_by_plan(request, plan)
     lines = [
         _heading(request),
-        f"longest pair of {tokens:,} tokens, {settings.pairs} in a batch, "
-        + ("separate passes" if settings.separate_passes else "both answers in one pass")
-        + (", checkpointing" if settings.gradient_checkpointing else "")
-        + f", head in tiles of {settings.head_tile:,} words",
-        *([chosen_by_plan(request, plan) + "."] if chosen_by_plan(request, plan) else []),
+        f"longest pair of {tokens:,} tokens, {settings.pairs} in a batch, {passes}{checkpointing}, head in tiles of "
+        f"{settings.head_tile:,} words",
+        *([f"{chosen}."] if chosen else []),
         "",
     ]
     widest = max(plan.trace.by.values())
@@ -221,35 +208,35 @@ def as_text(request: PlanRequest, plan: Plan) -> str:
     lines += [
         f"  {'peak of tensors':<32}{mib(plan.trace.peak):>12}  {plan.trace.phase}",
         "",
-        *(f"  reserved: {what:<22}{mib(count):>12}" for what, count in plan.reserve.items() if count),
+        *(f"  reserved: {purpose:<22}{mib(count):>12}" for purpose, count in plan.reserve.items() if count),
         f"  {'usable for tensors and gaps':<32}{mib(plan.usable):>12}",
         "",
+        f"Verdict: {verdict_in_words(plan)}.",
     ]
-    lines.append(f"Verdict: {verdict_in_words(plan)}.")
     if plan.verdict == "tight":
-        lines.append("It runs if PyTorch's blocks leave few gaps; close what else uses the card.")
+        lines.append("It fits if PyTorch's blocks leave few gaps; close other programs that use the card.")
     if plan.changes:
-        lines += ["", "What would change it, cheapest first (* the cheapest that make it fit):"]
-        for change in plan.changes:
-            keys = ", ".join(f"{k}: {str(v).lower() if isinstance(v, bool) else v}" for k, v in change.keys.items())
-            price = change.price + (
-                f"; a step takes about {change.time:.2f} times as long" if change.time != 1 else ""
-            )
-            mark = "*" if change.chosen else " "
-            lines.append(f"{mark} {keys}")
-            lines.append(
-                f"    saves {mib(plan.trace.peak - change.peak)}; {WORDS[change.verdict]} alone. Price: {price}."
-            )
+        lines += ["", "Changes that save memory, cheapest first (* the cheapest that make it fit):"]
+        lines += [line for change in plan.changes for line in _change_lines(plan, change)]
         if plan.together:
             lines.append(f"Together: {mib(plan.together.peak)}.")
         else:
-            lines.append("Not even all of them together are enough: take a smaller model.")
-    lines += ["", "Not certain: " + "; ".join(plan.unsure) + "."] if plan.unsure else []
+            lines.append("All of them together are not enough: use a smaller model.")
+    lines += ["", "Uncertain: " + "; ".join(plan.unsure) + "."] if plan.unsure else []
     return "\n".join(lines)
 
 
+def _change_lines(plan: Plan, change: Change) -> list[str]:
+    cost = change.price + (f"; a step takes about {change.time:.2f} times as long" if change.time != 1 else "")
+    saved = mib(plan.trace.peak - change.peak)
+    return [
+        f"{'*' if change.chosen else ' '} {keys_in_words(change.keys)}",
+        f"    saves {saved}; {WORDS[change.verdict]} alone. Cost: {cost}.",
+    ]
+
+
 def as_table(request: PlanRequest, plans: list[tuple[int | None, str, Plan]]) -> str:
-    """Several plans, one a line."""
+    """Format several plans, one per line."""
     lines = [_heading(request), f"usable for tensors and gaps: {mib(plans[0][2].usable)}", ""]
     lines.append(f"{'max_length':>10}  {'peak':>10}  {'to spare':>10}  verdict")
     for length, variant, plan in plans:

@@ -1,4 +1,4 @@
-"""What a recipe means for the memory of a step."""
+"""The settings of a step that decide its memory, from a recipe."""
 
 import dataclasses
 import json
@@ -19,27 +19,16 @@ from ..training.arguments import PreferansArguments
 @dataclass(frozen=True)
 class StepSettings:
     """
-    What decides the memory of a step, named as in a recipe.
+    Settings that decide the memory of a step. Fields that are not listed are the recipe's keys of the same name.
 
     Args:
-        prompt_tokens, chosen_tokens, rejected_tokens (`int`):
-            Lengths of the longest pair, as the model reads it.
-        pairs (`int`), evaluated_pairs (`int`):
-            Pairs in a training batch, and in a batch without gradients.
-        accumulates (`bool`):
-            Whether gradients of an earlier batch of the same step are there already.
-        head_tile (`int`):
-            Vocabulary entries in one tile of the LM head.
-        fp16, bf16 (`bool`):
-            Mixed precision.
-        grouped_heads (`bool`):
-            Whether attention takes grouped key/value heads as they are, instead of repeated ones.
-        emulate_cuda (`bool`):
-            Whether a CUDA card computes; else the CPU does.
-        triton (`bool`):
-            Whether the LM head runs in Triton kernels, which need no tile in fp32.
-
-    The others are the recipe's keys of the same name.
+        prompt_tokens (`int`), chosen_tokens (`int`), rejected_tokens (`int`): Lengths of the longest pair.
+        pairs (`int`), evaluated_pairs (`int`): Pairs in a training batch, and in a batch without gradients.
+        accumulates (`bool`): Whether gradients of an earlier batch of the same step exist already.
+        head_tile (`int`): Vocabulary entries in one tile of the LM head.
+        grouped_heads (`bool`): Whether attention uses grouped key/value heads without repeating them.
+        emulate_cuda (`bool`): Whether a CUDA card computes instead of the CPU.
+        triton (`bool`): Whether the LM head runs in Triton kernels, which need no tile in fp32.
     """
 
     prompt_tokens: int = 32
@@ -73,34 +62,29 @@ class StepSettings:
     emulate_cuda: bool = True
 
 
-# A short prompt leaves most tokens to be scored: the worst case of a length.
+# With a short prompt most tokens are scored: the worst case of a length.
 SHORT_PROMPT = 32
 SMALLEST_TILE = 1024
 
 
 def known_shapes() -> dict[str, dict]:
-    """Shapes of the recipes' models on the Hub, which are part of this package."""
+    """Return the shapes of the recipes' models on the Hub, which are part of this package."""
     return json.loads(files(__package__).joinpath("model_shapes.json").read_text(encoding="utf-8"))
 
 
 def load_shape(name: str, revision: str = "main") -> PretrainedConfig:
     """
-    The shape of a model, without its weights.
+    Load the text configuration of a model, without its weights.
 
     Args:
         name (`str`):
-            Folder or Hub id. The shapes of the recipes' models are part of this package; for others on the Hub the
+            Folder or Hub id. The shapes of the recipes' models are part of this package; for other models on the Hub the
             configuration is downloaded.
-        revision (`str`, *optional*, defaults to `"main"`):
-            Revision on the Hub.
-
-    Returns:
-        [`~transformers.PretrainedConfig`]: the text model's configuration.
+        revision (`str`, *optional*, defaults to `"main"`): Revision on the Hub.
 
     Raises:
-        [`PreferansError`]: when there is none.
+        [`PreferansError`]: if it cannot be read.
     """
-
     shapes = known_shapes()
     if name in shapes and not Path(name, "config.json").is_file():
         shape = dict(shapes[name])
@@ -109,113 +93,91 @@ def load_shape(name: str, revision: str = "main") -> PretrainedConfig:
         return AutoConfig.from_pretrained(name, revision=revision).get_text_config()
     except (OSError, ValueError) as error:
         raise PreferansError(
-            f"model_name_or_path {name}: its shape cannot be read ({' '.join(str(error).split()):.200}).{did_you_mean(name, shapes)} "
-            f"Without the Hub these are known: {', '.join(shapes)}."
+            f"model_name_or_path {name}: its configuration cannot be read ({' '.join(str(error).split()):.200}).{did_you_mean(name, shapes)} "
+            f"Known without the Hub: {', '.join(shapes)}."
         ) from None
 
 
-def settings_of(
-    recipe_keys: dict[str, Any], config: PretrainedConfig, device: Device, pair: tuple[int, int, int] | None = None
-) -> "StepSettings":
-    """
-    What a recipe means for the memory of a step.
-
-    Args:
-        recipe_keys (`dict`):
-            Keys that the recipe or the command line sets; the others have TRL's defaults.
-        config ([`~transformers.PretrainedConfig`]):
-            See [`load_shape`].
-        device ([`~preferans.hardware.device.Device`]):
-            Where the run shall compute.
-        pair (`tuple[int, int, int]`, *optional*):
-            Tokens of prompt, chosen and rejected answer of the longest pair. By default a pair that fills `max_length`.
-
-    Returns:
-        [`~preferans.memory.settings.StepSettings`].
-
-    Raises:
-        [`PreferansError`]: when no length is known, or it is more than the model has positions for.
-    """
-
-    defaults = {
-        field.name: field.default_factory() if field.default is dataclasses.MISSING else field.default
+def _defaults() -> dict[str, Any]:
+    """Return TRL's and our default of each key."""
+    return {
+        field.name: field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
         for kind in (ModelConfig, DPOConfig, PreferansArguments)
         for field in dataclasses.fields(kind)
         if field.init and (field.default, field.default_factory) != (dataclasses.MISSING, dataclasses.MISSING)
     }
 
-    def value(key: str) -> Any:
-        return recipe_keys.get(key, defaults[key])
 
-    max_length = value("max_length")
-    if pair is None:
-        if max_length is None:
-            raise PreferansError(
-                "max_length is not set, so no longest pair is known: name lengths, --lengths 512,1024."
-            )
-        prompt = min(SHORT_PROMPT, max_length // 4)
-        pair = (prompt, max_length - prompt, max(max_length - prompt - 1, 1))
+def settings_of(
+    recipe_keys: dict[str, Any], config: PretrainedConfig, device: Device, pair: tuple[int, int, int] | None = None
+) -> StepSettings:
+    """
+    Derive the settings of a step from a recipe.
+
+    Args:
+        recipe_keys (`dict`): Keys that the recipe or the command line sets; the others have TRL's defaults.
+        config ([`~transformers.PretrainedConfig`]): See [`load_shape`].
+        device ([`~preferans.hardware.device.Device`]): Device of the run.
+        pair (`tuple[int, int, int]`, *optional*):
+            Tokens of prompt, chosen and rejected answer of the longest pair. By default a pair that fills `max_length`.
+
+    Raises:
+        [`PreferansError`]: if no length is set, or it exceeds the model's positions.
+    """
+    keys = _defaults() | recipe_keys
+    pair = pair or _longest_possible_pair(keys["max_length"])
     longest = pair[0] + max(pair[1:])
-    positions = getattr(config, "n_positions", None)  # learned positions end; rotary ones do not
+    positions = getattr(config, "n_positions", None)  # learned positions are limited; rotary ones are not
     if positions and longest > positions:
         raise PreferansError(
-            f"max_length {longest}: the model knows no position beyond {positions}. Write max_length: {positions}."
+            f"max_length {longest}: the model has no position beyond {positions}. Write max_length: {positions}."
         )
-    on_card = device.kind == "cuda"
-    dtype = value("dtype")
+    dtype = keys["dtype"]
     if dtype in ("auto", None):
         dtype = str(getattr(config, "dtype", None) or "float32").removeprefix("torch.")
-    half = bool(value("fp16") or value("bf16") or dtype in ("float16", "bfloat16"))
+    half = bool(keys["fp16"] or keys["bf16"] or dtype in ("float16", "bfloat16"))
     kernels = decide_kernels(device, config.vocab_size, half)
-    targets = value("lora_target_modules")
-    named = {
-        key: value(key)
-        for key in (
-            "load_in_4bit", "use_bnb_nested_quant", "bnb_4bit_quant_type", "lora_r", "lora_alpha", "lora_dropout",
-            "use_dora", "disable_dropout", "gradient_checkpointing", "activation_offloading", "precompute_ref_log_probs",
-            "attn_implementation",
+    evaluated = [keys["per_device_eval_batch_size"]]
+    if keys["precompute_ref_log_probs"]:
+        evaluated.append(keys["precompute_ref_batch_size"] or keys["per_device_train_batch_size"])
+    values: dict[str, Any] = {field.name: keys.get(field.name) for field in dataclasses.fields(StepSettings)}
+    values |= {
+        "pairs": keys["per_device_train_batch_size"],
+        "evaluated_pairs": max(evaluated),
+        "accumulates": keys["gradient_accumulation_steps"] > 1,
+        "dtype": dtype,
+        "fp16": bool(keys["fp16"]),
+        "bf16": bool(keys["bf16"]),
+        "lora_target_modules": _targets(keys["lora_target_modules"]),
+        "optim": str(keys["optim"]),
+        "loss_type": tuple(keys["loss_type"] if isinstance(keys["loss_type"], list) else [keys["loss_type"]]),
+        "separate_passes": bool(keys["separate_passes"]),
+        "head_tile": min(keys["head_tile"] or kernels.tile, config.vocab_size),
+        "grouped_heads": kernels.attention == "grouped",
+        "triton": kernels.triton,
+        "emulate_cuda": device.kind == "cuda",
+    } | dict(zip(("prompt_tokens", "chosen_tokens", "rejected_tokens"), pair, strict=True))
+    return StepSettings(**values)
+
+
+def _longest_possible_pair(max_length: int | None) -> tuple[int, int, int]:
+    if max_length is None:
+        raise PreferansError(
+            "max_length is not set, so the longest pair is unknown. Set lengths, for example --lengths 512,1024."
         )
-    }  # fmt: skip
-    evaluated = [value("per_device_eval_batch_size")]
-    if value("precompute_ref_log_probs"):
-        evaluated.append(value("precompute_ref_batch_size") or value("per_device_train_batch_size"))
-    return StepSettings(
-        *pair,
-        pairs=value("per_device_train_batch_size"),
-        accumulates=value("gradient_accumulation_steps") > 1,
-        dtype=dtype,
-        evaluated_pairs=max(evaluated),
-        fp16=bool(value("fp16")),
-        bf16=bool(value("bf16")),
-        lora_target_modules=targets if isinstance(targets, str | None) else _one_or_all(targets),
-        optim=str(value("optim")),
-        loss_type=tuple(_as_list(value("loss_type"))),
-        separate_passes=bool(value("separate_passes")),
-        head_tile=min(value("head_tile") or kernels.tile, config.vocab_size),
-        grouped_heads=kernels.attention == "grouped",
-        triton=kernels.triton,
-        emulate_cuda=on_card,
-        **named,
-    )
+    prompt = min(SHORT_PROMPT, max_length // 4)
+    return prompt, max_length - prompt, max(max_length - prompt - 1, 1)
 
 
-def _as_list(value: Any) -> list:
-    return value if isinstance(value, list) else [value]
-
-
-def _one_or_all(targets: list[str]) -> tuple[str, ...] | str:
-    """As TRL reads them: a list of one word is the word, since `all-linear` is none of the layers' names."""
+def _targets(targets: list[str] | str | None) -> tuple[str, ...] | str | None:
+    """Read the targets as TRL does: a list of one word is the word, because `all-linear` is not a layer's name."""
+    if isinstance(targets, str | None):
+        return targets
     return targets[0] if len(targets) == 1 else tuple(targets)
 
 
 class Switches(NamedTuple):
-    """
-    What changes the memory of a step, and neither its loss nor its gradients.
-
-    Attributes:
-        gradient_checkpointing (`bool`), separate_passes (`bool`), activation_offloading (`bool`), head_tile (`int`):
-            The recipe's keys of these names.
-    """
+    """Keys of a recipe that change the memory of a step, but neither its loss nor its gradients."""
 
     gradient_checkpointing: bool
     separate_passes: bool
@@ -224,11 +186,11 @@ class Switches(NamedTuple):
 
     @property
     def in_words(self) -> str:
-        """Such as `"separate passes, checkpointing, head in tiles of 4,096 words"`."""
+        """Return for example `"separate passes, checkpointing, head in tiles of 4,096 words"`."""
         words = ["separate passes" if self.separate_passes else "both answers in one pass"]
         words += ["checkpointing"] * self.gradient_checkpointing + ["offloading"] * self.activation_offloading
         return ", ".join([*words, f"head in tiles of {self.head_tile:,} words"])
 
     def with_smaller_tile(self) -> "Switches":
-        """A quarter of the tile, but not less than what still saves something."""
+        """Return the switches with a quarter of the tile, but not less than `SMALLEST_TILE`."""
         return self._replace(head_tile=max(self.head_tile // 4, SMALLEST_TILE))
