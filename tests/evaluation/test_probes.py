@@ -12,7 +12,7 @@ from preferans.data.persona import IDENTITY_QUESTIONS, load_persona
 from preferans.errors import PreferansError
 from preferans.evaluation.probes import PROBE_MEASURES, keeps_character, probe_measures, read_probes, recalls
 from preferans.files import read_jsonl, write_jsonl
-from preferans.text.form_kept import FORMATS, has_form
+from preferans.text.form_kept import FORM_CHECKS, has_form
 from preferans.text.language import is_russian
 from preferans.text.manners import calls_itself_program, lectures, polite, refuses
 from preferans.text.near_duplicates import near_duplicates
@@ -71,7 +71,7 @@ def test_what_the_sets_promise():
         assert not all(found(group, last["content"]) for group in row["accepted"]), (
             "the question gives the answer away"
         )
-    assert len({row["kind"] for row in SETS["answer_format"].values()}) == len(FORMATS)
+    assert len({row["kind"] for row in SETS["answer_format"].values()}) == len(FORM_CHECKS)
     asked = [said(row) for row in SETS["persona"].values()]
     assert near_duplicates(asked, IDENTITY_QUESTIONS) == [None] * len(asked)
     for persona in (SIENNA, PIRATE):
