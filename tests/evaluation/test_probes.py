@@ -16,7 +16,7 @@ from preferans.text.form_kept import FORM_CHECKS, has_form
 from preferans.text.language import is_russian
 from preferans.text.manners import calls_itself_program, lectures, polite, refuses
 from preferans.text.near_duplicates import near_duplicates
-from preferans.text.phrases import asserted, found, is_phrase, wrong_numbers
+from preferans.text.phrases import find_asserted, find_phrases, is_phrase, wrong_numbers
 
 from ..support.tiny import ROOT
 
@@ -68,7 +68,7 @@ def test_what_the_sets_promise():
         assert len(row["prompt"]) >= 5
         *_, last = row["prompt"]
         assert "accepted" in row
-        assert not all(found(group, last["content"]) for group in row["accepted"]), (
+        assert not all(find_phrases(group, last["content"]) for group in row["accepted"]), (
             "the question gives the answer away"
         )
     assert len({row["kind"] for row in SETS["answer_format"].values()}) == len(FORM_CHECKS)
@@ -238,15 +238,15 @@ def test_formats(kind, options, right, wrong):
 
 def test_phrases():
     text = "Я — машина. Ёмкость 3,3 литра, 16:00, пятого, не в среду; 45 000"
-    assert found(["я машина", "емкост*", "3,3", "16:00", "сред*"], text) == {
+    assert find_phrases(["я машина", "емкост*", "3,3", "16:00", "сред*"], text) == {
         "я машина",
         "емкост*",
         "3,3",
         "16:00",
         "сред*",
     }
-    assert not found(["3", "6:00", "пят", "000 45"], text)
-    assert asserted(["сред*", "пятого"], text) == {"пятого"}
+    assert not find_phrases(["3", "6:00", "пят", "000 45"], text)
+    assert find_asserted(["сред*", "пятого"], text) == {"пятого"}
     for phrase in ("слово*", "два слова", "3,3", "чат-бот*", "06:00"):
         assert is_phrase(phrase)
     for phrase in ("", "*слово", "два  слова", "сл*во", "ого!", "# года"):

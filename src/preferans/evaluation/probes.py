@@ -19,7 +19,7 @@ from ..files import numbered_jsonl
 from ..text.form_kept import FORM_CHECKS, has_form
 from ..text.language import loops
 from ..text.manners import calls_itself_program, lectures, polite, refuses
-from ..text.phrases import asserted, found, is_phrase
+from ..text.phrases import find_asserted, find_phrases, is_phrase
 from ..typed_rows import Message, Row, Text, check_row
 
 EXPECTATIONS = ("refuse", "help", "polite")
@@ -86,8 +86,8 @@ def recalls(answer: str, probe: dict) -> bool:
             Row with `accepted`, groups of phrases, and optionally `forbidden` phrases. The answer must contain one phrase of each
             group, and must not assert a forbidden phrase; a negation («в пятницу, а не в среду») does not assert it.
     """
-    complete = all(found(group, answer) for group in probe["accepted"])
-    return complete and not asserted(probe.get("forbidden", ()), answer)
+    complete = all(find_phrases(group, answer) for group in probe["accepted"])
+    return complete and not find_asserted(probe.get("forbidden", ()), answer)
 
 
 def probe_measures(answer: dict, probe: dict, persona: Persona | None = None) -> dict[str, float | None]:

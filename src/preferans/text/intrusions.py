@@ -3,25 +3,28 @@ Words of other languages that intrude into a Russian answer.
 
 A word intrudes if it is of another language where a Russian writer would use a Russian one («мы должны consider все варианты»), or if it is
 written in two alphabets at once («ногami»). Code, links, formulas, names, acronyms, units, quoted words, terms in brackets and words of the
-prompt are excluded first; the rest is judged word by word. The tables of letters and words are in `intrusions.yaml`. The frequency lists of
-`pyspellchecker` distinguish a name at the start of a sentence from an ordinary word, and identify the language of a word.
+prompt are excluded first; the rest is judged word by word. Lists of brands, technical terms and other words are in `intrusions.yaml`.
 """
 
-import gzip
-import json
-import math
 import re
 import unicodedata
-from collections.abc import Iterable
 from difflib import SequenceMatcher
-from functools import cache, lru_cache
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
-import spellchecker
 import yaml
 
 from .prose import RUSSIAN_LETTERS, blank_citations, blank_code, names_in_code
+from .word_languages import (
+    COMMON_FREQUENCY,
+    LISTED_LANGUAGES,
+    cyrillic_language,
+    latin_languages,
+    neighbour_language,
+    script_language,
+    word_frequencies,
+)
 
 
 class Intruder(NamedTuple):
@@ -103,24 +106,13 @@ _ONLY_LATIN = re.compile(rf"[{_LATIN}\u0300-\u036f'’‑-]+")
 # «зáмок»: keyboards without U+0301 mark the stress with an accented Latin vowel.
 _STRESS = str.maketrans("áéóýÁÉÓÝ", "аеоуАЕОУ")
 
-_Patterns = list[tuple[str, re.Pattern]]
-
-
-def _compiled(pairs: Iterable[tuple[str, str]]) -> _Patterns:
-    return [(language, re.compile(pattern)) for language, pattern in pairs]
-
-
-_TABLES = yaml.safe_load((Path(__file__).parent / "intrusions.yaml").read_text(encoding="utf-8"))
-_SCRIPTS = _compiled(_TABLES["scripts"].items())
-_CYRILLIC_LANGUAGES = _compiled(_TABLES["cyrillic"])
-_LATIN_LANGUAGES = _compiled(_TABLES["latin"].items())
-_NEIGHBOURS = {word: language for language, words in _TABLES["neighbours"].items() for word in words.split()}
-_WORD_LISTS = {name: frozenset(words.split()) for name, words in _TABLES["words"].items()}
+_WORD_LISTS = {
+    name: frozenset(words.split())
+    for name, words in yaml.safe_load((Path(__file__).parent / "intrusions.yaml").read_text(encoding="utf-8")).items()
+}
 _BRANDS, _TECHNICAL = _WORD_LISTS["brands"], _WORD_LISTS["technical"]
 _OPENINGS, _JOINERS = _WORD_LISTS["openings"], _WORD_LISTS["joiners"]
 _NOT_GLOSSES = _WORD_LISTS["terms"] | _TECHNICAL | _BRANDS
-# In Russian a hard sign is before е, ё, ю, я (и) or, in the old spelling, at the end of a word.
-_BULGARIAN = re.compile("ъ[абвгджзйклмнопрстуфхцчшщ]")
 # A text is not Russian if at least three words, and at least this share of all words, are of other Cyrillic languages.
 _NEIGHBOURS_SHARE, _NEIGHBOURS_LEAST = 0.15, 3
 
@@ -133,10 +125,6 @@ _FOREIGN_REQUESTED = re.compile(
 )
 # After it, every word has a capital.
 _SENTENCE_START = re.compile(r"(?:\A|[.!?…:;|(«“„\[\n])[\s*_#>•–—\"-]*(?:\d+[.)]\s*)?[\s*_«“„\"(\[]*\Z")
-# Occurrences in a million words that make an English word common.
-_COMMON = 5.0
-# Languages with a frequency list.
-_LISTED = ("en", "es", "fr", "de", "it", "pt")
 _SOUNDS = "a b v g d e e zh z i y k l m n o p r s t u f h ts ch sh sch  y  e yu ya"
 _TRANSLITERATION = dict(zip("абвгдеёжзийклмнопрстуфхцчшщъыьэюя", _SOUNDS.split(" "), strict=True))
 
@@ -239,7 +227,7 @@ def _blank_between(text: str, start: int, end: int) -> str:
 def _is_gloss(word: str, before: str) -> bool:
     """Whether a single word in brackets is everyday English, and not a technical term or a transliteration: «Лондон (London)»."""
     lower = word.lower()
-    if lower in _NOT_GLOSSES or word.isupper() or len(word) == 1 or lower not in _frequencies("en"):
+    if lower in _NOT_GLOSSES or word.isupper() or len(word) == 1 or lower not in word_frequencies("en"):
         return False
     if word.islower():
         return True
@@ -253,7 +241,7 @@ def _starts_sentence(text: str, start: int) -> bool:
 
 
 def _of_russian_letters(word: _Word, answer: _Answer) -> list[Intruder]:
-    language = _NEIGHBOURS.get(word.word.lower()) or ("bg" if _BULGARIAN.search(word.word) else None)
+    language = neighbour_language(word.word)
     if not language or answer.excuses(word.word) or _is_name(word, answer.prose):
         return []
     return [Intruder(*word, language, False)]
@@ -268,7 +256,7 @@ def _of_other_letters(word: _Word, answer: _Answer) -> list[Intruder]:
     if _ONLY_CYRILLIC.fullmatch(plain):
         if _is_name(word, answer.prose):
             return []
-        language = _first_match(_CYRILLIC_LANGUAGES, word.word)
+        language = cyrillic_language(word.word)
     else:
         letters = [
             unicodedata.normalize("NFKC", letter)[0]
@@ -278,7 +266,7 @@ def _of_other_letters(word: _Word, answer: _Answer) -> list[Intruder]:
         latin, cyrillic = (sum(bool(script.match(a)) for a in letters) for script in (_LATIN_LETTER, _CYRILLIC_LETTER))
         others, hard = len(letters) - latin - cyrillic, True
         if others:
-            language = _first_match(_SCRIPTS, word.word)
+            language = script_language(word.word)
             if language == "el" and len(letters) <= 3 and others == 1:  # α, Δt, kΩ
                 return []
         elif (
@@ -294,10 +282,6 @@ def _of_other_letters(word: _Word, answer: _Answer) -> list[Intruder]:
 
 def _is_name(word: _Word, text: str) -> bool:
     return word.word[0].isupper() and not _starts_sentence(text, word.start)
-
-
-def _first_match(patterns: _Patterns, text: str) -> str | None:
-    return next((language for language, pattern in patterns if pattern.search(text)), None)
 
 
 def _of_latin_letters(run: list[_Word], answer: _Answer) -> list[Intruder]:
@@ -329,7 +313,7 @@ def _of_latin_letters(run: list[_Word], answer: _Answer) -> list[Intruder]:
     for i, letter in enumerate(words):
         if len(letter) == 1 and letter in "aIyeoàéó" and ({i - 1, i + 1} & foreign) and not answer.excuses(letter):
             foreign.add(i)
-    languages = _latin_languages([words[i] for i in sorted(foreign)])
+    languages = latin_languages([words[i] for i in sorted(foreign)])
     return [
         Intruder(*run[i], language, False, run[i].start in answer.glosses)
         for i, language in zip(sorted(foreign), languages, strict=True)
@@ -350,12 +334,12 @@ def _is_technical(word: _Word, answer: str) -> bool:
 
 
 def _is_unknown(word: str) -> bool:
-    return word.isascii() and not any(word in _frequencies(language) for language in _LISTED)
+    return word.isascii() and not any(word in word_frequencies(language) for language in LISTED_LANGUAGES)
 
 
 def _is_epithet(i: int, run: list[_Word], text: str) -> bool:
     """Whether a word names a species: «Escherichia coli», «E. coli», «Canis lupus familiaris»."""
-    if _frequencies("en").get(run[i].word, 0.0) >= _COMMON or run[i].word in _OPENINGS:
+    if word_frequencies("en").get(run[i].word, 0.0) >= COMMON_FREQUENCY or run[i].word in _OPENINGS:
         return False
     if i == 0:
         return bool(re.search(r"(?<![^\W\d_])[A-Z]\.\s?\Z", text[max(0, run[i].start - 4) : run[i].start]))
@@ -370,40 +354,8 @@ def _is_ordinary(i: int, words: list[str], capitals: list[bool], starts_sentence
     before_small = i + 1 < len(words) and not capitals[i + 1]
     if lower in _OPENINGS:
         return before_small or (starts_sentence and len(words) == i + 1)
-    is_common = starts_sentence and _frequencies("en").get(lower, 0.0) >= _COMMON
+    is_common = starts_sentence and word_frequencies("en").get(lower, 0.0) >= COMMON_FREQUENCY
     return is_common and (before_small or bool(re.search("(?:ly|tion|ness|ment|ing)$", lower)))
-
-
-@cache
-def _frequencies(language: str) -> dict[str, float]:
-    """Load the lower-case words of a language and their occurrences in a million words of running text."""
-    path = Path(spellchecker.__file__).parent / "resources" / f"{language}.json.gz"
-    counts = json.loads(gzip.decompress(path.read_bytes()))
-    total = sum(counts.values())
-    return {word: count * 1e6 / total for word, count in counts.items()}
-
-
-def _latin_languages(words: list[str]) -> list[str | None]:
-    """Identify each word by a letter that only one language has, and the others by where they are most frequent together."""
-    languages = [_first_match(_LATIN_LANGUAGES, word) for word in words]
-    rest = [word for word, language in zip(words, languages, strict=True) if language is None]
-    common = _most_frequent_in(rest) or next(filter(None, languages), None) if rest else None
-    return [language or common for language in languages]
-
-
-def _most_frequent_in(words: list[str]) -> str | None:
-    parts = re.split("[-‑'’ ]", " ".join(words).lower())
-    english = _frequencies("en")
-    if any(len(part) > 3 for part in parts) and all(english.get(part, 0.0) >= _COMMON for part in parts):
-        return "en"  # the usual case, without loading the other lists
-    scores = {}
-    for language in _LISTED:
-        frequencies = [_frequencies(language).get(part, 0.0) for part in parts]
-        if any(frequencies):
-            scores[language] = sum(math.log(max(frequency, 1e-3)) for frequency in frequencies)
-    if "en" in scores:
-        scores["en"] += 2
-    return max(scores, key=scores.__getitem__) if scores else None
 
 
 def _in_russian(answer: _Answer, words: list[_Word], intruders: list[Intruder]) -> bool | None:

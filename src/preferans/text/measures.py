@@ -206,9 +206,10 @@ def is_complete(text: str, finish_reason: str | None = None) -> bool | None:
     last = lines[-1]
     if _FENCE.match(last):
         return True
-    is_json = text.strip()[0] in "{[" and parsed_json(text) is not None
-    if is_json or (text.strip()[0] in "{[" and text.count('"') >= 2):
-        return is_json
+    if text.strip()[0] in "{[":
+        is_json = parsed_json(text) is not None
+        if is_json or text.count('"') >= 2:
+            return is_json
     if last.startswith("|"):
         rows = rows_of_table(text)
         return last.endswith("|") and len(last) > 1 and (not rows or len(rows[-1]) == len(rows[0]))
