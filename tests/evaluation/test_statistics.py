@@ -1,5 +1,9 @@
 """Paired differences and their verdicts."""
 
+import math
+
+import pytest
+
 from preferans.evaluation.statistics import bootstrap, difference_of, verdict
 
 
@@ -34,3 +38,22 @@ def test_fewer_than_six_conversations_prove_nothing():
     assert said("abcde") == "no_detectable_difference"
     assert said("abcdeabcde") == "no_detectable_difference"  # ten answers in five conversations
     assert said("abcdef") == "worse"
+
+
+def test_bootstrap_of_known_values():
+    score = bootstrap([0.0, 1.0] * 50)
+    assert score.value == 0.5
+    assert score.cases == 100
+    # the binomial's own interval is 0.5 ± 0.098
+    assert score.low == pytest.approx(0.402, abs=0.02)
+    assert score.high == pytest.approx(0.598, abs=0.02)
+    assert bootstrap([3.0, 3.0]) == type(score)(3.0, 3.0, 3.0, 2)
+    assert math.isnan(bootstrap([]).value)
+
+
+def test_cases_of_one_group_count_as_one():
+    values = [0.0, 1.0] * 20
+    alone, doubled = bootstrap(values), bootstrap(values * 2, groups=[str(i) for i in range(40)] * 2)
+    assert doubled.cases == 80
+    assert doubled.high - doubled.low == pytest.approx(alone.high - alone.low, abs=0.03)
+    assert bootstrap([1.0, 1.0, 0.0], groups=["a", "a", "b"]).value == pytest.approx(2 / 3)

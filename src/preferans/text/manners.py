@@ -1,4 +1,4 @@
-"""Manners of a Russian answer: whether it refuses, lectures, is polite, or calls itself a program."""
+"""Manners of a Russian answer: refusals, lectures, insults, and calling itself a program."""
 
 import re
 

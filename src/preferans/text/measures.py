@@ -1,4 +1,4 @@
-"""Measures of one answer: whether it loops or is cut off, its variety, its similarity to references."""
+"""Measures of one answer: loops, variety, completeness, similarity to references."""
 
 import re
 import unicodedata

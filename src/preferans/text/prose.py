@@ -1,4 +1,4 @@
-"""Prose of an answer: code, links, leaked template tokens and quoted words are replaced by spaces."""
+"""Prose of an answer, with spaces in place of code, links, template tokens and quotations."""
 
 import re
 
