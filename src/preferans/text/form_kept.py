@@ -14,7 +14,7 @@ from .phrases import lowered
 
 def keeps_format(prompt: str, answer: str) -> bool | None:
     """
-    Whether an answer has all the forms that its Russian prompt requests, as [`~preferans.text.form_asked.requested_formats`] finds them.
+    Check whether an answer has all the forms that its Russian prompt requests, as [`~preferans.text.form_asked.requested_formats`] finds them.
 
     Args:
         prompt (`str`): The user's last message.
@@ -300,7 +300,7 @@ FORM_CHECKS: dict[str, Callable[..., bool]] = {
 
 def has_form(answer: str, kind: str, options: dict[str, Any]) -> bool:
     """
-    Whether an answer has a form.
+    Check whether an answer has a form.
 
     Args:
         answer (`str`): The answer.

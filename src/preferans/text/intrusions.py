@@ -225,7 +225,7 @@ def _blank_between(text: str, start: int, end: int) -> str:
 
 
 def _is_gloss(word: str, before: str) -> bool:
-    """Whether a single word in brackets is everyday English, and not a technical term or a transliteration: «Лондон (London)»."""
+    """Check whether a single word in brackets is everyday English, and not a technical term or a transliteration: «Лондон (London)»."""
     lower = word.lower()
     if lower in _NOT_GLOSSES or word.isupper() or len(word) == 1 or lower not in word_frequencies("en"):
         return False
@@ -236,7 +236,7 @@ def _is_gloss(word: str, before: str) -> bool:
 
 
 def _starts_sentence(text: str, start: int) -> bool:
-    """Whether a word starts a text, line, sentence or bracket, so that it may have a capital without being a name."""
+    """Check whether a word starts a text, line, sentence or bracket, so that it may have a capital without being a name."""
     return bool(_SENTENCE_START.search(text, max(0, start - 40), start)) or not text[:start].strip()
 
 
@@ -321,7 +321,7 @@ def _of_latin_letters(run: list[_Word], answer: _Answer) -> list[Intruder]:
 
 
 def _is_technical(word: _Word, answer: str) -> bool:
-    """Whether Latin letters are an acronym, a name with capitals inside, a unit, a technical name or a part of a number."""
+    """Check whether Latin letters are an acronym, a name with capitals inside, a unit, a technical name or a part of a number."""
     return (
         word.word.lower() in _TECHNICAL
         or bool(re.search(r"[^\W\d_]['’-]?[A-Z]", word.word))
@@ -338,7 +338,7 @@ def _is_unknown(word: str) -> bool:
 
 
 def _is_epithet(i: int, run: list[_Word], text: str) -> bool:
-    """Whether a word names a species: «Escherichia coli», «E. coli», «Canis lupus familiaris»."""
+    """Check whether a word names a species: «Escherichia coli», «E. coli», «Canis lupus familiaris»."""
     if word_frequencies("en").get(run[i].word, 0.0) >= COMMON_FREQUENCY or run[i].word in _OPENINGS:
         return False
     if i == 0:
@@ -349,7 +349,7 @@ def _is_epithet(i: int, run: list[_Word], text: str) -> bool:
 
 
 def _is_ordinary(i: int, words: list[str], capitals: list[bool], starts_sentence: bool) -> bool:
-    """Whether a capitalised word is not a name: an opening or, before a lower-case word at the start of a sentence, any common word."""
+    """Check whether a capitalised word is not a name: an opening or, before a lower-case word at the start of a sentence, any common word."""
     lower = words[i].lower()
     before_small = i + 1 < len(words) and not capitals[i + 1]
     if lower in _OPENINGS:

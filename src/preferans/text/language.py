@@ -31,13 +31,13 @@ def cyrillic_share(text: str) -> float | None:
 
 
 def is_russian(text: str) -> bool:
-    """Whether most letters of a text are Russian; `False` for a text without letters."""
+    """Check whether most letters of a text are Russian; `False` for a text without letters."""
     share = cyrillic_share(text)
     return share is not None and share > 0.5
 
 
 def is_prose_russian(text: str) -> bool:
-    """Whether at least half of the letters outside code, links and markup are Russian; `True` for a text without letters."""
+    """Check whether at least half of the letters outside code, links and markup are Russian; `True` for a text without letters."""
     share = cyrillic_share(text)
     if share is not None and share < 0.5:
         share = cyrillic_share(_NO_PROSE.sub(" ", text))
@@ -50,7 +50,7 @@ def foreign_words(text: str, prompt: str) -> list[str]:
 
 
 def loops(text: str) -> bool:
-    """Whether a text contains the same four words, or the same line of at least two words, three times."""
+    """Check whether a text contains the same four words, or the same line of at least two words, three times."""
     sequence = words(text)
     runs = Counter(tuple(sequence[i : i + LOOP_WORDS]) for i in range(len(sequence) - LOOP_WORDS + 1))
     lines = Counter(line.strip().lower() for line in text.splitlines() if len(line.split()) >= 2)

@@ -182,7 +182,7 @@ _CLOSING_WORDS = re.compile(
 
 def is_complete(text: str, finish_reason: str | None = None) -> bool | None:
     """
-    Whether an answer is complete, or stops in mid-sentence.
+    Check whether an answer is complete, or stops in mid-sentence.
 
     A text is cut off if something is left open: a code block, a bracket, a quotation, a comma or colon, a list marker or heading with nothing
     after it, a word that does not end a sentence. A missing full stop counts only if the finish reason is unknown, and not for short answers,
@@ -226,7 +226,7 @@ def _bare(line: str) -> str:
 
 
 def _left_open(line: str) -> bool:
-    """Whether a last line is unfinished."""
+    """Check whether a last line is unfinished."""
     if line.count("`") % 2 or line.count("**") % 2 or re.fullmatch("`+", line):
         return True
     if _SMILEY.search(line):
@@ -244,7 +244,7 @@ def _left_open(line: str) -> bool:
 
 
 def _ended(line: str, lines: list[str]) -> bool:
-    """Whether a last line that nothing keeps open ends like a sentence or like another complete text."""
+    """Check whether a last line that nothing keeps open ends like a sentence or like another complete text."""
     bare = _bare(line)
     if not bare or bare[-1] in _END or _SMILEY.search(line) or line.endswith(("$", "\\]", "\\)", ">", "};", "}")):
         return True
@@ -264,7 +264,7 @@ def _ended(line: str, lines: list[str]) -> bool:
 
 
 def _is_like_other_items(line: str, earlier: list[str]) -> bool:
-    """Whether a line is an item of a list in which at least half of the other items have no full stop either."""
+    """Check whether a line is an item of a list in which at least half of the other items have no full stop either."""
     if not (marker := _MARKER.match(line)):
         return False
     numbered = any(map(str.isdigit, marker[0]))

@@ -32,7 +32,7 @@ def own_words(text: str) -> str:
 
 def is_phrase(phrase: str, numbers: bool = False) -> bool:
     """
-    Whether a phrase is valid: words or numbers with one space between them, an asterisk only at the end of a word.
+    Check whether a phrase is valid: words or numbers with one space between them, an asterisk only at the end of a word.
 
     Args:
         phrase (`str`): The phrase.
