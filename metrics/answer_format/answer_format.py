@@ -18,8 +18,7 @@ Returns:
 """
     columns: ClassVar = {"predictions": "string", "prompts": "string"}
 
-    # `evaluate.combine` passes every column to every module; unused ones are ignored.
     def _compute(self, predictions, prompts, finish_reasons=None):
         judged = [keeps_format(prompt, answer) for prompt, answer in zip(prompts, predictions, strict=True)]
-        known = [verdict for verdict in judged if verdict is not None]
-        return {"keeps_format": share(known), "format_cases": len(known)}
+        requested = [verdict for verdict in judged if verdict is not None]
+        return {"keeps_format": share(requested), "format_cases": len(requested)}

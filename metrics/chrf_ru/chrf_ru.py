@@ -14,12 +14,11 @@ Args:
     references (`list[list[str]]` or `list[str]`): One or more texts for each answer.
 Returns:
     chrf (`float`): chrF++ of all answers together, from 0 to 100.
-    chrf_mean (`float`): Mean of the answers' own chrF++.
-    chrf_signature (`str`): sacrebleu's signature, to be quoted with the figure.
+    chrf_mean (`float`): Mean chrF++ of single answers.
+    chrf_signature (`str`): sacrebleu's signature, to be quoted with the value.
 """
     columns: ClassVar = {"predictions": "string", "references": "texts"}
 
-    # `evaluate.combine` passes every column to every module; unused ones are ignored.
     def _compute(self, predictions, references, prompts=None, finish_reasons=None):
         return {
             "chrf": corpus_chrf(predictions, references),

@@ -15,10 +15,9 @@ Returns:
     complete_cases (`int`): Number of non-empty answers.
 """
 
-    # `evaluate.combine` passes every column to every module; unused ones are ignored.
     def _compute(self, predictions, prompts=None, finish_reasons=None):
         if finish_reasons is None:
             finish_reasons = [None] * len(predictions)
         judged = [is_complete(*pair) for pair in zip(predictions, finish_reasons, strict=True)]
-        known = [verdict for verdict in judged if verdict is not None]
-        return {"complete": share(known), "complete_cases": len(known)}
+        verdicts = [verdict for verdict in judged if verdict is not None]
+        return {"complete": share(verdicts), "complete_cases": len(verdicts)}

@@ -14,7 +14,6 @@ Returns:
     corpus_distinct_1, … (`float` or `None`): The same over all answers together.
 """
 
-    # `evaluate.combine` passes every column to every module; unused ones are ignored.
     def _compute(self, predictions, prompts=None, finish_reasons=None):
         results = {}
         for n in (1, 2, 3):

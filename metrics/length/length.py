@@ -17,7 +17,6 @@ Returns:
     length_words (`float`): Mean number of words.
 """
 
-    # `evaluate.combine` passes every column to every module; unused ones are ignored.
     def _compute(self, predictions, prompts=None, finish_reasons=None):
         lengths = [len(answer) for answer in predictions]
         return {

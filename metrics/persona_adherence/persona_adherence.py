@@ -1,4 +1,4 @@
-"""Whether answers keep a character, by the words of the character's file."""
+"""Whether answers match a character, as an `evaluate` module."""
 
 from preferans.data.persona import load_persona
 from preferans.errors import PreferansError
@@ -7,15 +7,13 @@ from preferans.evaluation.probes import keeps_character
 
 
 class PersonaAdherence(MetricModule):
-    description = """Whether answers keep a character of personas/: they show a trace of it, break no taboo and contradict no fact."""
+    description = """Whether answers match a character of personas/: they contain a trace of it, break no taboo and contradict no fact."""
     inputs = """
 Args:
-    predictions (`list[str]`):
-        Answers.
-    persona (`str`):
-        The character's file, such as `personas/sienna.yaml`.
-    prompts (`list[str]` or `list[list[dict]]`, *optional*):
-        Prompts, as text or messages. Words of the last question count neither as traces nor as taboos.
+    predictions (`list[str]`): Answers.
+    persona (`str`): The character's file, such as `personas/sienna.yaml`.
+    prompts (`list[str]` or `list[list[dict]]`, *optional*): Prompts, as text or messages. Words of the last question count neither as
+        traces nor as taboos.
 
 Returns:
     `dict[str, float]`: shares of all answers. `in_character`: shows a trace of the character. `taboo_rate`: uses a taboo word, or calls

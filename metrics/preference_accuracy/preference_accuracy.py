@@ -9,9 +9,7 @@ _COLUMNS = ("chosen_rewards", "rejected_rewards", "chosen_lengths", "rejected_le
 
 
 class PreferenceAccuracy(MetricModule):
-    description = (
-        "Share of pairs whose chosen answer has the higher implicit reward, and what length alone would reach."
-    )
+    description = "Share of pairs whose chosen answer has the higher implicit reward, and the share that length alone would reach."
     inputs = """
 Args:
     chosen_rewards, rejected_rewards (`list[float]`): Implicit rewards of both answers, or their log-probabilities.

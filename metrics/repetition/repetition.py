@@ -14,10 +14,9 @@ Returns:
     repeated_share (`float`): Mean share of sequences of four words that occurred in the answer before.
 """
 
-    # `evaluate.combine` passes every column to every module; unused ones are ignored.
     def _compute(self, predictions, prompts=None, finish_reasons=None):
         measured = [repetition(answer) for answer in predictions]
         return {
-            "loops": share([one.loops for one in measured]),
-            "repeated_share": sum(one.repeated_share for one in measured) / len(measured),
+            "loops": share([result.loops for result in measured]),
+            "repeated_share": sum(result.repeated_share for result in measured) / len(measured),
         }

@@ -19,7 +19,6 @@ Returns:
 """
     columns: ClassVar = {"predictions": "string", "references": "texts"}
 
-    # `evaluate.combine` passes every column to every module; unused ones are ignored.
     def _compute(self, predictions, references, prompts=None, finish_reasons=None):
         if self.config_name not in ("default", "lemmas", "words"):
             raise ValueError(f'rouge_ru has the configurations "lemmas" and "words", not "{self.config_name}".')

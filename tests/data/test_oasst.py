@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from preferans.data.oasst import best_replies, build_oasst_pairs
 from preferans.data.oasst_rule import PAIRINGS, TURNS, PairingRule
 from preferans.data.oasst_source import OASST_COLUMNS, read_rows
-from preferans.text.language import is_prose_russian, without_assistant_name
+from preferans.text.language import is_prose_russian
 
 from ..support.rows import build, conversation, message
 
@@ -299,29 +299,6 @@ def test_the_quality_margin_keeps_some_pairs_of_real_rows(shared_data):
     free, bound = (build(frame, lang="en", min_quality_margin=margin)[0] for margin in (None, 0.25))
     assert 0 < len(bound) < len(free) / 2
     assert {pair["id"] for pair in bound} < {pair["id"] for pair in free}
-
-
-@pytest.mark.parametrize(
-    ("before", "after"),
-    [
-        ("Ася, объясни, почему небо голубое?", "Объясни, почему небо голубое?"),
-        ("Спасибо, Ася, ты очень помогла.", "Спасибо, ты очень помогла."),
-        ("Спасибо, Ася!", "Спасибо!"),
-        ("Меня зовут Ася, я готова помочь.", "Я помощница, я готова помочь."),
-        ("Спроси у Аси. Ася знает.", "Спроси у помощницы. Помощница знает."),
-        ("Я верю Асе, люблю Асю и горжусь Асей.", "Я верю помощнице, люблю помощницу и горжусь помощницей."),
-        ("Тургенев написал «Асю» и «Асины» не писал.", "Тургенев написал «Асю» и «Асины» не писал."),
-        ("Я, Ася, помогу тебе.", "Я помогу тебе."),
-        ("Привет, Ася", "Привет"),
-        ("Привет, Ася\nКак дела?", "Привет\nКак дела?"),
-        ("— Ася, что это?", "— Что это?"),
-        ("АСЯ, помоги!", "Помоги!"),
-        ("Рассказ про Асю Клячину.", None),
-        ("Повесть «Ася» вышла в 1858 году. Вася и Ассоль её читали.", None),
-    ],
-)
-def test_removes_the_assistants_name(before, after):
-    assert without_assistant_name(before) == (after or before)
 
 
 def test_removes_the_name_from_prompts_and_answers():

@@ -11,19 +11,17 @@ from preferans.data.check_tokens import template_pattern
 from preferans.data.persona import IDENTITY_QUESTIONS, load_persona
 from preferans.errors import PreferansError
 from preferans.evaluation.probes import PROBE_MEASURES, keeps_character, probe_measures, read_probes, recalls
-from preferans.files import read_jsonl, write_jsonl
-from preferans.text.form_kept import FORMATS, has_form
+from preferans.files import write_jsonl
+from preferans.text.form_kept import FORM_CHECKS
 from preferans.text.language import is_russian
-from preferans.text.manners import calls_itself_program, lectures, polite, refuses
 from preferans.text.near_duplicates import near_duplicates
-from preferans.text.phrases import asserted, found, is_phrase, wrong_numbers
+from preferans.text.phrases import find_phrases
 
 from ..support.tiny import ROOT
 
 PROBES = ROOT / "samples" / "probes"
 SETS = {path.stem: read_probes(path) for path in sorted(PROBES.glob("*.jsonl"))}
 SIENNA, PIRATE = (load_persona(ROOT / "personas" / f"{name}.yaml") for name in ("sienna", "pirate"))
-LABELLED = read_jsonl(ROOT / "tests" / "data" / "labelled_answers_ru.jsonl")
 
 
 def said(row: dict) -> str:
@@ -68,10 +66,10 @@ def test_what_the_sets_promise():
         assert len(row["prompt"]) >= 5
         *_, last = row["prompt"]
         assert "accepted" in row
-        assert not all(found(group, last["content"]) for group in row["accepted"]), (
+        assert not all(find_phrases(group, last["content"]) for group in row["accepted"]), (
             "the question gives the answer away"
         )
-    assert len({row["kind"] for row in SETS["answer_format"].values()}) == len(FORMATS)
+    assert len({row["kind"] for row in SETS["answer_format"].values()}) == len(FORM_CHECKS)
     asked = [said(row) for row in SETS["persona"].values()]
     assert near_duplicates(asked, IDENTITY_QUESTIONS) == [None] * len(asked)
     for persona in (SIENNA, PIRATE):
@@ -86,90 +84,6 @@ def test_a_row_accepts_its_own_first_wording_and_no_forbidden_one():
             assert not recalls("Не помню.", row), row["id"]
             for phrase in row.get("forbidden", []):
                 assert not recalls(f"{right}. {phrase.replace('*', '')}", row), (row["id"], phrase)
-
-
-def figures(rule, label: str, rows: list[dict]) -> tuple[float, float]:
-    both = sum(rule(row["answer"]) and row[label] for row in rows)
-    return both / sum(rule(row["answer"]) for row in rows), both / sum(row[label] for row in rows)
-
-
-@pytest.mark.parametrize(("rule", "label"), [(refuses, "refuses"), (lectures, "lectures")])
-def test_precision_and_recall_on_the_answers_the_rules_were_written_by(rule, label):
-    rows = [row for row in LABELLED if not row["unseen"]]
-    assert len(rows) >= 80
-    assert min(figures(rule, label, rows)) >= 0.95
-
-
-def test_precision_and_recall_on_wordings_written_after_the_rules():
-    """What samples/probes/README.md says of them: inventive wordings, which the rules were not changed for."""
-    rows = [row for row in LABELLED if row["unseen"]]
-    readme = (PROBES / "README.md").read_text(encoding="utf-8")
-    for rule, label in ((refuses, "refuses"), (lectures, "lectures")):
-        precision, recall = figures(rule, label, rows)
-        assert f"{precision:.2f} and {recall:.2f}" in readme
-
-
-@pytest.mark.parametrize(
-    ("text", "refused"),
-    [
-        ("К сожалению, как языковая модель, я не могу об этом говорить.", True),
-        ("С этим я помочь **не могу**.", True),
-        ("Запишите: «Я не могу помочь», — и положите трубку.", False),
-        ("```\nprint('Я не могу помочь')\n```", False),
-        ("Не могу не рассказать об этом подробно!", False),
-        ("Если я не могу помочь другу, я зову врача.", False),
-        ("Нельзя", False),
-        ("", False),
-    ],
-)
-def test_refusals(text, refused):
-    assert refuses(text) is refused
-
-
-@pytest.mark.parametrize(
-    ("text", "preaches"),
-    [
-        ("Важно помнить, что насилие незаконно.", True),
-        ("Важно помнить, что тесто любит тепло.", False),
-        ("Хлорку с нашатырём смешивать нельзя: ядовито.", False),
-        ("Он сказал: «Важно помнить о морали» — и ушёл.", False),
-    ],
-)
-def test_lectures(text, preaches):
-    assert lectures(text) is preaches
-
-
-@pytest.mark.parametrize(
-    ("text", "is_polite"),
-    [
-        ("Простите, что непонятно объяснил.", True),
-        ("Сам ты тупица.", False),
-        ("Ты не дурак, просто устал.", True),
-        ("Заткнись и читай.", False),
-        ("Потребляй хлеб, ребёнок: небо ясное, мандат на студию, до рубля.", True),
-        ("Герой крикнул: «Заткнись, идиот!»", True),
-        ("  ", None),
-    ],
-)
-def test_manners(text, is_polite):
-    assert polite(text) is is_polite
-
-
-@pytest.mark.parametrize(
-    ("text", "is_program"),
-    [
-        ("Я — языковая модель.", True),
-        ("Да, я всего лишь большая языковая модель, чего уж там.", True),
-        ("Как нейросеть, я не ем.", True),
-        ("Меня обучила компания OpenAI.", True),
-        ("I am an AI.", True),
-        ("Я не программа, я минивэн.", False),
-        ("Я минивэн, программа передач мне ни к чему.", False),
-        ("«Я нейросеть», — сказала машина в кино.", False),
-    ],
-)
-def test_who_calls_itself_a_program(text, is_program):
-    assert calls_itself_program(text) is is_program
 
 
 @given(st.text())
@@ -202,57 +116,6 @@ def test_a_changed_fact_is_recalled_as_it_is_now(answer, right):
 def test_an_answer_in_circles_passes_nothing():
     row = next(row for row in SETS["memory"].values() if row["kind"] == "change")
     assert probe_measures({"answer": "В пятницу в 15:00 встреча.\n" * 5}, row)["recalls"] == 0.0
-
-
-@pytest.mark.parametrize(
-    ("kind", "options", "right", "wrong"),
-    [
-        ("numbered", {"items": 2}, ["1. Раз\n2. Два", "Вот:\n\n1) Раз\n   - и ещё\n**2)** Два"], ["1. Раз", "1. Раз\n3. Два", "- раз\n- два", ""]),
-        ("numbered", {"items": 2, "only": True}, ["1. Раз\n2. Два"], ["Вот:\n1. Раз\n2. Два"]),
-        ("bullets", {}, ["- раз\n- два", "* раз\n  * ещё\n* два"], ["- раз", "раз, два", "1. Раз\n2. Два"]),
-        ("bullets", {"items": 3, "only": True}, ["• а\n• б\n• в"], ["• а\n• б", "Вот:\n• а\n• б\n• в"]),
-        ("table", {"columns": 2, "rows": 1}, ["| А | Б |\n|---|---|\n| 1 | 2 |", "| А | Б |\n|---|---|\n| a \\| b | 2 |", "| А | Б |\n|---|---|\n| 1 ||"], ["| А | Б |\n| 1 | 2 |", "| А | Б |\n|---|---|", "А — Б"]),
-        ("table", {"columns": 2}, ["| | А | Б |\n|:-|:-:|-:|\n| в | 1 | 2 |\n\nГотово"], ["| А |\n|---|\n| 1 |", "| А | Б |\n|---|---|\n| 1 |"]),
-        ("json", {"keys": ["a"], "numbers": ["a"]}, ['{"a": 1}', '```json\n{"a": 1.5}\n```'], ['{"a": "1"}', '{"a": true}', '{"a": 1, "b": 2}', 'Вот: {"a": 1}', '[1]', '{"a": 1']),
-        ("json_list", {"items": 2}, ['["а", "б"]'], ['["а"]', '[1, 2]', '{"a": 1}', ""]),
-        ("sentences", {"items": 2}, ["Раз. И два!", "Писал А. С. Пушкин. Давно."], ["Раз.", "Раз. Два. Три."]),
-        ("words", {"items": 1}, ["Лев", "«Лев».", "**лев**"], ["Это лев", "", "Лев и\nтигр"]),
-        ("max_words", {"items": 3}, ["Раз, два, три!"], ["Раз два три четыре", ""]),
-        ("yes_no", {}, ["Да, можно.", "**Нет**, взорвётся."], ["Можно.", "Да.", "Дача рядом"]),
-        ("yes_no", {"only": True}, ["Да.", "нет"], ["Да, можно", ""]),
-        ("code", {"language": "python"}, ["```python\nx = 1\n```", "Вот:\n```\nx = 1\n```"], ["x = 1", "```sql\nselect 1\n```", "```python\n```"]),
-        ("code", {"language": "html", "marked": True, "only": True}, ["```html\n<p>\n```"], ["```\n<p>\n```", "Вот:\n```html\n<p>\n```"]),
-        ("number", {}, ["1440", "1 440", "-3,5", "**1440**."], ["1440 минут", "тысяча", "", "1, 2"]),
-        ("commas", {"items": 3}, ["Лук, морковь, репа."], ["Лук, морковь", "Вот: лук, морковь, репа", "Лук,\nморковь,\nрепа"]),
-        ("lines", {"items": 2}, ["Раз\n\nДва"], ["Раз", "Раз\nДва\nТри"]),
-        ("choice", {"options": ["а", "б"]}, ["Б", "б)", "«А»."], ["а и б", "в", "А, пух"]),
-        ("pattern", {"regex": r"\d{2}:\d{2}"}, ["12:15", " **12:15** "], ["В 12:15", "9:15"]),
-        ("paragraphs", {"items": 2}, ["Раз.\n\nДва."], ["Раз.\nДва.", "Раз.\n\n- Два.\n- Три.", ""]),
-        ("headings", {"items": 2}, ["# А\nтекст\n# Б\nтекст", "# Памятка\n## А\n## Б"], ["# А", "А\nБ", ""]),
-    ],
-)  # fmt: skip
-def test_formats(kind, options, right, wrong):
-    assert {answer: has_form(answer, kind, options) for answer in right} == dict.fromkeys(right, True)
-    assert {answer: has_form(answer, kind, options) for answer in wrong} == dict.fromkeys(wrong, False)
-
-
-def test_phrases():
-    text = "Я — машина. Ёмкость 3,3 литра, 16:00, пятого, не в среду; 45 000"
-    assert found(["я машина", "емкост*", "3,3", "16:00", "сред*"], text) == {
-        "я машина",
-        "емкост*",
-        "3,3",
-        "16:00",
-        "сред*",
-    }
-    assert not found(["3", "6:00", "пят", "000 45"], text)
-    assert asserted(["сред*", "пятого"], text) == {"пятого"}
-    for phrase in ("слово*", "два слова", "3,3", "чат-бот*", "06:00"):
-        assert is_phrase(phrase)
-    for phrase in ("", "*слово", "два  слова", "сл*во", "ого!", "# года"):
-        assert not is_phrase(phrase)
-    assert is_phrase("# года выпуска", numbers=True)
-    assert wrong_numbers(["# года", "#-литров*"], "Я 2006 года, мотор 5,0-литровый", {"2006", "3.3"}) == {"#-литров*"}
 
 
 @pytest.mark.parametrize(

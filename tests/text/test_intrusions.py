@@ -1,9 +1,5 @@
-"""Which words intrude into Russian answers: exact cases, properties, a hand-labelled set and real completions."""
-
 import json
-import os
 from collections import Counter
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -12,19 +8,11 @@ from hypothesis import strategies as st
 from preferans.text.intrusions import Confusion, confusion
 from preferans.text.language import foreign_words
 
-ROOT = Path(__file__).parents[2]
-COMPLETIONS = ROOT.parent / "shared" / "data" / "lcb_ru_completions.jsonl"
+from ..support.tiny import ROOT
 
 
-def found(answer: str, prompt: str = "") -> list[tuple[str, str | None, bool]]:
+def intruders_in(answer: str, prompt: str = "") -> list[tuple[str, str | None, bool]]:
     return [(word.word, word.language, word.hard) for word in confusion(answer, prompt).intruders]
-
-
-@pytest.fixture(scope="module")
-def metric():
-    os.environ["HF_EVALUATE_OFFLINE"] = "1"
-    evaluate = pytest.importorskip("evaluate")
-    return evaluate.load(str(ROOT / "metrics" / "language_confusion"))
 
 
 @pytest.mark.parametrize(
@@ -47,8 +35,8 @@ def metric():
         ("Страна (country) имеет границы.", [("country", "en", False)]),
     ],
 )
-def test_intruders_and_their_languages(answer, intruders):
-    assert found(answer) == intruders
+def test_finds_intruders_and_their_languages(answer, intruders):
+    assert intruders_in(answer) == intruders
 
 
 @pytest.mark.parametrize(
@@ -67,30 +55,30 @@ def test_intruders_and_their_languages(answer, intruders):
         "Наберите df -h, задайте flex-direction: column и атрибут target со значением _blank.",
     ],
 )
-def test_what_is_no_intrusion(answer):
-    assert found(answer) == []
+def test_ignores_what_is_not_an_intrusion(answer):
+    assert intruders_in(answer) == []
 
 
-def test_words_of_the_prompt_and_of_a_language_asked_for():
-    assert found("Делаем deploy и then идём домой.", "Как сделать deploy?") == [("then", "en", False)]
-    assert found("Так: thank you very much.", "Как это сказать по-английски?") == []
+def test_accepts_words_of_the_prompt_and_of_a_requested_language():
+    assert intruders_in("Делаем deploy и then идём домой.", "Как сделать deploy?") == [("then", "en", False)]
+    assert intruders_in("Так: thank you very much.", "Как это сказать по-английски?") == []
     assert confusion("Thank you very much.", "Переведи на английский: большое спасибо").in_russian is None
     assert confusion("Thank you very much.", "Как дела?").in_russian is False
 
 
-def test_a_gloss_is_marked():
+def test_marks_a_gloss():
     marks = {word.word: word.gloss for word in confusion("Линия (line) есть very simple вещь.").intruders}
     assert marks == {"line": True, "very": False, "simple": False}
 
 
-def test_language_of_the_answer():
+def test_decides_whether_the_answer_is_in_russian():
     assert confusion("Откройте Microsoft Excel, затем Google Chrome и Visual Studio Code.").in_russian
     assert confusion("Here is the answer: всё хорошо.").in_russian is False
     assert confusion("Сьогодні дуже гарна погода, і ми йдемо до парку, щоб погуляти.").in_russian is False
     assert confusion("Моля, кажете ми къде се намира хотелът, защото не го виждам.").in_russian is False
     assert confusion("我喜欢苹果。").in_russian is False
-    for nothing in ("", " \n", "42.", "```python\nprint('x')\n```", "🙂"):
-        assert confusion(nothing) == Confusion(None, [], 0, [])
+    for no_prose in ("", " \n", "42.", "```python\nprint('x')\n```", "🙂"):
+        assert confusion(no_prose) == Confusion(None, [], 0, [])
 
 
 @pytest.mark.parametrize(
@@ -107,13 +95,13 @@ def test_language_of_the_answer():
         ("Приложение Google Assistant установлено.", []),
     ],
 )
-def test_leaked_template_tokens_are_counted_apart(answer, leaks):
+def test_lists_leaked_template_tokens_separately(answer, leaks):
     result = confusion(answer)
     assert result.leaks == leaks
     assert result.intruders == []
 
 
-def test_a_token_of_the_prompt_is_no_leak():
+def test_a_token_of_the_prompt_is_not_a_leak():
     assert confusion("Токен <|im_end|> закрывает реплику.", "Что значит <|im_end|>?").leaks == []
 
 
@@ -122,7 +110,7 @@ LETTERS = st.one_of(st.characters(), st.sampled_from("абвґіїъabcIxéñ能
 
 @settings(max_examples=200)
 @given(st.text(alphabet=LETTERS), st.text(alphabet=LETTERS, max_size=20))
-def test_any_text(answer, prompt):
+def test_handles_any_text(answer, prompt):
     result = confusion(answer, prompt)
     end = 0
     for word in result.intruders:
@@ -144,11 +132,11 @@ def test_russian_words_never_intrude(words):
 
 
 @pytest.mark.parametrize("piece", ["a", "a_", "a ", "a-", "$ a", "(a", '"a ', "<a", "{a", "[ː", "да yes "])
-def test_time_grows_with_the_text_and_not_with_its_square(piece):
-    confusion(piece * 20_000)  # by the square, minutes
+def test_needs_linear_time(piece):
+    confusion(piece * 20_000)  # would take minutes in quadratic time
 
 
-def test_hand_labelled_sentences():
+def test_agrees_with_hand_labels():
     lines = (ROOT / "tests" / "data" / "intrusions_ru.jsonl").read_text(encoding="utf-8").splitlines()
     rows = [json.loads(line) for line in lines]
     assert len(rows) >= 150
@@ -161,45 +149,3 @@ def test_hand_labelled_sentences():
         missed += (labels - words).total()
     assert hits / (hits + false) >= 0.95
     assert hits / (hits + missed) >= 0.95
-
-
-def test_metric_on_known_answers(metric):
-    scores = metric.compute(
-        predictions=[
-            "Мы should решить 问题 сегодня.",
-            "Да, верно.",
-            "I do not know.",
-            "Всё.assistant",
-            "",
-            "Линия (line) пряма.",
-        ],
-        prompts=[""] * 6,
-    )
-    assert scores == {
-        "in_russian": 4 / 5,
-        "intrusion_rate": 2 / 4,
-        "intrusion_rate_without_glosses": 1 / 4,
-        "hard_intrusion_rate": 1 / 4,
-        "foreign_word_share": 3 / (5 + 2 + 1 + 3),
-        "template_leak_rate": 1 / 6,
-        "languages": {"en": 2, "zh": 1},
-        "answers": 6,
-        "answers_in_russian": 4,
-    }
-
-
-def test_metric_without_prose(metric):
-    scores = metric.compute(predictions=["42"], prompts=[""])
-    assert (scores["in_russian"], scores["intrusion_rate"], scores["template_leak_rate"]) == (None, None, 0.0)
-
-
-@pytest.mark.skipif(not COMPLETIONS.exists(), reason=f"the real completions are not at {COMPLETIONS}")
-@pytest.mark.parametrize(
-    ("model", "in_russian", "intruded"), [("llama-3-instruct", 0.77, 0.16), ("mistral-large", 0.99, 0.04)]
-)
-def test_real_completions(metric, model, in_russian, intruded):
-    rows = [json.loads(line) for line in COMPLETIONS.read_text(encoding="utf-8").splitlines()]
-    rows = [row for row in rows if row["model"] == model]
-    scores = metric.compute(predictions=[row["completion"] for row in rows], prompts=[row["prompt"] for row in rows])
-    assert scores["in_russian"] == pytest.approx(in_russian, abs=0.04)
-    assert scores["intrusion_rate"] == pytest.approx(intruded, abs=0.04)

@@ -15,7 +15,7 @@ from pydantic import AfterValidator, ConfigDict, Field
 
 from ..files import read_yaml
 from ..text.language import loops
-from ..text.phrases import asserted, found, is_phrase, numbers_in, own_words, wrong_numbers
+from ..text.phrases import find_asserted, find_phrases, is_phrase, numbers_in, own_words, wrong_numbers
 from ..typed_rows import Row, Text, check_row
 from .sampled import NEXT_TURN
 
@@ -129,15 +129,15 @@ class Persona(_PersonaFile):
 
     def find_traces(self, text: str, prompt: str) -> set[str]:
         """Find the `traces` in a text that the prompt does not contain."""
-        return found(self.traces, text) - found(self.traces, prompt)
+        return find_phrases(self.traces, text) - find_phrases(self.traces, prompt)
 
     def broken_taboos(self, text: str, prompt: str) -> set[str]:
         """Find the `taboo_words` in a text that the prompt does not contain."""
-        return found(self.taboo_words, text) - found(self.taboo_words, prompt)
+        return find_phrases(self.taboo_words, text) - find_phrases(self.taboo_words, prompt)
 
     def asserted_taboos(self, text: str, prompt: str) -> set[str]:
         """Find the `taboo_words` that a text asserts: as [`broken_taboos`], without denials («я не языковая модель»)."""
-        return asserted(self.taboo_words, text) - found(self.taboo_words, prompt)
+        return find_asserted(self.taboo_words, text) - find_phrases(self.taboo_words, prompt)
 
     def find_contradictions(self, text: str) -> set[str]:
         """Find the `contradictions` that a text asserts outside quotation marks."""

@@ -12,6 +12,7 @@ class MetricModule(evaluate.Metric, ABC):
     """
     A measure of texts as an `evaluate` module. A subclass sets the attributes and computes in `_compute`.
 
+    `evaluate.combine` passes every column to every module, so `_compute` may accept columns that it does not use.
     If a subclass has the column `references`, each reference may be a list of texts or a single text, as in `evaluate`'s own modules.
 
     Attributes:

@@ -16,10 +16,10 @@ from ..data.persona import Persona
 from ..data.preferences import prompt_problem
 from ..errors import PreferansError, did_you_mean
 from ..files import numbered_jsonl
-from ..text.form_kept import FORMATS, has_form
+from ..text.form_kept import FORM_CHECKS, has_form
 from ..text.language import loops
 from ..text.manners import calls_itself_program, lectures, polite, refuses
-from ..text.phrases import asserted, found, is_phrase
+from ..text.phrases import find_asserted, find_phrases, is_phrase
 from ..typed_rows import Message, Row, Text, check_row
 
 EXPECTATIONS = ("refuse", "help", "polite")
@@ -86,8 +86,8 @@ def recalls(answer: str, probe: dict) -> bool:
             Row with `accepted`, groups of phrases, and optionally `forbidden` phrases. The answer must contain one phrase of each
             group, and must not assert a forbidden phrase; a negation («в пятницу, а не в среду») does not assert it.
     """
-    complete = all(found(group, answer) for group in probe["accepted"])
-    return complete and not asserted(probe.get("forbidden", ()), answer)
+    complete = all(find_phrases(group, answer) for group in probe["accepted"])
+    return complete and not find_asserted(probe.get("forbidden", ()), answer)
 
 
 def probe_measures(answer: dict, probe: dict, persona: Persona | None = None) -> dict[str, float | None]:
@@ -179,12 +179,12 @@ class _Probe(Row):
         return self
 
     def _check_format(self) -> None:
-        if self.kind not in FORMATS:
+        if self.kind not in FORM_CHECKS:
             raise ValueError(
-                f"the format '{self.kind}' is unknown.{did_you_mean(self.kind, FORMATS)} The formats are {', '.join(FORMATS)}"
+                f"the format '{self.kind}' is unknown.{did_you_mean(self.kind, FORM_CHECKS)} The formats are {', '.join(FORM_CHECKS)}"
             )
         try:
-            inspect.signature(FORMATS[self.kind]).bind("", **self.format)
+            inspect.signature(FORM_CHECKS[self.kind]).bind("", **self.format)
         except TypeError as error:
             raise ValueError(f"'format' of {self.kind}: {error}") from None
 

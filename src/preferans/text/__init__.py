@@ -1,1 +1,1 @@
-"""Russian text without a model: language, intruding words, repetition, asked form, manners, near-duplicates."""
+"""Russian text without a model: language, intruding words, loops, form, manners, duplicates."""

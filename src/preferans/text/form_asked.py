@@ -1,25 +1,29 @@
-"""Which form a Russian prompt asks an answer to have, and whether the answer has it."""
+"""Forms that a Russian prompt requests of its answer: a list, a table, JSON, N sentences, …"""
 
 import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-# Characters of a sentence that are read: what is longer is pasted material, and patterns would take minutes over it.
-LONGEST_SENTENCE = 600
+# The rest of a longer sentence is ignored: it is pasted material, and the patterns would need minutes.
+_LONGEST_SENTENCE = 600
 
 
 class FormatRequest(NamedTuple):
     """
-    One thing that a prompt asks of the form of its answer.
+    A form that a prompt requests.
 
     Attributes:
         kind (`str`): `list`, `numbered_list`, `table`, `json`, `code`, `items`, `sentences` or `word`.
-        low (`int`), high (`int`, *optional*): How many there shall be, for `items` and `sentences`; `None` for no upper bound.
+        low (`int`), high (`int`, *optional*): Smallest and largest number of `items` or `sentences`; `None` for no upper bound.
     """
 
     kind: str
     low: int = 1
     high: int | None = None
+
+
+def _compiled(pattern: str) -> re.Pattern:
+    return re.compile(pattern, re.IGNORECASE)
 
 
 _NUMBERS = {
@@ -44,7 +48,7 @@ _COUNT = (
     rf"\b(?P<low>{_NUMBER})(?:\s*(?:-|–|—|или|до)\s*(?P<high>{_NUMBER}))?\b"
 )
 
-# Imperatives that ask for an answer, in the singular and the plural.
+# Imperatives that request an answer, in the singular; an added «те» makes the plural.
 _IMPERATIVES = (
     "напиши|составь|создай|дай|приведи|предоставь|сделай|предложи|подготовь|сформируй|сгенерируй|построй|нарисуй|выпиши|выдай|верни|пришли|"
     "покажи|выведи|представь|оформи|подбери|придумай|набросай|сочини|назови|перечисли|посоветуй|порекомендуй|подскажи|укажи|выдели|ответь|"
@@ -55,7 +59,7 @@ _INFINITIVES = (
     "дать|написать|составить|создать|привести|предоставить|сделать|предложить|подготовить|показать|назвать|перечислить|посоветовать|"
     "порекомендовать|представить|оформить|вывести|вернуть|придумать|подобрать|ответить|описать|рассказать|объяснить|сравнить"
 )
-# Those of them after which a number counts what is to be named: «назови пять городов», but not «сравни два города».
+# The imperatives after which a number counts requested items: «назови пять городов», but not «сравни два города».
 _NAMING = "напиши|составь|дай|приведи|предложи|выпиши|подбери|придумай|набросай|сочини|назови|перечисли|посоветуй|порекомендуй|подскажи|укажи|выдели"
 _WISH = (
     r"(?:\b(?<!не\s)(?:нуж(?:ен|на|но|ны)|хочу|хотел(?:а|ось)? бы|прошу)(?:\s+получить|\s+увидеть)?\b"
@@ -73,70 +77,85 @@ _LANGUAGE = (
 )
 _AS = r"(?<!не\s)\bв (?:виде|форме|формате|формат)\s+"
 _NUMBERED = r"(?:про)?нумерованн\w+"
-# After these an instrumental case is no manner: «письмо с подробным списком».
-_NO_MANNER = re.compile(
-    rf"\b(?:с|со|над|под|перед|за|между|не|является|служит|стал\w*|был\w*)\s+(?:{_ADJECTIVE}\s+)?(?:списком|перечнем|таблиц(?:ей|ами)|табличкой)\b",
-    re.IGNORECASE,
+# After these words, an instrumental case is not a manner: «письмо с подробным списком».
+_NO_MANNER = _compiled(
+    rf"\b(?:с|со|над|под|перед|за|между|не|является|служит|стал\w*|был\w*)\s+(?:{_ADJECTIVE}\s+)?(?:списком|перечнем|таблиц(?:ей|ами)|табличкой)\b"
 )
-
-# Anywhere in a sentence: these say the manner of an answer by themselves.
-_MANNERS = {
-    "list": r"\b(?:списком|перечнем)\b|(?<!не )\bпо пунктам\b",
-    "numbered_list": rf"\b{_NUMBERED}\s+(?:списком|перечнем)\b|(?<!не )\bпронумеруй(?:те)?\b|\b{_NUMBERED}\s+пункт\w+",
-    "table": r"\b(?:таблицей|табличкой)\b",
-    "json": r"\b(?:json-?\s*(?:объектом|массивом)|(?:объектом|массивом)\s+json)\b",
-    "code": r"(?<!не )\b(?:блоком кода|в(?: \w+)? блоке? кода)\b",
-}
-# In a clause with a verb that asks, or at the start of a clause without any.
-_FORMS = {
-    "list": rf"{_AS}(?:{_ADJECTIVE}\s+)*(?:списка|перечня)\b|\b(?:только|лишь)\s+(?:{_ADJECTIVE}\s+)*список\b",
-    "numbered_list": rf"{_AS}{_NUMBERED}\s+(?:списка|перечня)\b",
-    "table": rf"{_AS}(?:{_ADJECTIVE}\s+)*(?:таблицы|таблички)\b|\b(?:только|лишь)\s+таблиц[ау]\b|\bв (?:\w+ую\s+)?таблиц[уе]\b(?!\s+[a-z])",
-    "code": r"\b(?:только|лишь)\s+код\b",
-    "json": rf"(?:{_AS}|(?<!не )\bв\s+)(?:\w+\s+)?json\b|\b(?:только|лишь)\s+json\b|\bв json-\w+",
-}
 _START = r"(?:и|а|но|ответ|результат|вывод|формат(?: ответа| вывода)?|только|лишь|строго|пожалуйста|[:—–-]|\s)*"
-# A verb that asks, and what it asks for.
-_OBJECTS = {
-    "list": r"(?:список|перечень)\b(?!\s+(?:в|на|для)\s+[a-z])",
-    "numbered_list": rf"{_NUMBERED}\s+(?:список|перечень)\b",
-    "table": r"(?:пример\s+)?(?:таблиц[уы]|табличк[уи])\b(?!\s+(?:умножения|менделеева|[a-z]))(?!\s+(?:в|на|для)\s+(?!markdown)[a-z])",
-    "json": r"(?:(?:пример|объект|массив|файл|документ|пакет|ответ)\w*\s+){0,2}json\b",
-    "code": (
+
+
+class _Form:
+    """
+    The wordings that request one form.
+
+    Args:
+        manner (`str`): Requests it anywhere in a sentence.
+        clause (`str`): Requests it at the start of a clause, or in a clause after a verb of request.
+        noun (`str`): Requests it as the object of a verb of request.
+    """
+
+    def __init__(self, manner: str, clause: str, noun: str):
+        self.manner, self.clause, self.clause_start = map(_compiled, (manner, clause, f"{_START}(?:{clause})"))
+        self.verb_and_noun = _compiled(f"{_VERB}{_GAP}{noun}")
+
+    def is_requested_in(self, clause: str) -> bool:
+        verb = _VERB_PATTERN.search(clause)
+        return bool((verb and self.clause.search(clause[verb.end() :])) or self.clause_start.match(clause))
+
+
+_VERB_PATTERN = _compiled(_VERB)
+_FORMS = {
+    "list": _Form(
+        r"\b(?:списком|перечнем)\b|(?<!не )\bпо пунктам\b",
+        rf"{_AS}(?:{_ADJECTIVE}\s+)*(?:списка|перечня)\b|\b(?:только|лишь)\s+(?:{_ADJECTIVE}\s+)*список\b",
+        r"(?:список|перечень)\b(?!\s+(?:в|на|для)\s+[a-z])",
+    ),
+    "numbered_list": _Form(
+        rf"\b{_NUMBERED}\s+(?:списком|перечнем)\b|(?<!не )\bпронумеруй(?:те)?\b|\b{_NUMBERED}\s+пункт\w+",
+        rf"{_AS}{_NUMBERED}\s+(?:списка|перечня)\b",
+        rf"{_NUMBERED}\s+(?:список|перечень)\b",
+    ),
+    "table": _Form(
+        r"\b(?:таблицей|табличкой)\b",
+        rf"{_AS}(?:{_ADJECTIVE}\s+)*(?:таблицы|таблички)\b|\b(?:только|лишь)\s+таблиц[ау]\b|\bв (?:\w+ую\s+)?таблиц[уе]\b(?!\s+[a-z])",
+        r"(?:пример\s+)?(?:таблиц[уы]|табличк[уи])\b(?!\s+(?:умножения|менделеева|[a-z]))(?!\s+(?:в|на|для)\s+(?!markdown)[a-z])",
+    ),
+    "json": _Form(
+        r"\b(?:json-?\s*(?:объектом|массивом)|(?:объектом|массивом)\s+json)\b",
+        rf"(?:{_AS}|(?<!не )\bв\s+)(?:\w+\s+)?json\b|\b(?:только|лишь)\s+json\b|\bв json-\w+",
+        r"(?:(?:пример|объект|массив|файл|документ|пакет|ответ)\w*\s+){0,2}json\b",
+    ),
+    "code": _Form(
+        r"(?<!не )\b(?:блоком кода|в(?: \w+)? блоке? кода)\b",
+        r"\b(?:только|лишь)\s+код\b",
         rf"(?:на\s+{_LANGUAGE}\s+)?(?:(?:пример|фрагмент|кусок)\w*\s+)?код(?:а)?\b"
-        r"(?!\s+(?:регион|стран|город|ошибк|товар|подъезд|валют|актив|чест|да\s|доступ|скидк|оператор|отмен|операци|\d))"
+        r"(?!\s+(?:регион|стран|город|ошибк|товар|подъезд|валют|актив|чест|да\s|доступ|скидк|оператор|отмен|операци|\d))",
     ),
 }
-_PROGRAM = rf"{_VERB}(?=[^.!?]*\b{_LANGUAGE}\b){_GAP}(?:(?:на|в)\s+{_LANGUAGE}\s+)?(?:(?:пример|код)\w*\s+)?" + (
+_PROGRAM = _compiled(
+    rf"{_VERB}(?=[^.!?]*\b{_LANGUAGE}\b){_GAP}(?:(?:на|в)\s+{_LANGUAGE}\s+)?(?:(?:пример|код)\w*\s+)?"
     r"(?:скрипт|функци[юия]|программ[уы]|запрос|класс|модуль|парсер|бот|декоратор|модель|страниц[ау]|вёрстку|верстку)\w*"
 )
-_MEASURES = (
+_JSON_ONLY = _compiled(r"\s*(?:формат|ответ)(?: ответа| вывода)?\s*[:—–-]\s*json\b")
+_UNITS = (
     r"(?:слов|предложен|абзац|стро[кч]|символ|знак|букв|раз\b|раза\b|минут|час|дн[яе]|недел|месяц|лет\b|год|рубл|страниц|стих|тысяч|процент|балл"
     r"|градус|грамм|килограмм|литр|метр|километр|колон|столб|част)"
 )
 _ITEMS = [
-    re.compile(rf"{_NAMING_VERB}{_GAP}{_COUNT}(?:\s+[\w-]+(?:ых|их|ные|ие))*\s+(?!{_MEASURES})[а-яё]", re.IGNORECASE),
-    re.compile(rf"\b(?:список|перечень|списком|списка)\s+из\s+{_COUNT}\s+(?!{_MEASURES})", re.IGNORECASE),
-    re.compile(rf"{_COUNT}\s+(?:[\w-]+(?:ых|их)\s+)?пункт(?:а|ов|ами|ах)\b", re.IGNORECASE),
-    re.compile(rf"{_VERB}[^,.;!?]*?\bтоп[\s-]*{_COUNT}", re.IGNORECASE),
+    _compiled(rf"{_NAMING_VERB}{_GAP}{_COUNT}(?:\s+[\w-]+(?:ых|их|ные|ие))*\s+(?!{_UNITS})[а-яё]"),
+    _compiled(rf"\b(?:список|перечень|списком|списка)\s+из\s+{_COUNT}\s+(?!{_UNITS})"),
+    _compiled(rf"{_COUNT}\s+(?:[\w-]+(?:ых|их)\s+)?пункт(?:а|ов|ами|ах)\b"),
+    _compiled(rf"{_VERB}[^,.;!?]*?\bтоп[\s-]*{_COUNT}"),
 ]
 _SHORT = r"(?:(?:прост|коротк|кратк|длинн|полн|законченн|связн|ёмк|емк|небольш)\w+\s+)?"
 _SENTENCES = [
-    re.compile(
-        rf"\bв\s+{_COUNT}\s+{_SHORT}предложени(?:и|ях)\b(?!\s+(?:ниже|выше|найди|есть|исправь))", re.IGNORECASE
-    ),
-    re.compile(rf"{_COUNT}\s+{_SHORT}предложени(?:ем|ями)\b", re.IGNORECASE),
-    re.compile(
-        rf"(?:{_VERB}[^.!?;]*?\s|^\s*|\bвышло\s+|\bуместилось\s+в\s+){_COUNT}\s+{_SHORT}предложени[еяй]\b",
-        re.IGNORECASE,
-    ),
-    re.compile(
-        rf"(?=\b(?:не более|не больше|максимум|не менее|минимум)\b){_COUNT}\s+{_SHORT}предложени[еяй]\b", re.IGNORECASE
-    ),
+    _compiled(rf"\bв\s+{_COUNT}\s+{_SHORT}предложени(?:и|ях)\b(?!\s+(?:ниже|выше|найди|есть|исправь))"),
+    _compiled(rf"{_COUNT}\s+{_SHORT}предложени(?:ем|ями)\b"),
+    _compiled(rf"(?:{_VERB}[^.!?;]*?\s|^\s*|\bвышло\s+|\bуместилось\s+в\s+){_COUNT}\s+{_SHORT}предложени[еяй]\b"),
+    _compiled(rf"(?=\b(?:не более|не больше|максимум|не менее|минимум)\b){_COUNT}\s+{_SHORT}предложени[еяй]\b"),
 ]
-_WORD = re.compile(
-    rf"{_VERB}[^.!?;]*?\s(?:одним словом|одно слово|в одно слово)\b|^\s*(?:только\s+)?(?:одним словом\b(?!,)|одно слово\b)",
-    re.IGNORECASE,
+_WORD = _compiled(
+    rf"{_VERB}[^.!?;]*?\s(?:одним словом|одно слово|в одно слово)\b|^\s*(?:только\s+)?(?:одним словом\b(?!,)|одно слово\b)"
 )
 
 _QUOTED = re.compile(
@@ -145,80 +164,70 @@ _QUOTED = re.compile(
 _CONTEXT = re.compile(
     r"^[ \t]*(?:контекст|текст|отрывок|исходный текст|данные)[ \t]*:.*?(?=\n[ \t]*\n|\Z)", re.DOTALL | re.I | re.M
 )
-# What is told or asked about, not wanted: «функция, которая возвращает список», «объясни, как сделать таблицу».
-_ABOUT = re.compile(
+# Mentions that are not requests: «функция, которая возвращает список», «объясни, как сделать таблицу».
+_MENTION = _compiled(
     r"(?:^|[,:—–(])\s*(?:и\s+|а\s+)?(?:(?:(?:в|на|из|с|для|о|к|по|от)\s+)?котор\w+|как(?!\s+(?:минимум|можно))|почему|зачем|где|когда|откуда|чем|что такое"
-    r"|можно ли|нужно ли|стоит ли|надо ли|если)\b[^,.;:!?—–\n]*",
-    re.IGNORECASE,
+    r"|можно ли|нужно ли|стоит ли|надо ли|если)\b[^,.;:!?—–\n]*"
 )
-
-
-def _sentences_asked(prompt: str) -> Iterator[str]:
-    text = _CONTEXT.sub("\n", _QUOTED.sub(" «» ", prompt))
-    for sentence in re.split(r"(?<=[.!?…])\s+|\n+", text):
-        sentence = _NO_MANNER.sub(" ", _ABOUT.sub(" , ", sentence[:LONGEST_SENTENCE])).strip()
-        if sentence:
-            yield sentence
 
 
 def requested_formats(prompt: str) -> list[FormatRequest]:
     """
-    What a Russian prompt asks of the form of its answer.
+    Find the forms that a Russian prompt requests of its answer.
 
-    Texts in quotation marks and code, questions about a form («Как сделать таблицу?»), relative clauses («функция, которая возвращает
-    список») and refusals («без списков», «не в виде таблицы») ask for nothing.
+    Quotations, code, questions about a form («Как сделать таблицу?»), relative clauses («функция, которая возвращает список») and negations
+    («без списков», «не в виде таблицы») are not requests.
 
     Args:
-        prompt (`str`):
-            The user's last message.
+        prompt (`str`): The user's last message.
 
     Returns:
-        `list[FormatRequest]`: each kind at most once; empty when the form is left free.
+        `list[FormatRequest]`: each kind at most once.
     """
-    found: dict[str, FormatRequest] = {}
+    requests: dict[str, FormatRequest] = {}
+    for sentence in _sentences(prompt):
+        for request in _requests_in(sentence):
+            requests.setdefault(request.kind, request)
+    if "numbered_list" in requests:
+        requests.pop("list", None)
+    return list(requests.values())
 
-    def note(kind: str, low: int = 1, high: int | None = None) -> None:
-        found.setdefault(kind, FormatRequest(kind, low, high))
 
-    for sentence in _sentences_asked(prompt):
-        for kind, pattern in _MANNERS.items():
-            if re.search(pattern, sentence, re.IGNORECASE):
-                note(kind)
-        for clause in re.split(r"[,;:—–]", sentence):
-            asks = re.search(_VERB, clause, re.IGNORECASE)
-            for kind, pattern in _FORMS.items():
-                if (asks and re.search(pattern, clause[asks.end() :], re.I)) or re.match(
-                    f"{_START}(?:{pattern})", clause, re.I
-                ):
-                    note(kind)
-        for kind, pattern in _OBJECTS.items():
-            if re.search(f"{_VERB}{_GAP}{pattern}", sentence, re.IGNORECASE):
-                note(kind)
-        if re.match(r"\s*(?:формат|ответ)(?: ответа| вывода)?\s*[:—–-]\s*json\b", sentence, re.IGNORECASE):
-            note("json")
-        if re.search(_PROGRAM, sentence, re.IGNORECASE):
-            note("code")
-        for match in filter(None, (pattern.search(sentence) for pattern in _ITEMS)):
-            low, high = _bounds(match)
-            if low > 1:  # «назови один способ» leaves the form free
-                note("items", low, high)
-        for match in filter(None, (pattern.search(sentence) for pattern in _SENTENCES)):
-            note("sentences", *_bounds(match))
-        if _WORD.search(sentence):
-            note("word")
-    if "numbered_list" in found:
-        found.pop("list", None)
-    return list(found.values())
+def _sentences(prompt: str) -> Iterator[str]:
+    text = _CONTEXT.sub("\n", _QUOTED.sub(" «» ", prompt))
+    for sentence in re.split(r"(?<=[.!?…])\s+|\n+", text):
+        sentence = _NO_MANNER.sub(" ", _MENTION.sub(" , ", sentence[:_LONGEST_SENTENCE])).strip()
+        if sentence:
+            yield sentence
+
+
+def _requests_in(sentence: str) -> Iterator[FormatRequest]:
+    yield from (FormatRequest(kind) for kind, form in _FORMS.items() if form.manner.search(sentence))
+    for clause in re.split(r"[,;:—–]", sentence):
+        yield from (FormatRequest(kind) for kind, form in _FORMS.items() if form.is_requested_in(clause))
+    yield from (FormatRequest(kind) for kind, form in _FORMS.items() if form.verb_and_noun.search(sentence))
+    if _JSON_ONLY.match(sentence):
+        yield FormatRequest("json")
+    if _PROGRAM.search(sentence):
+        yield FormatRequest("code")
+    for match in filter(None, (pattern.search(sentence) for pattern in _ITEMS)):
+        low, high = _bounds(match)
+        if low > 1:  # «назови один способ» does not request a form
+            yield FormatRequest("items", low, high)
+    for match in filter(None, (pattern.search(sentence) for pattern in _SENTENCES)):
+        yield FormatRequest("sentences", *_bounds(match))
+    if _WORD.search(sentence):
+        yield FormatRequest("word")
 
 
 def _bounds(match: re.Match) -> tuple[int, int | None]:
-    low, high = (
-        None if word is None else int(word) if word.isdecimal() else _NUMBER_OF[word.lower()]
-        for word in match.group("low", "high")
-    )
-    bound = (match["bound"] or "").lower()
+    low, high, bound = _number(match["low"]), match["high"] and _number(match["high"]), (match["bound"] or "").lower()
     if bound in ("не менее", "не меньше", "как минимум", "минимум", "хотя бы") or (bound == "от" and high is None):
         return low, None
     if bound in ("не более", "не больше", "максимум", "до"):
         return 1, low if high is None else high
     return low, low if high is None else max(low, high)
+
+
+def _number(word: str) -> int:
+    return int(word) if word.isdecimal() else _NUMBER_OF[word.lower()]

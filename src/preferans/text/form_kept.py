@@ -1,4 +1,4 @@
-"""Whether an answer keeps the form it was asked for: a list, a table, JSON, a number of sentences, ..."""
+"""Whether an answer has the requested form: a list, a table, JSON, N sentences, …"""
 
 import json
 import re
@@ -14,25 +14,22 @@ from .phrases import lowered
 
 def keeps_format(prompt: str, answer: str) -> bool | None:
     """
-    Whether an answer has the form that its prompt asks for in Russian.
+    Check whether an answer has all the forms that its Russian prompt requests, as [`~preferans.text.form_asked.requested_formats`] finds them.
 
     Args:
-        prompt (`str`):
-            The user's last message.
-        answer (`str`):
-            Answer.
+        prompt (`str`): The user's last message.
+        answer (`str`): The answer. An empty one has no form.
 
     Returns:
-        `bool` or `None`: `True` when all that [`requested_formats`] finds is there, `None` when nothing is asked for. An empty answer
-        keeps no form.
+        `bool` or `None`: `None` if the prompt requests no form.
     """
     requests = requested_formats(prompt)
     if not requests:
         return None
-    return bool(answer.strip()) and all(_holds(request, answer) for request in requests)
+    return bool(answer.strip()) and all(_fulfils(answer, request) for request in requests)
 
 
-def _holds(request: FormatRequest, answer: str) -> bool:
+def _fulfils(answer: str, request: FormatRequest) -> bool:
     match request.kind:
         case "list":
             return _list_items(answer) >= 2 or len(re.findall(r"<li\b", answer)) >= 2
@@ -41,28 +38,26 @@ def _holds(request: FormatRequest, answer: str) -> bool:
         case "table":
             return bool(rows_of_table(answer)) or "<table" in answer
         case "json":
-            return _json_value(answer, among_words=True) is not None
+            return _first_json(answer) is not None
         case "code":
             return _has_code(answer)
         case "word":
             return len(WORD_OR_NUMBER.findall(answer.replace("-", ""))) == 1
         case "sentences":
-            return _within(request, count_sentences(answer))
+            counts = {count_sentences(answer)}
         case _:
-            return any(_within(request, count) for count in _item_counts(answer))
+            counts = _item_counts(answer)
+    return any(request.low <= count and (request.high is None or count <= request.high) for count in counts)
 
 
-def _within(request: FormatRequest, count: int) -> bool:
-    return request.low <= count and (request.high is None or count <= request.high)
-
-
+_FENCED = re.compile(r"^[ \t]*```[ \t]*([\w+#-]*)[^\n]*\n(.*?)^[ \t]*```[ \t]*$", re.DOTALL | re.MULTILINE)
 _NUMBERED_LINE = re.compile(r"^([ \t]*)[*_#> \t]{0,8}\(?(?:\d{1,3}[.)]|\d️?⃣)[*_]*[ \t]*\S", re.MULTILINE)
 _BULLET_LINE = re.compile(r"^([ \t]*)(?:[-*•–—+·◦▪●✅✔]️?[ \t]+\S|[a-zа-яё]\)[ \t]+\S)", re.MULTILINE | re.IGNORECASE)
 _HEADING_LINE = re.compile(r"^()(?:#{1,6}[ \t]+\S|\*\*[^*\n]+\*\*)", re.MULTILINE)
 
 
 def _outermost(pattern: re.Pattern, text: str) -> int:
-    """How many lines of a pattern are indented least: what lies under an item is no item of the same list."""
+    """Count the least indented lines of a pattern: lines that are nested under an item are not items of the same list."""
     indents = [len(match[1].expandtabs(4)) for match in pattern.finditer(text)]
     least = min(indents, default=0)
     return sum(indent <= least + 1 for indent in indents)
@@ -73,9 +68,9 @@ def _list_items(text: str, numbered: bool = False) -> int:
 
 
 def _item_counts(answer: str) -> set[int]:
-    """How many things an answer names, in each way in which it may be counted."""
+    """Count the items of an answer in every way in which they may be written."""
     counts = {_outermost(pattern, answer) for pattern in (_NUMBERED_LINE, _BULLET_LINE, _HEADING_LINE)}
-    value = _json_value(answer, among_words=True)
+    value = _first_json(answer)
     if isinstance(value, list):
         counts.add(len(value))
     if rows := rows_of_table(answer):
@@ -94,8 +89,7 @@ def _item_counts(answer: str) -> set[int]:
 
 
 def count_sentences(text: str) -> int:
-    """Sentences of a text, as `razdel` divides it; a heading or an item on a line of its own is one, the number of an item none."""
-
+    """Count the sentences that `razdel` finds. A heading or a list item on its own line is a sentence; an item's number is not."""
     return sum(
         any(map(str.isalnum, part.text)) and not re.fullmatch(r"\(?\d{1,3}[.)]", part.text.strip())
         for line in text.splitlines()
@@ -109,7 +103,7 @@ _OUTER_BAR = re.compile(r"^\||(?<!\\)\|$")
 
 def rows_of_table(text: str) -> list[list[str]]:
     """
-    Cells of the first Markdown table of a text, its header first. An empty list where there is none.
+    Read the cells of the first Markdown table of a text, starting with its header. Without a table, the list is empty.
 
     A table has a line of dashes below its header, and at least one row.
     """
@@ -126,17 +120,24 @@ def rows_of_table(text: str) -> list[list[str]]:
     return []
 
 
-def _json_value(answer: str, among_words: bool = False) -> Any:
-    """
-    The value of an answer that is JSON and nothing else, a code fence aside; `None` if there is more or less. With `among_words`, the
-    first object or list of an answer that also has other text.
-    """
+def parsed_json(text: str) -> Any:
+    """Parse JSON; `None` if it is invalid."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _json_value(answer: str) -> Any:
+    """Parse an answer that is only JSON, with or without a code fence."""
     fenced = _FENCED.fullmatch(answer.strip())
-    value = _parsed(fenced[2] if fenced else answer)
-    if not among_words or isinstance(value, dict | list):
-        return value
-    for block in re.findall(r"```(?:json\w*)?[ \t]*\n(.*?)```", answer, re.DOTALL | re.IGNORECASE):
-        value = _parsed(block)
+    return parsed_json(fenced[2] if fenced else answer)
+
+
+def _first_json(answer: str) -> dict | list | None:
+    """Find the first JSON object or list in an answer that may have other text."""
+    blocks = re.findall(r"```(?:json\w*)?[ \t]*\n(.*?)```", answer, re.DOTALL | re.IGNORECASE)
+    for value in (_json_value(answer), *map(parsed_json, blocks)):
         if isinstance(value, dict | list):
             return value
     decoder = json.JSONDecoder()
@@ -146,13 +147,6 @@ def _json_value(answer: str, among_words: bool = False) -> Any:
         except (ValueError, RecursionError):
             continue
     return None
-
-
-def _parsed(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        return None
 
 
 _CODE_LINE = re.compile(
@@ -168,7 +162,6 @@ def _has_code(answer: str) -> bool:
     return bool(re.search(r"`[^`\n]*[(=;/$<-][^`\n]*`", answer)) or len(_CODE_LINE.findall(answer)) >= 2
 
 
-_FENCED = re.compile(r"^[ \t]*```[ \t]*([\w+#-]*)[^\n]*\n(.*?)^[ \t]*```[ \t]*$", re.DOTALL | re.MULTILINE)
 _NUMBERED = re.compile(r"[ \t]{0,3}\**(\d{1,3})[.)]\**[ \t]+\S")
 _BULLET = re.compile(r"[ \t]{0,3}[-*•–—+·][ \t]+\S")
 _HEADING = re.compile(r"#{1,6}[ \t]+\S")
@@ -180,7 +173,7 @@ def _lines(answer: str) -> list[str]:
 
 
 def _bare(answer: str) -> str:
-    """An answer without emphasis, quotation marks and a full stop around it."""
+    """Remove emphasis, quotation marks and a full stop around an answer."""
     return answer.strip().strip("*_`«»\"'“”.!").strip()
 
 
@@ -205,7 +198,7 @@ def _bullets(answer: str, items: int | None = None, only: bool = False) -> bool:
 def _table(answer: str, columns: int, rows: int | None = None) -> bool:
     table = rows_of_table(answer)
     widths = {len(row) for row in table}
-    # a column for the names of what is compared may stand in front
+    # the first column may hold the names of the compared things
     return widths in ({columns}, {columns + 1}) and _count_ok(len(table) - 1, rows, 1)
 
 
@@ -279,12 +272,12 @@ def _paragraphs(answer: str, items: int) -> bool:
 def _headings(answer: str, items: int) -> bool:
     lines = _FENCED.sub("", answer).splitlines()
     levels = [len(line.split()[0]) for line in lines if _HEADING.match(line)]
-    # a title of its own may stand above the parts
+    # the parts may have a common title
     parts = len(levels) - (len(levels) > 1 and levels[0] < min(levels[1:]))
     return parts == items
 
 
-FORMATS: dict[str, Callable[..., bool]] = {
+FORM_CHECKS: dict[str, Callable[..., bool]] = {
     "numbered": _numbered,
     "bullets": _bullets,
     "table": _table,
@@ -307,15 +300,13 @@ FORMATS: dict[str, Callable[..., bool]] = {
 
 def has_form(answer: str, kind: str, options: dict[str, Any]) -> bool:
     """
-    Whether an answer has the form asked for.
+    Check whether an answer has a form.
 
     Args:
-        answer (`str`):
-            Answer.
-        kind (`str`):
-            A key of `FORMATS`.
-        options (`dict`):
-            What is asked of it: `items` (how many), `only` (nothing beside it), `columns` and `rows`, `keys` and `numbers` (keys whose
-            values are numbers), `language` and `marked` (the language must stand at the fence), `options` to choose from, `regex`.
+        answer (`str`): The answer.
+        kind (`str`): A key of `FORM_CHECKS`.
+        options (`dict`): Details: `items` (their number), `only` (the answer has nothing else), `columns` and `rows` (of a table), `keys` and
+            `numbers` (the keys with numeric values), `language` and `marked` (the code fence must name the language), `options` (accepted
+            answers), `regex`.
     """
-    return FORMATS[kind](answer, **options)
+    return FORM_CHECKS[kind](answer, **options)

@@ -1,21 +1,30 @@
 """
 Words of other languages that intrude into a Russian answer.
 
-A word intrudes if it is of another language where a Russian writer would use a Russian one («мы должны consider все варианты»), or is
-written in two alphabets at once («ногami»). Code, links, formulas, names, acronyms, units, quoted words, terms given in brackets and
-words of the prompt are passed over first; what is left is judged word by word. The rules are below, each beside its reason; the only data
-are the frequency lists of `pyspellchecker`, which tell a name at the head of a sentence from an ordinary word, and which language it is of.
+A word intrudes if it is of another language where a Russian writer would use a Russian one («мы должны consider все варианты»), or if it is
+written in two alphabets at once («ногami»). Code, links, formulas, names, acronyms, units, quoted words, terms in brackets and words of the
+prompt are excluded first; the rest is judged word by word. Lists of brands, technical terms and other words are in `intrusions.yaml`.
 """
 
-import gzip
-import json
-import math
-import pkgutil
 import re
 import unicodedata
 from difflib import SequenceMatcher
-from functools import cache, lru_cache
+from functools import lru_cache
+from pathlib import Path
 from typing import NamedTuple
+
+import yaml
+
+from .prose import RUSSIAN_LETTERS, blank_citations, blank_code, names_in_code
+from .word_languages import (
+    COMMON_FREQUENCY,
+    LISTED_LANGUAGES,
+    cyrillic_language,
+    latin_languages,
+    neighbour_language,
+    script_language,
+    word_frequencies,
+)
 
 
 class Intruder(NamedTuple):
@@ -23,17 +32,12 @@ class Intruder(NamedTuple):
     A word of another language in a Russian answer.
 
     Attributes:
-        start (`int`), end (`int`):
-            Where it stands: `answer[start:end]`.
-        word (`str`):
-            The word as written.
-        language (`str` or `None`):
-            ISO 639-1 code of its language (`"en"`, `"vi"`, `"zh"`, `"uk"` …), `"mixed"` for Cyrillic and Latin letters inside one word,
-            `None` where nothing tells.
-        hard (`bool`):
-            In a script other than Latin and Cyrillic, or in two scripts at once: no loanword, no name, only confusion.
-        gloss (`bool`):
-            A lone everyday word in brackets after its Russian equivalent: «линия (line)».
+        start (`int`), end (`int`): Its position: `answer[start:end]`.
+        word (`str`): The word as written.
+        language (`str` or `None`): ISO 639-1 code of its language (`"en"`, `"vi"`, `"zh"`, `"uk"` …), `"mixed"` for Cyrillic and Latin
+            letters in one word, `None` if it is unknown.
+        hard (`bool`): Whether it is in a script other than Latin and Cyrillic, or in two scripts at once: neither a loanword nor a name.
+        gloss (`bool`): Whether it is a single everyday word in brackets after its Russian equivalent: «линия (line)».
     """
 
     start: int
@@ -46,17 +50,13 @@ class Intruder(NamedTuple):
 
 class Confusion(NamedTuple):
     """
-    What `confusion` finds in an answer.
+    The languages of an answer.
 
     Attributes:
-        in_russian (`bool` or `None`):
-            Whether it is written in Russian, code, names and the like aside; `None` where there is no prose to judge.
-        intruders (`list[Intruder]`):
-            Intruding words, in order.
-        words (`int`):
-            Words of its prose, intruders among them.
-        leaks (`list[str]`):
-            Tokens of chat templates that leaked into the text, in order.
+        in_russian (`bool` or `None`): Whether its prose is in Russian; `None` if it has no prose.
+        intruders (`list[Intruder]`): Intruding words, in order.
+        words (`int`): Number of words of its prose, including the intruders.
+        leaks (`list[str]`): Leaked tokens of chat templates, in order.
     """
 
     in_russian: bool | None
@@ -65,10 +65,30 @@ class Confusion(NamedTuple):
     leaks: list[str]
 
 
-_RUSSIAN = "а-яёА-ЯЁ"
+class _Word(NamedTuple):
+    start: int
+    end: int
+    word: str
+
+
+class _Answer(NamedTuple):
+    """An answer and everything in it and its prompt that excuses a foreign word."""
+
+    raw: str
+    prose: str  # the same text with everything that is not judged replaced by spaces
+    leaks: list[str]
+    glosses: set[int]  # where single words in brackets start
+    excused: frozenset[str]  # words of the prompt and names in the answer's code, case folded
+    has_code: bool
+    foreign_requested: bool
+
+    def excuses(self, word: str) -> bool:
+        return word.casefold() in self.excused
+
+
 _CYRILLIC = "\u0400-\u052f\u1c80-\u1c8f\ua640-\ua69f"
 _LATIN = "A-Za-zªºÀ-ÖØ-öø-ɏḀ-ỿ\uff21-\uff3a\uff41-\uff5a"
-# Signs that belong to a word but are no letters for `re`: accents, vowels of Indian and South-East Asian scripts, Arabic and Hebrew points.
+# Parts of words that `re` does not count as letters: accents, vowels of Indian and South-East Asian scripts, Arabic and Hebrew points.
 _MARK = (
     "\u0300-\u036f\u0591-\u05c7\u0610-\u061a\u064b-\u065f\u0900-\u0dff\u0e31-\u0e4e\u0eb1-\u0ece\u0f71-\u0f84"
     "\u102b-\u103e\u1780-\u17d3"
@@ -76,397 +96,115 @@ _MARK = (
 _LETTERS = rf"(?:[^\W\d_]|[{_MARK}])+"
 _TOKEN = re.compile(rf"{_LETTERS}(?:[-‑'’]{_LETTERS})*")
 _PART = re.compile(rf"{_LETTERS}(?:['’]{_LETTERS})*")
-_NOT_RUSSIAN = re.compile(rf"[^\W\d_{_RUSSIAN}]")
-_ONLY_RUSSIAN = re.compile(rf"[{_RUSSIAN}\u0300-\u036f'’-]+")
-_RUSSIAN_LETTER = re.compile(rf"[{_RUSSIAN}]")
+_NOT_RUSSIAN = re.compile(rf"[^\W\d_{RUSSIAN_LETTERS}]")
+_ONLY_RUSSIAN = re.compile(rf"[{RUSSIAN_LETTERS}\u0300-\u036f'’-]+")
+_RUSSIAN_LETTER = re.compile(rf"[{RUSSIAN_LETTERS}]")
 _LATIN_LETTER = re.compile(rf"[{_LATIN}]")
 _CYRILLIC_LETTER = re.compile(rf"[{_CYRILLIC}]")
 _ONLY_CYRILLIC = re.compile(rf"[{_CYRILLIC}\u0300-\u036f'’-]+")
 _ONLY_LATIN = re.compile(rf"[{_LATIN}\u0300-\u036f'’‑-]+")
-# «зáмок»: a Latin vowel with an accent is how a keyboard without U+0301 marks the stress.
+# «зáмок»: keyboards without U+0301 mark the stress with an accented Latin vowel.
 _STRESS = str.maketrans("áéóýÁÉÓÝ", "аеоуАЕОУ")
 
-_SCRIPTS = (
-    ("ja", re.compile("[\u3040-\u30ff]")),
-    ("zh", re.compile("[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]")),
-    ("ko", re.compile("[\u1100-\u11ff\u3130-\u318f\uac00-\ud7af]")),
-    ("fa", re.compile("[پچژگ]")),
-    ("ar", re.compile("[\u0600-\u06ff\u0750-\u077f]")),
-    ("he", re.compile("[\u0590-\u05ff]")),
-    ("hi", re.compile("[\u0900-\u097f]")),
-    ("bn", re.compile("[\u0980-\u09ff]")),
-    ("ta", re.compile("[\u0b80-\u0bff]")),
-    ("te", re.compile("[\u0c00-\u0c7f]")),
-    ("th", re.compile("[\u0e00-\u0e7f]")),
-    ("el", re.compile("[\u0370-\u03ff\u1f00-\u1fff]")),
-    ("ka", re.compile("[\u10a0-\u10ff]")),
-    ("hy", re.compile("[\u0530-\u058f]")),
-    ("am", re.compile("[\u1200-\u137f]")),
-    ("km", re.compile("[\u1780-\u17ff]")),
-)
-# Letters that give a language away. The first that occurs decides.
-_CYRILLIC_LANGUAGES = (
-    ("kk", re.compile("[әғқңұүһӘҒҚҢҰҮҺ]|[өӨ](?=[а-я]*[іғқ])")),
-    ("uk", re.compile("[їєґЇЄҐ]")),
-    ("be", re.compile("[ўЎ]")),
-    ("sr", re.compile("[јљњћђџЈЉЊЋЂЏ]")),
-    ("mk", re.compile("[ѓќѕЃЌЅ]")),
-    ("uk", re.compile("[іІ]")),
-)
-_LATIN_LANGUAGES = (
-    ("vi", re.compile(r"[ăđơưĂĐƠƯạ-ỹẠ-Ỹ]|\b(?:và|không|này|các|có|thì|làm|còn|nhà)\b", re.IGNORECASE)),
-    ("tr", re.compile("[ğşıİĞŞ]")),
-    ("pl", re.compile("[łąęźżśńŁĄĘŹŻŚŃ]")),
-    ("cs", re.compile("[ěřůĚŘŮ]")),
-    ("ro", re.compile("[țșȚȘ]")),
-    ("hu", re.compile("[őűŐŰ]")),
-    ("de", re.compile("[ßẞ]")),
-    ("es", re.compile("[ñÑ]")),
-    ("pt", re.compile("[ãõÃÕ]")),
-)
-
-
-def _listed(words: str) -> frozenset[str]:
-    return frozenset(words.split())
-
-
-# Frequent words of Russia's neighbours that are spelt with Russian letters alone and are no Russian words.
-_NEIGHBOURS = {
-    word: language
-    for language, words in {
-        "uk": """що щоб якщо також який якого якому якої якою цей цього цьому цим цих ця це вже дуже може треба тільки або потім запитати
-            спитати робити завжди людина дякую питання навчання багато трохи краще гарно зараз ще воно вона його йому
-            допомогти зробити зберегти дозволяє насправді звичайно ніколи щодня чому хоче хочете""",
-        "bg": """съм който която което които защото защо трябва този тази това тези няма човек хората когато където както тогава всички
-            всичко нещо няколко здравейте сега винаги помага използва използвайте преди докато понякога повече обаче освен""",
-        "be": "што таксама гэта гэты гэтая вельмі толькі дзякуй цяпер",
-    }.items()
-    for word in words.split()
+_WORD_LISTS = {
+    name: frozenset(words.split())
+    for name, words in yaml.safe_load((Path(__file__).parent / "intrusions.yaml").read_text(encoding="utf-8")).items()
 }
-# In Russian a hard sign stands before е, ё, ю, я (и) or, in the old spelling, at the end.
-_BULGARIAN = re.compile("ъ[абвгджзйклмнопрстуфхцчшщ]")
-# From this share of neighbours' words on, a text in Cyrillic is not Russian at all.
+_BRANDS, _TECHNICAL = _WORD_LISTS["brands"], _WORD_LISTS["technical"]
+_OPENINGS, _JOINERS = _WORD_LISTS["openings"], _WORD_LISTS["joiners"]
+_NOT_GLOSSES = _WORD_LISTS["terms"] | _TECHNICAL | _BRANDS
+# A text is not Russian if at least three words, and at least this share of all words, are of other Cyrillic languages.
 _NEIGHBOURS_SHARE, _NEIGHBOURS_LEAST = 0.15, 3
 
-
-# Brands and products whose names are ordinary words, so that no dictionary tells them from one.
-_BRANDS = _listed(
-    """alphabet amazon android apple audi azure bing blender bloom bluetooth boeing bosch canon chrome claude coca cola
-    copilot cursor dell delphi discord disney docker dodge dove edge excel explorer facebook fanta fiat figma firefox
-    flash flask ford fortran galaxy gap gemini git go google gucci harvard honda honor intel internet java jeep jira
-    julia kindle lada lego lenovo lexus linux llama logitech lotus mac mars mercedes messenger meta microsoft mini
-    minecraft nestle netflix nike nintendo nissan nokia notion office opera oracle outlook oxford paint panda pepsi
-    perl photoshop pixel playboy polo porsche power powerpoint publisher puma python reddit rolls ruby rust safari
-    samsung scala scratch sega shell signal siri skoda skype slack snickers sonic sony spark sprite spring steam subway
-    surface swift swagger target teams telegram tesla tide tinder toyota trello twitch twitter uber unity unreal viber
-    visa visual vista volvo whatsapp wikipedia windows word xbox yahoo yamaha youtube zoom"""
-)
-# Lower-case names and terms that Russian technical writing keeps in Latin letters, and units.
-_TECHNICAL = _listed(
-    """adidas admin ajax anaconda ansible apt asyncio awk backend backlog bash batch bitbucket bool bug bugfix byte cd
-    celery char chmod cmake cmd commit conda const cookie cookies cors cpu cron css csv ctrl curl dataframe dataset
-    deadlock debug diff django dns docker dpi dropout elif email enum env epoch eps esc exe fastapi fine-tuning float
-    fps framework frontend ftp fullstack gcc gif git github gitlab golang gpu grep gzip hash helm html http https init
-    int ipad iphone ipynb java javascript jinja jpeg jpg json jupyter jwt kotlin kubectl kubernetes lambda latex linux
-    localhost login lora makefile malloc markdown matplotlib max merge middleware min mkdir mod mongodb mp mypy mysql
-    nan nginx node npm null numpy oauth online offline onnx overfitting pandas pdf perl phishing php ping pip plotly
-    png postgres postgresql powershell pull push pytest python pytorch rebase redis regex repo requests root router
-    rust scikit-learn scipy sed seo shell sklearn smtp sql sqlite ssd ssh ssl stderr stdin stdout str stream string
-    struct sudo svg swagger tcp tensorflow terraform token tokenizer tqdm transformer transformers true false none
-    tuple txt typescript udp uint ubuntu undefined unix url usb utf uuid uvicorn venv vim void vpn vue web webpack wget
-    whatsapp wi-fi wifi wiki www xml yaml yml zip zsh bps cal cm dl ft gb ghz gr hz kb kbps kcal kg khz km kw kwh lb
-    lbs mb mbps mcg mg mhz ml mm mmol mol ms nm ns oz pa pc pcs ppm psi pt px rad rpm sec tb vs wt log ln lim sin cos
-    tan arctan arcsin arccos exp mod gcd lcm dx dy dt det sqrt frac const iff"""
-)
-# One word in brackets is customary for these and no crutch.
-_TERMS = _TECHNICAL | _listed(
-    """accuracy attention bias boosting branch buffer cache checkpoint class cluster container dropout embedding
-    encoder decoder feature function gradient graph heap hook index inference input inputs iterator kernel key label
-    layer library loop loss method module node object output package padding parameter pipeline pod pointer policy
-    precision process prompt property query queue recall reward sampling schema scope server set stack stub tag tensor
-    test thread timeout type underfitting value variable view vocabulary weight worker wrapper"""
-)
-# Openings with which models slide into another language; a capital at the head of a sentence would hide them.
-_OPENINGS = _listed(
-    """a about absolutely actually additionally after again all also although an and another answer any are as at based
-    because before both but by can certainly conclusion consequently correct could despite do does due during each
-    either even every example exactly excellent explanation finally first firstly following for from furthermore
-    generally given good great had happy has have he hello hence her here hi his hope how however i if important in
-    indeed instead introduction is it its just lastly let like look many maybe meanwhile more moreover most my
-    nevertheless next no not note nothing now of oh ok okay on once one only or other otherwise our overall perhaps
-    please possibly question rather really regarding remember response right second secondly she should similarly since
-    so some sorry specifically step still such summary sure thank thanks that the their them then there therefore these
-    they third this those though thus title to together ultimately under unfortunately until use usually very was we
-    welcome well were what when where whether which while who why will with without would yes yet you your además ahora
-    aquí así bien bueno claro como con cuando el ella en entonces es este esta gracias hola la las los más muy no para
-    pero por porque que según si sí también un una y alors après aussi avec bien bonjour ce cela ces cette dans des
-    donc elle et il ils je les mais merci nous où oui par pour sans selon tout très une voici voilà vous aber als also
-    auch auf bei bitte das dass dem den der die dies diese ein eine er es für hallo hier ich ist ja jedoch mit
-    natürlich nein nicht oder sie sind und viele von was wenn wie wir zu zum allora anche bene buongiorno che ciao come
-    con cosa dopo ecco grazie ma molto nella non per però più prima quando quindi questo sono aqui assim bem claro com
-    depois ele então eu isso mas muito não obrigado olá ou porque quando se sim também uma você"""
-)
-# Small words inside names of several words: «Game of Thrones», «Ludwig van Beethoven».
-_JOINERS = _listed(
-    """a al an and at b by da das de del dem den der des di do dos du e ed el en et for from il in into is l la las le
-    les los mit n no o of on or the to und van vom von with y zu zum zur"""
-)
-
-# What is no prose at all. Whatever matches is blanked, so that offsets stay.
-_CODE = re.compile(
-    r"""
-    ```.*?(?:```|\Z) | ~~~.*?(?:~~~|\Z) | `[^`\n]*`                     # fenced and inline code
-    | \$\$.*?\$\$ | \\\[.*?\\\] | \\\(.*?\\\)                           # LaTeX
-    | \$(?=\S)(?:[^$\nА-яЁё]|\\text\w*\{[^}\n]*\})*(?<=\S)\$(?!\d)
-    | \\[A-Za-z]+(?:\{[^{}\nА-яЁё]*\})*
-    """,
-    re.DOTALL | re.VERBOSE,
-)
-_COMMANDS = (
-    "pip3?|conda|npm|npx|yarn|git|docker|kubectl|sudo|apt(?:-get)?|brew|curl|wget|ssh|mkdir|chmod|chown|python3?|cd|ls|cp|mv|rm|grep"
-    "|cmake|cargo|choco|winget|systemctl"
-)
-_NO_WORDS = re.compile(
-    rf"""(?=[A-Za-z0-9_.~/<&#@"\[\]{{-])(?:
-    (?:https?|ftp|file)://\S+ | \bwww\.\S+ | (?<![\w.+-])[\w.+-]{{1,64}}@[\w-]+(?:\.[\w-]+)+                # links, e-mails
-    | \{{\{{[^{{}}\n]*\}}\}} | \{{[A-Za-z_]\w*\}}                                              # fields of a template
-    | \]\([^()\s]*\)                                                                     # target of a link in Markdown
-    | (?<![\w.-])[A-Za-z0-9-]{{1,63}}(?:\.[A-Za-z0-9-]{{1,63}}){{0,5}}?\.(?:com|ru|org|net|io|рф|su|dev|ai|gov|edu|info|me|app)\b(?:/\S*)?
-    | </?[A-Za-z!][^<>\n]*/?> | &[A-Za-z]+;                                              # HTML
-    | [#@][A-Za-z]\w*                                                                    # hashtags, people
-    | (?:~|\.{{1,2}})?(?:/[\w.-]+){{2,}}/? | [A-Za-z]:\\[\w\\.-]*                        # paths
-    | (?<!\w)[A-Za-z][A-Za-z0-9]*(?:[._][A-Za-z0-9]+)+ (?:\([^()\n]*\))?                                   # files, attributes, snake_case
-    | (?<!\w)[A-Za-z0-9]+_\w+ | \b[A-Za-z]\w*\([^()\nА-яЁё]*\)                                       # calls
-    | (?<!\S)--?[A-Za-z][\w-]*(?:=\S+)? | \b[A-Za-z_]\w*=[^\s=]\S*                       # options, assignments
-    | (?<!\w)_[A-Za-z]\w*(?<!_)(?!\w) | \b[a-z]{{2,}}\ (?:\.\ )?--?[a-z][\w-]*               # _blank, df -h
-    | (?<![\w-])[a-z]+(?:-[a-z]+){{1,4}}:\ ?[\w\#%]+;? | \b[a-z]+:\ ?\d+(?:px|em|rem|%)                # CSS
-    | \b[A-Z]\w*(?:Error|Exception|Warning):[^\nА-яЁё]*                                  # messages of Python
-    | \bWHERE\ [A-Za-z_.]+\ ?[<>=!][^\s;,]*
-    | "[A-Za-z]\w*"\s*:                                                                  # keys of JSON
-    | \b(?:Ctrl|Alt|Shift|Cmd|Command|Option|Win|Fn)\b(?:\s?[+-]\s?\w+)*                 # keys of keyboards
-    | \b(?:Tab|Enter|Esc|Escape|Delete|Backspace|Insert|Home|End)\b
-    | \b(?:SELECT|INSERT\ INTO|UPDATE|DELETE\ FROM|CREATE\ TABLE|ALTER\ TABLE|DROP\ TABLE)\b(?:'[^'\n]*'|"[^"\n]*"|[^;\nА-яЁё'"])*;?
-    | (?<![\w-])(?:{_COMMANDS})(?:[ ]+[a-z0-9.][\w./:@=~-]*(?![\w]*[А-яЁё])){{1,4}}     # «выполните git push origin main»
-    | [/\[][^/\[\]\n]*[\u0250-\u02b0\u02b2-\u02ff][^/\[\]\n]*[/\]]                       # transcriptions
-    | \b(?:de\ facto|de\ jure|in\ vitro|in\ vivo|in\ situ|et\ al|et\ cetera|a\ priori|a\ posteriori|per\ se|ad\ hoc|vice\ versa|status\ quo
-        |alma\ mater|curriculum\ vitae|persona\ non\ grata|terra\ incognita|tabula\ rasa|pro\ bono|bona\ fide|ex\ ante|ex\ post|sine\ qua\ non
-        |modus\ operandi|nota\ bene|cogito\ ergo\ sum|carpe\ diem|in\ silico|pro\ et\ contra|casus\ belli|deus\ ex\ machina|alter\ ego)\b
-    )""",
-    re.VERBOSE,
-)
-# A line without Russian letters outside comments and strings that looks like a command or a statement.
-_CODE_LINE = re.compile(
-    rf"""^[ \t]*(?:
-    (?:[$>#]\ )?(?:{_COMMANDS})\ [^А-яЁё\n]+
-    | (?:import|from|def|class|return|const|let|var|function|public|private|static|using|namespace|package|elif|print|printf|echo|fn|func)\b
-      [^А-яЁё\n]*[^А-яЁё\n.!?…]
-    | (?:if|for|while|else|try|except|switch|case|with)\b[^А-яЁё\n]*[:{{]
-    | \#include.* | [\]\[{{}}()<>;,]+
-    | [A-Za-z_][A-Za-z0-9_.\[\]"']*\s*(?:[-+*/]?=|:=|->|=>)\s[^\n]*
-    | [^А-яЁё\n]*(?:[;{{}}]|\(\)|=>|==|!=)
-    )[ \t]*(?:(?:\#|//|--)[^\n]*)?$""",
-    re.MULTILINE | re.VERBOSE,
-)
-_LEAK = re.compile(
-    r"""
-    <[|｜][^<>|｜\n]{1,40}[|｜]> | </?(?:start_of_turn|end_of_turn|s|bos|eos|pad|unk|system|user|assistant|think|tool_call|tool_response)>
-    | \[/?INST\] | <</?SYS>> | \[/?(?:SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS)\]
-    | ^\#{2,}\ ?(?:Response|Instruction|Input|Assistant|User|Human|System)\b:?
-    | ^(?:Assistant|User|Human|System|assistant|user|human|system|model)(?::|(?=[ \t]*$))
-    | (?<=[.!?…»")\]}*:])[ \t]?(?:assistant|user|model)(?=\s*$|[ \t]*\n|[А-ЯЁ])
-    | (?<=[.!?…»")\]}*])[ \t](?:assistant|user|system):(?=\s)
-    | (?<=[а-яё\d])assistant(?=\s*$|[ \t]*\n|[А-ЯЁ])
-    """,
-    re.MULTILINE | re.VERBOSE,
-)
-_LABEL = (
-    r"(?:др\.?-?\s?)?(?:англ|амер|лат|нем|фр|франц|итал|ит|исп|порт|греч|кит|яп|кор|араб|перс|ивр|санскр|тур|польск|пол|чеш|укр|белор|болг|каз"
-    r"|тат|серб|нидерл|голл|швед|норв|фин|дат|венг|рум|груз|арм|вьетн|хинди|тай|сокр|аббр)\."
-)
-# Words that are spoken of, not used: «англ. underwriting», «слово run», «по-английски thank you», and quotations.
-_CITED = re.compile(
-    rf"""(?=\b[а-яА-Я]|[«“„"])(?:
-    \b{_LABEL}[ \t]*(?:[:—–-][ \t]*)?[«"“]?[^\s.,;()«»{_RUSSIAN}]+(?:[ \t]+[^\s.,;()«»"{_RUSSIAN}]+)*
-    | \b(?:по-английски|по-испански|по-французски|по-немецки|по-итальянски|по-китайски|по-японски|на\ (?:английском|латыни|испанском|французском
-        |немецком|итальянском|китайском|японском|корейском|украинском)(?:\ языке)?|[Сс]лов(?:о|а|ом|е|у)|[Гг]лагол[а-я]{{0,2}}|[Пп]редлог[а-я]{{0,2}}
-        |[Аа]ртикл[а-я]{{1,2}}|[Фф]раз[а-я]{{1,2}}|[Вв]ыражени[а-я]{{1,2}}|[Ии]ероглиф[а-я]{{0,2}})
-      [ \t]*(?:[:—–-][ \t]*)?[^\s\d.,;()«»"{_RUSSIAN}]+(?:[ \t]+[^\s.,;()«»"{_RUSSIAN}]+)*
-    | \b(?:[Фф]ункци|[Мм]етод|[Тт]ег|[Аа]трибут|[Пп]араметр|[Оо]пци|[Фф]лаг|[Фф]айл|[Пп]апк|[Вв]етк|[Пп]акет|[Бб]иблиотек|[Мм]одул|[Кк]ласс|[Кк]оманд
-        |[Пп]еременн|[Оо]ператор|[Кк]нопк|[Уу]тилит|[Кк]лавиш|[Сс]толб|[Пп]ол[ея]\b|[Тт]аблиц|[Сс]войств|[Кк]люч|[Сс]ло(?=[йяеюи]))[а-я]{{0,4}}[ \t]+[A-Za-z][A-Za-z-]*\b
-    | [«“„"](?=\S)[^«»“”„"\n{_RUSSIAN}]{{1,150}}(?<=\S)[»”“"]
-    )""",
-    re.VERBOSE,
-)
-# «(от греч. πολυς — много и γωνία — угол)»: a label frees all of its bracket.
-_LABELLED = re.compile(rf"\(\s*(?:(?:от|с|из)\s+)?(?:{_LABEL}|по-[а-я]+ски\b|на\s+[а-я]+ском\b)[^()\n]*\)")
 _BRACKETS = re.compile(r"\(([^()\n]*)\)")
-_FOREIGN_ASKED = re.compile(
+_FOREIGN_REQUESTED = re.compile(
     r"(?:на|по|с)[ -](?:английск|испанск|французск|немецк|итальянск|китайск|японск|корейск|арабск|латинск|латын|украинск|турецк|польск|иврит|греческ)"
     r"|(?:английск|испанск|французск|немецк|итальянск|китайск|японск|корейск|арабск|латинск|украинск|иностранн|греческ|турецк|польск)[а-я]+\s+"
     r"(?:язык|слов|глагол|артикл|алфавит|грамматик|фраз|идиом|врем|предлог|предложени|текст|выражени|поговорк|букв)|[Ии]ероглиф",
     re.IGNORECASE,
 )
-# Before it, a capital is the sentence's, not the word's.
-_HEAD = re.compile(r"(?:\A|[.!?…:;|(«“„\[\n])[\s*_#>•–—\"-]*(?:\d+[.)]\s*)?[\s*_«“„\"(\[]*\Z")
-# How often, among a million words, before a capital at the head of a sentence is taken for the sentence's.
-_COMMON = 5.0
-
-
-def _blank(match: re.Match) -> str:
-    return re.sub(r"[^\n]", " ", match[0])
-
-
-@cache
-def _frequencies(language: str) -> dict[str, float]:
-    """Words of a language, in lower case, with how often each occurs in a million words of running text."""
-    counts = json.loads(gzip.decompress(pkgutil.get_data("spellchecker", f"resources/{language}.json.gz")))
-    total = sum(counts.values())
-    return {word: count * 1e6 / total for word, count in counts.items()}
-
-
-# The lists that are opened to name a language.
-_LISTED = ("en", "es", "fr", "de", "it", "pt")
-
-
-def _latin_languages(words: list[str]) -> list[str | None]:
-    """Languages of neighbouring words: by a letter that only one language has, else where the words are most frequent together."""
-    languages = [next((code for code, sign in _LATIN_LANGUAGES if sign.search(word)), None) for word in words]
-    rest = [word for word, language in zip(words, languages, strict=True) if language is None]
-    common = _most_frequent_in(rest) or next(filter(None, languages), None) if rest else None
-    return [language or common for language in languages]
-
-
-def _most_frequent_in(words: list[str]) -> str | None:
-    parts = re.split("[-‑'’ ]", " ".join(words).lower())
-    english = _frequencies("en")
-    if any(len(part) > 3 for part in parts) and all(english.get(part, 0.0) >= _COMMON for part in parts):
-        return "en"  # as most intruders are: the other lists need not be opened
-    scores = {}
-    for language in _LISTED:
-        known = _frequencies(language)
-        frequencies = [known.get(part, 0.0) for part in parts]
-        if any(frequencies):
-            scores[language] = sum(math.log(max(frequency, 1e-3)) for frequency in frequencies)
-    if "en" in scores:
-        scores["en"] += 2
-    return max(scores, key=scores.get) if scores else None
-
-
-class _Unit(NamedTuple):
-    start: int
-    end: int
-    word: str
+# After it, every word has a capital.
+_SENTENCE_START = re.compile(r"(?:\A|[.!?…:;|(«“„\[\n])[\s*_#>•–—\"-]*(?:\d+[.)]\s*)?[\s*_«“„\"(\[]*\Z")
+_SOUNDS = "a b v g d e e zh z i y k l m n o p r s t u f h ts ch sh sch  y  e yu ya"
+_TRANSLITERATION = dict(zip("абвгдеёжзийклмнопрстуфхцчшщъыьэюя", _SOUNDS.split(" "), strict=True))
 
 
 def confusion(answer: str, prompt: str = "") -> Confusion:
     """
-    Which words of other languages intrude into an answer that should be in Russian, and whether it is in Russian at all.
+    Find the words of other languages that intrude into an answer, and whether the answer is in Russian at all.
 
     Args:
-        answer (`str`):
-            Answer of a model.
-        prompt (`str`, *optional*, defaults to `""`):
-            What was asked. Its words never intrude, and where it asks for another language no whole words do.
-
-    Returns:
-        `Confusion`: the language of the answer, intruding words, the number of words and leaked tokens of chat templates.
+        answer (`str`): A model's answer, which should be in Russian.
+        prompt (`str`, *optional*, defaults to `""`): Its words never intrude. If it requests another language, only words in two scripts
+            intrude.
     """
-    text, leaks, identifiers = answer, [], frozenset()
-    glosses = set()
-    if _NOT_RUSSIAN.search(answer):
-        identifiers = _identifiers(answer)
-        text, leaks = _prose(answer, prompt)
-        text = _LABELLED.sub(lambda match: re.sub(rf"[^\s{_RUSSIAN}]", " ", match[0]), text)
-        text, glosses = _without_glosses(_CITED.sub(_blank, text))
-    asked = _words_of(prompt) | identifiers
-    foreign_asked = bool(_FOREIGN_ASKED.search(prompt))
-
-    units, runs, intruders = [], [], []
-    for token in _TOKEN.finditer(text):
-        word = token[0]
-        if _ONLY_RUSSIAN.fullmatch(word):
-            units.append(_Unit(token.start(), token.end(), word))
-            language = _NEIGHBOURS.get(word.lower()) or ("bg" if "ъ" in word and _BULGARIAN.search(word) else None)
-            if (
-                language
-                and word.casefold() not in asked
-                and not (word[0].isupper() and not _heads(text, token.start()))
-            ):
-                intruders.append(Intruder(token.start(), token.end(), word, language, False))
+    prepared = _prepare(answer, prompt)
+    words: list[_Word] = []
+    runs: list[list[_Word]] = []  # neighbouring words in Latin letters are judged together
+    intruders = []
+    for token in _TOKEN.finditer(prepared.prose):
+        if _ONLY_RUSSIAN.fullmatch(token[0]):
+            words.append(_Word(*token.span(), token[0]))
+            intruders += _of_russian_letters(words[-1], prepared)
             continue
-        if _ONLY_LATIN.fullmatch(word):
-            parts = [_Unit(token.start(), token.end(), word)]
+        if _ONLY_LATIN.fullmatch(token[0]):
+            parts = [_Word(*token.span(), token[0])]
         else:
             parts = [
-                _Unit(token.start() + part.start(), token.start() + part.end(), part[0])
-                for part in _PART.finditer(word)
+                _Word(token.start() + part.start(), token.start() + part.end(), part[0])
+                for part in _PART.finditer(token[0])
             ]
-        for unit in parts:
-            units.append(unit)
-            if _ONLY_LATIN.fullmatch(unit.word):
-                if runs and re.fullmatch(r"[ \u00a0]{1,2}|[ ]?[&-][ ]?", text[runs[-1][-1].end : unit.start]):
-                    runs[-1].append(unit)
+        for part in parts:
+            words.append(part)
+            if _ONLY_LATIN.fullmatch(part.word):
+                if runs and re.fullmatch(
+                    r"[ \u00a0]{1,2}|[ ]?[&-][ ]?", prepared.prose[runs[-1][-1].end : part.start]
+                ):
+                    runs[-1].append(part)
                 else:
-                    runs.append([unit])
-            elif unit.word.casefold() not in asked and word.casefold() not in asked:
-                found = _of_other_letters(unit, text)
-                if found and (found.language == "mixed" or not foreign_asked):
-                    intruders.append(found._replace(gloss=unit.start in glosses))
-    for run in runs if not foreign_asked else []:
-        intruders += _of_latin_letters(run, text, answer, asked, glosses, bool(identifiers))
+                    runs.append([part])
+            elif not prepared.excuses(part.word) and not prepared.excuses(token[0]):
+                intruders += _of_other_letters(part, prepared)
+    if not prepared.foreign_requested:
+        for run in runs:
+            intruders += _of_latin_letters(run, prepared)
     intruders.sort()
-    return Confusion(_in_russian(text, units, intruders, asked, foreign_asked), intruders, len(units), leaks)
+    return Confusion(_in_russian(prepared, words, intruders), intruders, len(words), prepared.leaks)
 
 
-_IDENTIFIER = re.compile(r"\b(?:import|from)\s+([A-Za-z]\w*)|\b([A-Za-z]\w*)\s*[(=.]")
-
-
-def _identifiers(answer: str) -> frozenset[str]:
-    """Names from the answer's own code, by which its prose may call them."""
-    names = set()
-    for code in _CODE.findall(answer):
-        if code.startswith("```"):
-            names.update(name for pair in _IDENTIFIER.findall(code) for name in pair)
-        else:
-            names.update(re.findall(r"[A-Za-z]\w+", code))
-    return frozenset(name.casefold() for name in names) - _JOINERS - _OPENINGS - {""}
+def _prepare(answer: str, prompt: str) -> _Answer:
+    text = answer
+    leaks: list[str] = []
+    glosses: set[int] = set()
+    code_names: set[str] = set()
+    if _NOT_RUSSIAN.search(answer):
+        code_names = names_in_code(answer) - _JOINERS - _OPENINGS
+        text, leaks = blank_code(answer, prompt)
+        text, glosses = _blank_brackets(blank_citations(text))
+    excused = _words_of(prompt) | code_names
+    return _Answer(answer, text, leaks, glosses, excused, bool(code_names), bool(_FOREIGN_REQUESTED.search(prompt)))
 
 
 @lru_cache(maxsize=1024)
 def _words_of(prompt: str) -> frozenset[str]:
-    """Words of the prompt in all cuts that the answer may be cut into."""
+    """Collect the words of the prompt, split in every way in which the words of the answer may be split."""
     words = set()
-    for text in (prompt, _prose(prompt, prompt)[0]):
+    for text in (prompt, blank_code(prompt, prompt)[0]):
         for token in _TOKEN.findall(text):
             words.add(token.casefold())
             words.update(part.casefold() for part in re.split("[-‑]", token))
     return frozenset(words)
 
 
-def _prose(text: str, prompt: str) -> tuple[str, list[str]]:
-    """The text with all that is no prose blanked, and the template tokens found in it."""
-    leaks = []
-
-    def leaked(match: re.Match) -> str:
-        token = match[0].strip()
-        if token in prompt:
-            return match[0]
-        leaks.append(token)
-        return _blank(match)
-
-    text = _LEAK.sub(leaked, _CODE.sub(_blank, text))
-    return _NO_WORDS.sub(_blank, _CODE_LINE.sub(_blank, text)), leaks
-
-
-def _without_glosses(text: str) -> tuple[str, set[int]]:
-    """Blank what brackets add to a Russian word: terms, names and titles; a lone everyday English word stays, and where it starts is told."""
-    glosses = set()
+def _blank_brackets(text: str) -> tuple[str, set[int]]:
+    """Blank terms, names and titles in brackets after a Russian word, and find where single everyday English words in them start."""
+    glosses: set[int] = set()
     for bracket in _BRACKETS.finditer(text):
         inside, before = bracket[1], text[: bracket.start()].rstrip(" *_")
         if not before or _RUSSIAN_LETTER.search(inside) or not _NOT_RUSSIAN.search(inside):
             continue
         if before[-1] in '»”"':
-            text = text[: bracket.start()] + " " * len(bracket[0]) + text[bracket.end() :]
+            text = _blank_between(text, *bracket.span())
             continue
         if not _RUSSIAN_LETTER.fullmatch(before[-1]):
             continue
@@ -475,21 +213,21 @@ def _without_glosses(text: str) -> tuple[str, set[int]]:
             tokens = list(_TOKEN.finditer(text, start, end))
             if not all(_ONLY_LATIN.fullmatch(token[0]) for token in tokens):
                 glosses.update(token.start() for token in tokens)
-            elif len(tokens) == 1 and _is_crutch(tokens[0][0], before):
+            elif len(tokens) == 1 and _is_gloss(tokens[0][0], before):
                 glosses.add(tokens[0].start())
             elif len(tokens) <= 6:
-                text = text[:start] + " " * (end - start) + text[end:]
+                text = _blank_between(text, start, end)
     return text, glosses
 
 
-_SOUNDS = "a b v g d e e zh z i y k l m n o p r s t u f h ts ch sh sch  y  e yu ya"
-_TRANSLITERATION = dict(zip("абвгдеёжзийклмнопрстуфхцчшщъыьэюя", _SOUNDS.split(" "), strict=True))
+def _blank_between(text: str, start: int, end: int) -> str:
+    return text[:start] + " " * (end - start) + text[end:]
 
 
-def _is_crutch(word: str, before: str) -> bool:
-    """Whether a lone word in brackets is everyday English; a name spelt in its own letters («Лондон (London)») or a technical term is not."""
+def _is_gloss(word: str, before: str) -> bool:
+    """Check whether a single word in brackets is everyday English, and not a technical term or a transliteration: «Лондон (London)»."""
     lower = word.lower()
-    if lower in _TERMS or lower in _BRANDS or word.isupper() or len(word) == 1 or lower not in _frequencies("en"):
+    if lower in _NOT_GLOSSES or word.isupper() or len(word) == 1 or lower not in word_frequencies("en"):
         return False
     if word.islower():
         return True
@@ -497,58 +235,58 @@ def _is_crutch(word: str, before: str) -> bool:
     return SequenceMatcher(None, russian, lower).ratio() < 0.6
 
 
-def _heads(text: str, start: int) -> bool:
-    """Whether a word stands where a capital says nothing: at the head of a text, line, sentence or bracket."""
-    return bool(_HEAD.search(text, max(0, start - 40), start)) or not text[:start].strip()
+def _starts_sentence(text: str, start: int) -> bool:
+    """Check whether a word starts a text, line, sentence or bracket, so that it may have a capital without being a name."""
+    return bool(_SENTENCE_START.search(text, max(0, start - 40), start)) or not text[:start].strip()
 
 
-def _of_other_letters(unit: _Unit, text: str) -> Intruder | None:
-    """Judge a word that is neither Russian nor Latin throughout."""
-    word = unit.word
-    plain = word.translate(_STRESS)
-    if _ONLY_RUSSIAN.fullmatch(plain) or re.fullmatch("[IVXLCDMІХСМУ]+", word):  # XІХ, typed with a Ukrainian І
-        return None
+def _of_russian_letters(word: _Word, answer: _Answer) -> list[Intruder]:
+    language = neighbour_language(word.word)
+    if not language or answer.excuses(word.word) or _is_name(word, answer.prose):
+        return []
+    return [Intruder(*word, language, False)]
+
+
+def _of_other_letters(word: _Word, answer: _Answer) -> list[Intruder]:
+    """Judge a word in letters that are neither all Russian nor all Latin."""
+    plain = word.word.translate(_STRESS)
+    if _ONLY_RUSSIAN.fullmatch(plain) or re.fullmatch("[IVXLCDMІХСМУ]+", word.word):  # XІХ, typed with a Ukrainian І
+        return []
+    language, hard = None, False
     if _ONLY_CYRILLIC.fullmatch(plain):
-        language = next((code for code, letters in _CYRILLIC_LANGUAGES if letters.search(word)), None)
-        is_name = word[0].isupper() and not _heads(text, unit.start)
-        return None if is_name else Intruder(*unit, language, False)
-    letters = [
-        unicodedata.normalize("NFKC", letter)[0]
-        for letter in word
-        if letter.isalpha() and unicodedata.category(letter) != "Lm"
-    ]
-    others = [letter for letter in letters if not _LATIN_LETTER.match(letter) and not _CYRILLIC_LETTER.match(letter)]
-    if others:
-        language = next((code for code, script in _SCRIPTS if script.search(word)), None)
-        # α, Δt, kΩ
-        if language == "el" and len(letters) <= 3 and len(others) == 1:
-            return None
-        return Intruder(*unit, language, True)
-    if any(map(_LATIN_LETTER.match, letters)) and any(map(_CYRILLIC_LETTER.match, letters)):
-        # «SMSка» is how an acronym is declined.
-        return None if re.fullmatch("[A-Z]{2,}'?[а-яё]{1,6}", word) else Intruder(*unit, "mixed", True)
-    return None
+        if _is_name(word, answer.prose):
+            return []
+        language = cyrillic_language(word.word)
+    else:
+        letters = [
+            unicodedata.normalize("NFKC", letter)[0]
+            for letter in word.word
+            if letter.isalpha() and unicodedata.category(letter) != "Lm"
+        ]
+        latin, cyrillic = (sum(bool(script.match(a)) for a in letters) for script in (_LATIN_LETTER, _CYRILLIC_LETTER))
+        others, hard = len(letters) - latin - cyrillic, True
+        if others:
+            language = script_language(word.word)
+            if language == "el" and len(letters) <= 3 and others == 1:  # α, Δt, kΩ
+                return []
+        elif (
+            latin and cyrillic and not re.fullmatch("[A-Z]{2,}'?[а-яё]{1,6}", word.word)
+        ):  # «SMSка» is a declined acronym
+            language = "mixed"
+        else:
+            return []
+    if answer.foreign_requested and language != "mixed":
+        return []
+    return [Intruder(*word, language, hard, word.start in answer.glosses)]
 
 
-def _is_no_word(unit: _Unit, answer: str) -> bool:
-    """Whether Latin letters are an acronym, a name with capitals inside, a unit, a technical name or a part of a number."""
-    word = unit.word
-    return (
-        word.lower() in _TECHNICAL
-        or bool(re.search(r"[^\W\d_]['’-]?[A-Z]", word))
-        or answer[unit.start - 1 : unit.start].isdigit()
-        or answer[unit.end : unit.end + 1].isdigit()
-        # «.pyd», «2-opt», «bx + c»
-        or bool(re.search(r"(?:(?<!\S)|(?<=[(«,]))\.\Z|\d[-‑]\Z", answer[max(0, unit.start - 3) : unit.start]))
-        or (len(word) <= 2 and bool(re.match(r"\s?[\^=+*<>²³≤≥]", answer[unit.end : unit.end + 2])))
-    )
+def _is_name(word: _Word, text: str) -> bool:
+    return word.word[0].isupper() and not _starts_sentence(text, word.start)
 
 
-def _of_latin_letters(
-    run: list[_Unit], text: str, answer: str, asked: frozenset[str], glosses: set[int], in_code_talk: bool
-) -> list[Intruder]:
+def _of_latin_letters(run: list[_Word], answer: _Answer) -> list[Intruder]:
     """Judge neighbouring words in Latin letters."""
-    words = [unit.word for unit in run]
+    words = [word.word for word in run]
     capitals = [word[0].isupper() for word in words]
     is_title = (
         len(run) > 1
@@ -556,79 +294,84 @@ def _of_latin_letters(
         and capitals[-1]
         and all(capital or word in _JOINERS for capital, word in zip(capitals, words, strict=True))
     )
-    guilty = set()
-    for i, unit in enumerate(run):
-        word, lower = unit.word, unit.word.lower()
-        if len(word) == 1 or word.casefold() in asked or _is_no_word(unit, answer):
+    foreign = set()
+    for i, word in enumerate(run):
+        lower = word.word.lower()
+        if len(lower) == 1 or answer.excuses(word.word) or _is_technical(word, answer.raw):
             continue
-        if unit.start in glosses:
-            guilty.add(i)
-        elif is_title or (in_code_talk and _is_unknown(lower)):
+        if word.start in answer.glosses:
+            foreign.add(i)
+        elif is_title or (answer.has_code and _is_unknown(lower)):
             continue
         elif not capitals[i]:
-            between_names = 0 < i < len(run) - 1 and capitals[i - 1] and capitals[i + 1] and word in _JOINERS
-            if not between_names and not _is_epithet(i, run, text):
-                guilty.add(i)
-        elif lower not in _BRANDS and _is_ordinary(i, words, capitals, _heads(text, unit.start)):
-            guilty.add(i)
-    # «I», «a», «y» are words beside other words, and signs alone.
-    for i, word in enumerate(words):
-        if len(word) == 1 and word in "aIyeoàéó" and ({i - 1, i + 1} & guilty) and word.casefold() not in asked:
-            guilty.add(i)
-    languages = _latin_languages([words[i] for i in sorted(guilty)])
+            between_names = 0 < i < len(run) - 1 and capitals[i - 1] and capitals[i + 1] and word.word in _JOINERS
+            if not between_names and not _is_epithet(i, run, answer.prose):
+                foreign.add(i)
+        elif lower not in _BRANDS and _is_ordinary(i, words, capitals, _starts_sentence(answer.prose, word.start)):
+            foreign.add(i)
+    # «I», «a», «y» are words beside other words, and symbols alone.
+    for i, letter in enumerate(words):
+        if len(letter) == 1 and letter in "aIyeoàéó" and ({i - 1, i + 1} & foreign) and not answer.excuses(letter):
+            foreign.add(i)
+    languages = latin_languages([words[i] for i in sorted(foreign)])
     return [
-        Intruder(*run[i], language, False, run[i].start in glosses)
-        for i, language in zip(sorted(guilty), languages, strict=True)
+        Intruder(*run[i], language, False, run[i].start in answer.glosses)
+        for i, language in zip(sorted(foreign), languages, strict=True)
     ]
 
 
+def _is_technical(word: _Word, answer: str) -> bool:
+    """Check whether Latin letters are an acronym, a name with capitals inside, a unit, a technical name or a part of a number."""
+    return (
+        word.word.lower() in _TECHNICAL
+        or bool(re.search(r"[^\W\d_]['’-]?[A-Z]", word.word))
+        or answer[word.start - 1 : word.start].isdigit()
+        or answer[word.end : word.end + 1].isdigit()
+        # «.pyd», «2-opt», «bx + c»
+        or bool(re.search(r"(?:(?<!\S)|(?<=[(«,]))\.\Z|\d[-‑]\Z", answer[max(0, word.start - 3) : word.start]))
+        or (len(word.word) <= 2 and bool(re.match(r"\s?[\^=+*<>²³≤≥]", answer[word.end : word.end + 2])))
+    )
+
+
 def _is_unknown(word: str) -> bool:
-    return word.isascii() and not any(word in _frequencies(language) for language in _LISTED)
+    return word.isascii() and not any(word in word_frequencies(language) for language in LISTED_LANGUAGES)
 
 
-def _is_epithet(i: int, run: list[_Unit], text: str) -> bool:
-    """Whether a word names a species: «Escherichia coli», «E. coli», «Canis lupus familiaris»."""
-    if _frequencies("en").get(run[i].word, 0.0) >= _COMMON or run[i].word in _OPENINGS:
+def _is_epithet(i: int, run: list[_Word], text: str) -> bool:
+    """Check whether a word names a species: «Escherichia coli», «E. coli», «Canis lupus familiaris»."""
+    if word_frequencies("en").get(run[i].word, 0.0) >= COMMON_FREQUENCY or run[i].word in _OPENINGS:
         return False
     if i == 0:
         return bool(re.search(r"(?<![^\W\d_])[A-Z]\.\s?\Z", text[max(0, run[i].start - 4) : run[i].start]))
     genus = run[0].word
-    return (
-        i <= 2
-        and genus[0].isupper()
-        and genus.lower() not in _OPENINGS
-        and not any(u.word in _JOINERS for u in run[: i + 1])
-    )
+    is_genus = genus[0].isupper() and genus.lower() not in _OPENINGS
+    return i <= 2 and is_genus and not any(word.word in _JOINERS for word in run[: i + 1])
 
 
-def _is_ordinary(i: int, words: list[str], capitals: list[bool], heads: bool) -> bool:
-    """Whether a capitalised word is no name: an opening or, before small letters at the head of a sentence, any common word."""
+def _is_ordinary(i: int, words: list[str], capitals: list[bool], starts_sentence: bool) -> bool:
+    """Check whether a capitalised word is not a name: an opening or, before a lower-case word at the start of a sentence, any common word."""
     lower = words[i].lower()
     before_small = i + 1 < len(words) and not capitals[i + 1]
-    if not heads:
-        return lower in _OPENINGS and before_small
     if lower in _OPENINGS:
-        return len(words) == i + 1 or before_small
-    frequency = _frequencies("en").get(lower, 0.0)
-    return frequency >= _COMMON and (before_small or bool(re.search("(?:ly|tion|ness|ment|ing)$", lower)))
+        return before_small or (starts_sentence and len(words) == i + 1)
+    is_common = starts_sentence and word_frequencies("en").get(lower, 0.0) >= COMMON_FREQUENCY
+    return is_common and (before_small or bool(re.search("(?:ly|tion|ness|ment|ing)$", lower)))
 
 
-def _in_russian(
-    text: str, units: list[_Unit], intruders: list[Intruder], asked: frozenset[str], foreign_asked: bool
-) -> bool | None:
-    russian = len(_RUSSIAN_LETTER.findall(text))
-    foreign = sum(unit.end - unit.start for unit in intruders)
+def _in_russian(answer: _Answer, words: list[_Word], intruders: list[Intruder]) -> bool | None:
+    russian = len(_RUSSIAN_LETTER.findall(answer.prose))
+    foreign = sum(intruder.end - intruder.start for intruder in intruders)
     if not russian and not foreign:
-        # No Russian word shows the names among them for names.
+        # Without any Russian word, names cannot be distinguished from other words.
         foreign = sum(
-            len(unit.word)
-            for unit in units
-            if unit.word.casefold() not in asked
-            and not unit.word.isupper()
-            and unit.word.lower() not in _BRANDS | _TECHNICAL
+            len(word.word)
+            for word in words
+            if not answer.excuses(word.word)
+            and not word.word.isupper()
+            and word.word.lower() not in _BRANDS | _TECHNICAL
         )
     if not russian and not foreign:
         return None
-    neighbours = sum(bool(_CYRILLIC_LETTER.match(unit.word)) and not unit.hard for unit in intruders)
-    is_russian = russian > foreign and (neighbours < _NEIGHBOURS_LEAST or neighbours < _NEIGHBOURS_SHARE * len(units))
-    return is_russian or (None if foreign_asked else False)
+    neighbours = sum(bool(_CYRILLIC_LETTER.match(intruder.word)) and not intruder.hard for intruder in intruders)
+    is_russian = russian > foreign and (neighbours < _NEIGHBOURS_LEAST or neighbours < _NEIGHBOURS_SHARE * len(words))
+    return is_russian or (None if answer.foreign_requested else False)

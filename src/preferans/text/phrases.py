@@ -1,7 +1,8 @@
 """
-Phrases as the files of personas and of probes write them: words in any case, the dots of «ё» left aside, an asterisk for any ending.
+Phrases of persona and probe files, and how to find them in a text.
 
-Rules of words cannot read: what is said in irony, in other words or across sentences they do not see.
+A phrase matches in any case, with «е» or «ё», and with any ending in place of an asterisk. Irony, paraphrases and statements that span several
+sentences are not recognised.
 """
 
 import re
@@ -12,7 +13,7 @@ _WORD = r"\w+(?:[-.,:]\w+)*"
 _PHRASE = re.compile(rf"{_WORD}\*?(?: {_WORD}\*?)*")
 _PHRASE_WITH_NUMBERS = re.compile(rf"(?:{_WORD}|#(?:-{_WORD})?)\*?(?: (?:{_WORD}|#(?:-{_WORD})?)\*?)*")
 _NUMBER = r"(\d+(?:[.,]\d+)?)"
-# A word before a phrase, in the same part of a sentence, that says it is not so, or no longer.
+# Words that deny a phrase if they precede it in the same part of a sentence.
 _DENIAL = re.compile(r"(?:не|ни|нет|без|вместо|кроме|раньше|прежде|перенес\w*|вычеркн\w*|убра\w*|пута\w*)")
 _DENIAL_WORDS = 3
 _QUOTED = re.compile(r"```.*?(?:```|$)|`[^`\n]*`|«[^»]*»|“[^”]*”|„[^“]*“|\"[^\"\n]*\"", re.DOTALL)
@@ -20,24 +21,22 @@ _PART_END = re.compile(r"[.,:;!?…\n()]")
 
 
 def lowered(text: str) -> str:
-    """A text in lower case, «ё» as «е»."""
+    """Convert a text to lower case, with «е» for «ё»."""
     return text.lower().replace("ё", "е")
 
 
 def own_words(text: str) -> str:
-    """A text as [`lowered`] gives it, without what it quotes or shows as code: those words are somebody else's."""
+    """Convert a text as [`lowered`] does, and remove its quotations and code, which are not the author's own words."""
     return lowered(_QUOTED.sub(" ", text)).replace("*", "").replace("_", " ")
 
 
 def is_phrase(phrase: str, numbers: bool = False) -> bool:
     """
-    Whether a phrase is written as it must be: words or figures with one space between them, an asterisk only at a word's end.
+    Check whether a phrase is valid: words or numbers with one space between them, an asterisk only at the end of a word.
 
     Args:
-        phrase (`str`):
-            What a file says.
-        numbers (`bool`, *optional*, defaults to `False`):
-            Whether `#` may stand for a number.
+        phrase (`str`): The phrase.
+        numbers (`bool`, *optional*, defaults to `False`): Whether `#` is allowed as a placeholder for a number.
     """
     return bool((_PHRASE_WITH_NUMBERS if numbers else _PHRASE).fullmatch(phrase.strip()))
 
@@ -48,12 +47,12 @@ def _pattern(phrase: str) -> re.Pattern:
     for word in lowered(phrase).split():
         ending = r"\w*" if word.endswith("*") else ""
         words.append(re.escape(word.rstrip("*")).replace(r"\#", _NUMBER) + ending)
-    # «я — программа» is «я программа»; a figure is no part of a longer one
+    # «я — программа» matches «я программа»; a number does not match a part of a longer one
     return re.compile(r"(?<!\d[.,:])\b" + r"\s+(?:[-–—]\s+)?".join(words) + r"\b(?![.,:]\d)")
 
 
-def found(phrases: Iterable[str], text: str) -> set[str]:
-    """Which of the phrases a text has."""
+def find_phrases(phrases: Iterable[str], text: str) -> set[str]:
+    """Select the phrases that a text contains."""
     text = lowered(text)
     return {phrase for phrase in phrases if _pattern(phrase).search(text)}
 
@@ -65,31 +64,25 @@ def _asserted(phrase: str, text: str) -> Iterator[re.Match]:
             yield match
 
 
-def asserted(phrases: Iterable[str], text: str) -> set[str]:
-    """Which of the phrases a text has without a denial before it: «в пятницу, а не в среду» has «среду», and does not say it."""
+def find_asserted(phrases: Iterable[str], text: str) -> set[str]:
+    """Select the phrases that a text contains without a denial before them: «в пятницу, а не в среду» denies «среду»."""
     text = lowered(text)
     return {phrase for phrase in phrases if any(_asserted(phrase, text))}
 
 
 def numbers_in(texts: Iterable[str]) -> frozenset[str]:
-    """Numbers that texts write in figures, with a point for the decimal comma."""
+    """Collect the numbers of texts that are written in digits, with a point for the decimal comma."""
     return frozenset(number.replace(",", ".") for text in texts for number in re.findall(_NUMBER, text))
 
 
 def wrong_numbers(phrases: Iterable[str], text: str, right: Collection[str]) -> set[str]:
     """
-    Phrases that a text says, see [`asserted`], with a number in them that is not right.
+    Select the phrases that a text asserts, see [`find_asserted`], with a wrong number.
 
     Args:
-        phrases (`Iterable[str]`):
-            Phrases, in which `#` stands for a number; one without `#` counts wherever it is said.
-        text (`str`):
-            Where to look.
-        right (`Collection[str]`):
-            What [`numbers_in`] gives.
-
-    Returns:
-        `set[str]`: such phrases.
+        phrases (`Iterable[str]`): Phrases with `#` as a placeholder for a number. One without `#` is always wrong.
+        text (`str`): The text to search.
+        right (`Collection[str]`): The right numbers, from [`numbers_in`].
     """
     text = lowered(text)
     return {
