@@ -40,13 +40,13 @@ def give_room(monkeypatch, count: int) -> None:
 
 
 def peaks_of(recipe_keys, monkeypatch) -> list[tuple[Switches, int]]:
-    """Every rung of the ladder with its peak."""
-    found = []
+    """Return the switches that are tried, with their peaks."""
+    peaks = []
     real = preferans.memory.plan.make_plan
 
     def spy(config, settings, *args, **kwargs):
         plan = real(config, settings, *args, **kwargs)
-        found.append((settings, plan.trace.peak))
+        peaks.append((settings, plan.trace.peak))
         return plan
 
     monkeypatch.setattr(preferans.memory.plan, "make_plan", spy)
@@ -54,10 +54,10 @@ def peaks_of(recipe_keys, monkeypatch) -> list[tuple[Switches, int]]:
     with pytest.raises(PreferansError):
         fit(prepare(KINDS, recipe_keys, None))
     monkeypatch.setattr(preferans.memory.plan, "make_plan", real)
-    return found[:-1]
+    return peaks[:-1]
 
 
-def test_the_fastest_that_fits_is_chosen(recipe_keys, monkeypatch, capsys):
+def test_chooses_the_fastest_switches_that_fit(recipe_keys, monkeypatch, capsys):
     rungs = peaks_of(recipe_keys, monkeypatch)
     assert [(s.gradient_checkpointing, s.separate_passes) for s, _ in rungs] == [
         (False, False),
@@ -76,22 +76,22 @@ def test_the_fastest_that_fits_is_chosen(recipe_keys, monkeypatch, capsys):
     assert "separate passes, checkpointing" in capsys.readouterr().out
 
 
-def test_what_the_recipe_says_is_kept(recipe_keys, monkeypatch):
+def test_keeps_the_switches_of_the_recipe(recipe_keys, monkeypatch):
     recipe_keys |= {"gradient_checkpointing": True, "separate_passes": False, "head_tile": 300}
     switches, _ = fit(prepare(KINDS, recipe_keys, None))
     assert switches == Switches(True, False, False, 300)
 
 
-def test_a_hopeless_run_is_refused_and_can_be_insisted_on(recipe_keys, monkeypatch, capsys):
+def test_stops_a_run_that_does_not_fit_unless_the_plan_is_ignored(recipe_keys, monkeypatch, capsys):
     give_room(monkeypatch, 1 << 17)
-    with pytest.raises(PreferansError, match="take a smaller model.*--ignore_plan true"):
+    with pytest.raises(PreferansError, match="use a smaller model.*--ignore_plan true"):
         fit(prepare(KINDS, recipe_keys | {"separate_passes": True, "gradient_checkpointing": True}, None))
     _, plan = fit(prepare(KINDS, recipe_keys | {"ignore_plan": True}, None))
     assert plan.verdict == "does_not_fit"
     assert "does not fit" in capsys.readouterr().out
 
 
-def test_the_longest_pair_is_the_trainers(tiny_llama, tmp_path, recipe_keys):
+def test_the_longest_pair_is_that_of_the_trainer(tiny_llama, tmp_path, recipe_keys):
     prepared = prepare(KINDS, recipe_keys, None)
     trainer = build_trainer(tiny_llama, tmp_path, rows=prepared.train_rows, max_length=None)
     chosen, rejected = pair_lengths(trainer.train_dataset, None)
@@ -102,10 +102,10 @@ def test_the_longest_pair_is_the_trainers(tiny_llama, tmp_path, recipe_keys):
     assert prompt + longest == 40
 
 
-def test_the_retreat_goes_down_the_ladder_and_ends(recipe_keys, capsys):
+def test_retreats_step_by_step_and_then_stops(recipe_keys, capsys):
     prepared = prepare(KINDS, recipe_keys, None)
     switches, seen = Switches(False, False, False, 4096), []
-    with pytest.raises(PreferansError, match="nothing is left"):
+    with pytest.raises(PreferansError, match="no setting is left"):
         while True:
             switches = retreat(prepared, switches)
             seen.append(switches)
@@ -141,7 +141,7 @@ def words(model, data, run, **changes) -> list[str]:
 
 
 def run_out_of_memory(monkeypatch, step: int) -> None:
-    """The card runs out in this step whenever both answers are in one pass, as a card that is too small would."""
+    """Run out of memory in this step if both answers are in one pass."""
     real = PreferenceTrainer.training_step
 
     def training_step(self, model, inputs, *args):
@@ -153,10 +153,8 @@ def run_out_of_memory(monkeypatch, step: int) -> None:
 
 
 @pytest.mark.parametrize("runs_out", [False, True])
-def test_chosen_switches_are_those_trained_with(
-    runs_out, tiny_llama, preference_folder, tmp_path, call_script, monkeypatch
-):
-    """transformers reads `activation_checkpointing`, TRL its older name: what is chosen after parsing must reach both."""
+def test_trains_with_the_chosen_switches(runs_out, tiny_llama, preference_folder, tmp_path, call_script, monkeypatch):
+    """transformers reads `activation_checkpointing`, TRL its older name; the chosen value must reach both."""
     seen = []
     real = PreferenceTrainer.training_step
 
@@ -173,18 +171,18 @@ def test_chosen_switches_are_those_trained_with(
     assert seen == ([False, True] if runs_out else [False])
 
 
-def test_out_of_memory_leads_to_one_loud_retreat_with_the_same_result(
+def test_retries_once_after_running_out_of_memory_with_the_same_result(
     tiny_llama, preference_folder, tmp_path, call_script, monkeypatch, capsys
 ):
     call_script("scripts/dpo.py", *words(tiny_llama, preference_folder, tmp_path / "plain"))
     run_out_of_memory(monkeypatch, step=3)
     command = words(tiny_llama, preference_folder, tmp_path / "small")
     call_script("scripts/dpo.py", *command)
-    told = capsys.readouterr().out
-    assert told.count("*** OUT OF MEMORY") == 1 and "Resuming from" in told
+    printed = capsys.readouterr().out
+    assert printed.count("*** OUT OF MEMORY") == 1 and "Resuming from" in printed
     origin = read_json(tmp_path / "small" / "provenance.json")
     assert origin["switches"]["separate_passes"] is True
-    assert origin["measured"]["planned_peak_bytes"] is None, "planned were other switches"
+    assert origin["measured"]["planned_peak_bytes"] is None, "the plan was for other switches"
     assert read_json(tmp_path / "plain" / "provenance.json")["measured"]["planned_peak_bytes"] > 0
     plain, small = (
         json.loads((tmp_path / name / "trainer_state.json").read_text())["log_history"] for name in ("plain", "small")
@@ -193,7 +191,7 @@ def test_out_of_memory_leads_to_one_loud_retreat_with_the_same_result(
         assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-4)
 
 
-def test_a_begun_run_can_be_insisted_on(tiny_llama, preference_folder, tmp_path, call_script):
+def test_a_started_run_can_ignore_the_plan(tiny_llama, preference_folder, tmp_path, call_script):
     command = words(tiny_llama, preference_folder, tmp_path / "run", max_steps=1)
     call_script("scripts/dpo.py", *command)
     (tmp_path / "run" / "all_results.json").unlink()
@@ -201,9 +199,7 @@ def test_a_begun_run_can_be_insisted_on(tiny_llama, preference_folder, tmp_path,
     assert (tmp_path / "run" / "all_results.json").exists()
 
 
-def test_a_second_lack_of_memory_ends_in_a_paragraph(
-    tiny_llama, preference_folder, tmp_path, call_script, monkeypatch
-):
+def test_running_out_of_memory_again_is_one_message(tiny_llama, preference_folder, tmp_path, call_script, monkeypatch):
     def training_step(self, *args):
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
@@ -212,11 +208,11 @@ def test_a_second_lack_of_memory_ends_in_a_paragraph(
         call_script("scripts/dpo.py", *words(tiny_llama, preference_folder, tmp_path / "run"))
 
 
-def test_a_run_goes_on_with_the_switches_it_began_with(recipe_keys, monkeypatch):
+def test_a_resumed_run_keeps_its_switches(recipe_keys, monkeypatch):
     prepared = prepare(KINDS, recipe_keys, None)
     begun = Switches(True, True, False, 123)
     prepared.output_dir.mkdir()
     (prepared.output_dir / "provenance.json").write_text(json.dumps({"switches": begun._asdict()}))
     assert fit(prepared).switches == begun
     give_room(monkeypatch, 1 << 17)
-    assert fit(prepared).switches == begun, "less free memory than then must not change or stop what has begun"
+    assert fit(prepared).switches == begun, "less free memory than before must not change or stop a started run"

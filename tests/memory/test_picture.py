@@ -31,7 +31,7 @@ def words(path) -> list[str]:
     return re.findall(r"<text[^>]*>([^<]+)</text>", path.read_text(encoding="utf-8"))
 
 
-def test_one_bar_names_every_piece_in_mebibytes(tiny_llama, tmp_path):
+def test_a_single_bar_names_every_piece_in_mebibytes(tiny_llama, tmp_path):
     asked, plans = planned(tiny_llama)
     for name in ("first.svg", "second.svg"):
         draw(tmp_path / name, asked, plans)
@@ -44,7 +44,7 @@ def test_one_bar_names_every_piece_in_mebibytes(tiny_llama, tmp_path):
     assert "3,901 MiB" in [word.strip() for word in found]
 
 
-def test_one_bar_for_each_line_of_a_table(tiny_llama, tmp_path):
+def test_several_plans_have_one_bar_each(tiny_llama, tmp_path):
     asked, plans = planned(tiny_llama, "--lengths", "32,48")
     draw(tmp_path / "lengths.svg", asked, plans)
     found = words(tmp_path / "lengths.svg")
@@ -53,7 +53,7 @@ def test_one_bar_for_each_line_of_a_table(tiny_llama, tmp_path):
     assert (tmp_path / "lengths.PNG").read_bytes().startswith(b"\x89PNG")
 
 
-def test_the_pieces_are_the_peak_and_the_reserves(tiny_llama):
+def test_the_pieces_add_up_to_peak_and_reserves(tiny_llama):
     _, [(_, _, plan)] = planned(tiny_llama)
     for width in (plan.trace.peak, 10 * plan.trace.peak, 1 << 40):
         pieces = bars(plan, width)
@@ -62,12 +62,12 @@ def test_the_pieces_are_the_peak_and_the_reserves(tiny_llama):
         assert 0 <= plan.trace.peak - tensors < 1 << 19  # less than half a MiB is not drawn
 
 
-def test_a_name_that_is_no_picture_is_refused_before_anything_is_counted(call_script, tiny_llama):
+def test_rejects_other_file_types_before_planning(call_script, tiny_llama):
     with pytest.raises(PreferansError, match=r"memory\.pdf: end the file's name in \.svg or \.png"):
         call_script("scripts/plan.py", "--model_name_or_path", tiny_llama, *CARD, "--plot", "memory.pdf")
 
 
-def test_the_script_writes_it(call_script, tiny_llama, tmp_path, capsys):
+def test_the_command_writes_the_plot(call_script, tiny_llama, tmp_path, capsys):
     picture = tmp_path / "pictures" / "plan.svg"
     call_script("scripts/plan.py", "--model_name_or_path", tiny_llama, *CARD, "--max_length", "64", "--plot", picture)
     assert "Verdict: fits" in capsys.readouterr().out

@@ -1,18 +1,27 @@
-"""The predicted bytes of a step against the bytes of the real step, on the CPU, where both can be counted alike."""
+"""The traced bytes of a step against those of a real step on the CPU."""
 
 import gc
 
 import pytest
-from transformers import AutoConfig
+from transformers import AutoConfig, GPT2Config, LlamaConfig
 
 from preferans.memory.live_bytes import LiveBytes
-from preferans.memory.settings import StepSettings
-from preferans.memory.trace import walk
+from preferans.memory.settings import StepSettings, load_shape
+from preferans.memory.trace import trace, walk
 
 from ..support.tiny import make_gemma3, make_gpt2, make_llama, make_qwen2
 from ..support.trainers import build_trainer
 
 LENGTHS = {"prompt_tokens": 40, "chosen_tokens": 60, "rejected_tokens": 47}
+LLAMA_1B = "meta-llama/Llama-3.2-1B-Instruct"
+SHAPE = {
+    "vocab_size": 3000,
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "tie_word_embeddings": True,
+}
 EQUAL_LENGTHS = {"prompt_tokens": 20, "chosen_tokens": 50, "rejected_tokens": 50}
 
 
@@ -28,7 +37,7 @@ def models(tmp_path_factory):
 
 
 def measured_peak(model, run, settings: StepSettings) -> int:
-    """Most bytes alive in the second step of a real trainer, when the optimizer has its state."""
+    """Return the peak of the second step of a real trainer, when the optimizer has its state."""
     counter = LiveBytes()
     with counter:
         trainer = build_trainer(
@@ -85,14 +94,14 @@ CASES = [
 ]
 
 
-# Every case with Llama, and with each other architecture those in which it goes its own way.
+# Every case with Llama, and with each other architecture the cases in which it differs.
 EVERYWHERE = (0, 3, 5, 7, 13)
 PAIRED = [("llama", case) for case in CASES]
 PAIRED += [(name, CASES[number]) for name in ("gpt2", "gemma3", "qwen2") for number in EVERYWHERE]
 
 
 @pytest.mark.parametrize(("architecture", "case"), PAIRED, ids=str)
-def test_the_prediction_is_the_real_step_to_the_byte(models, tmp_path, architecture, case):
+def test_the_trace_equals_a_real_step_to_the_byte(models, tmp_path, architecture, case):
     cpu = {
         "emulate_cuda": False,
         "fp16": False,
@@ -103,10 +112,46 @@ def test_the_prediction_is_the_real_step_to_the_byte(models, tmp_path, architect
     }
     settings = StepSettings(**(cpu | LENGTHS | case))
     phases = walk(AutoConfig.from_pretrained(models[architecture]), settings)
-    predicted = max(peak.total() for phase, peak in phases.items() if phase != "an evaluation batch")
-    assert predicted == measured_peak(models[architecture], tmp_path, settings)
+    traced = max(peak.total() for phase, peak in phases.items() if phase != "an evaluation batch")
+    assert traced == measured_peak(models[architecture], tmp_path, settings)
 
 
-def test_a_model_is_quantized_for_real_after_a_prediction(models, tmp_path):
+def test_a_real_model_can_be_quantized_after_a_trace(models, tmp_path):
     walk(AutoConfig.from_pretrained(models["llama"]), StepSettings(**LENGTHS))
     assert build_trainer(models["llama"], tmp_path, max_steps=1).train().metrics["train_loss"] > 0
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"separate_passes": True, "lora_r": 64, "chosen_tokens": 30, "rejected_tokens": 20},
+        {"gradient_checkpointing": False},
+        {"separate_passes": True, "gradient_checkpointing": False, "optim": "paged_adamw_8bit"},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize(
+    "config",
+    [
+        LlamaConfig(num_hidden_layers=7, **SHAPE),
+        GPT2Config(n_layer=6, n_embd=64, n_head=4, n_positions=512, vocab_size=3000),
+    ],
+    ids=["llama", "gpt2"],
+)
+def test_extrapolation_from_three_and_four_layers_is_exact(config, settings):
+    settings = StepSettings(**({"prompt_tokens": 20, "chosen_tokens": 100, "rejected_tokens": 90} | settings))
+    whole = max(peak.total() for peak in walk(config, settings).values())
+    assert trace(config, settings).peak == whole
+
+
+def test_the_weights_of_llama_have_their_known_size():
+    """Written out by hand from the shapes: 4 bits, 8-bit scales of 64 weights, and scales of those of 256 in fp32."""
+    settings = StepSettings(prompt_tokens=32, chosen_tokens=480, rejected_tokens=479, head_tile=4096)
+    found = trace(load_shape(LLAMA_1B), settings)
+    linear = 16 * (2 * 2048 * 2048 + 2 * 2048 * 512 + 3 * 2048 * 8192)
+    assert found.by["weights in 4 bits"] == pytest.approx(linear * (0.5 + 1 / 64 + 4 / (64 * 256)), rel=1e-3)
+    assert found.by["embeddings and head"] == 128256 * 2048 * 2
+    lora = 16 * 16 * (2 * 2 * 2048 + 2 * (2048 + 512) + 3 * (2048 + 8192))
+    assert found.by["adapter weights"] == 4 * lora
+    assert found.by["optimizer state"] == 8 * lora
