@@ -96,15 +96,12 @@ def train(prepared) -> None:
         session = trainer.train_from(last_checkpoint(output_dir))
         trainer.save_model()
         trainer.save_state()
-        tested = {
-            "groups": column_or_numbers(test_rows, "message_tree_id"),
-            "before": before,
-            "after": trainer.pair_log_probs(test_rows, False, "Test pairs after"),
-        }
-        # Reward units, so that score.py shows this run beside a DPO run: nats per token gained over the base model.
-        test_log_probs = tested | {"beta": 1.0, "per_token": True}
+        after = trainer.pair_log_probs(test_rows, False, "Test pairs after")
+        groups = column_or_numbers(test_rows, "message_tree_id")
+        # With beta 1 per token, score.py shows this run beside a DPO run, in nats per token gained over the base model.
+        test_log_probs = {"groups": groups, "before": before, "after": after, "beta": 1.0, "per_token": True}
         run_record |= {"measured": measured(trainer, prepared, session)}
-        finish_run(prepared, run_record, session.metrics, imitation_scores(**tested), test_log_probs)
+        finish_run(prepared, run_record, session.metrics, imitation_scores(before, after, groups), test_log_probs)
 
 
 if __name__ == "__main__":

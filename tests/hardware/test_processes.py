@@ -180,7 +180,7 @@ def test_a_loss_that_is_no_number_in_one_process_stops_all(tmp_path, recipe):
     )
     assert done.returncode != 0
     words = " ".join(done.stderr.split())
-    assert "Error: The loss is not a number in another process in step 2." in words
+    assert "Error: The loss is NaN in another process in step 2." in words
     assert f"kept in {run}/checkpoint-1." in words
     assert is_complete_checkpoint(run / "checkpoint-1", 2)
     assert all(

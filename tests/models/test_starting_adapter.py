@@ -114,7 +114,7 @@ def test_another_adapter_of_that_name_is_another_run(first_run, pairs, tmp_path)
     keys = {"max_steps": 1}
     call(*command("dpo", start, pairs, run, **keys))
     shutil.copyfile(first_run / "checkpoint-1" / "adapter_model.safetensors", start / "adapter_model.safetensors")
-    with pytest.raises(PreferansError, match="the adapter it starts from: another content than then"):
+    with pytest.raises(PreferansError, match="the adapter it starts from: the content has changed"):
         call(*command("dpo", start, pairs, run, **keys))
 
 

@@ -75,3 +75,21 @@ def first_batch(trainer) -> dict[str, torch.Tensor]:
     """Return the first batch of an epoch, after moving the adapter away from its start."""
     randomize(trainer)
     return trainer._prepare_inputs(next(iter(trainer.get_train_dataloader())))
+
+
+def adapter_weights(trainer) -> dict[str, torch.Tensor]:
+    """Return copies of the trained weights by name."""
+    return {
+        name: parameter.detach().clone()
+        for name, parameter in trainer.model.named_parameters()
+        if parameter.requires_grad
+    }
+
+
+def gradients(trainer, batch) -> dict[str, torch.Tensor]:
+    trainer.model.train()
+    trainer.model.zero_grad()
+    trainer.compute_loss(trainer.model, batch).backward()
+    return {
+        name: parameter.grad.clone() for name, parameter in trainer.model.named_parameters() if parameter.requires_grad
+    }

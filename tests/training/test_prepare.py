@@ -1,7 +1,9 @@
-"""What a training script settles before its model is loaded."""
+"""Checks and decisions before a model is loaded."""
 
 import pytest
 import trl.trainer.utils
+from datasets import Dataset
+from transformers import AutoTokenizer
 from trl import DPOConfig, ModelConfig, ScriptArguments, SFTConfig
 
 import preferans.training.prepare
@@ -9,8 +11,9 @@ from preferans.errors import PreferansError
 from preferans.hardware.decisions import restore_kernels
 from preferans.hardware.device import profile_device
 from preferans.training.arguments import HardwareArguments, PreferansArguments
-from preferans.training.prepare import prepare
+from preferans.training.prepare import drop_long_prompts, prepare
 
+from ..support.rows import preference
 from ..support.tiny import make_gemma3
 
 DPO = (PreferansArguments, ScriptArguments, ModelConfig, DPOConfig)
@@ -18,7 +21,7 @@ SFT = (HardwareArguments, ScriptArguments, ModelConfig, SFTConfig)
 
 
 @pytest.fixture
-def said(tiny_llama, preference_folder, tmp_path):
+def recipe_keys(tiny_llama, preference_folder, tmp_path):
     yield {
         "model_name_or_path": str(tiny_llama),
         "dataset_name": str(preference_folder),
@@ -30,13 +33,13 @@ def said(tiny_llama, preference_folder, tmp_path):
 
 
 @pytest.mark.parametrize("kinds", [DPO, SFT])
-def test_what_is_decided_is_said_and_done(kinds, said, capsys):
-    prepared = prepare(kinds, said, None)
+def test_prints_and_applies_its_decisions(kinds, recipe_keys, capsys):
+    prepared = prepare(kinds, recipe_keys, None)
     assert isinstance(prepared.training_args, kinds[-1]) and isinstance(prepared.model_args, ModelConfig)
     assert prepared.device.kind == "cpu" and prepared.tokenizer.padding_side == "left"
-    told = capsys.readouterr().out
-    assert f"Precision: {prepared.precision}; adapters in fp32." in told
-    assert f"Kernels: {prepared.kernels.reason}." in told
+    printed = capsys.readouterr().out
+    assert f"Precision: {prepared.precision}; adapters in fp32." in printed
+    assert f"Kernels: {prepared.kernels.reason}." in printed
     words = len(prepared.tokenizer)
     assert f"tiles of {words:,} words by PyTorch" in prepared.kernels.reason
     assert words == trl.trainer.utils._CHUNKED_LOGPROB_CHUNK_SIZE
@@ -46,7 +49,7 @@ def test_what_is_decided_is_said_and_done(kinds, said, capsys):
 @pytest.mark.parametrize(
     ("keys", "words"),
     [
-        ({"activation_offloading": True}, "the CPU, where there is nothing to offload to"),
+        ({"activation_offloading": True}, "on the CPU. Add --activation_offloading false"),
         ({"hardware_profile": "gtx165"}, "Did you mean 'gtx1650'"),
         ({"hardware_profile": "gtx1650"}, "this run computes on the CPU"),
         ({"model_name_or_path": "nobody/nothing"}, "model_name_or_path nobody/nothing: HF_HUB_OFFLINE is set"),
@@ -54,14 +57,25 @@ def test_what_is_decided_is_said_and_done(kinds, said, capsys):
         ({"output_dir": ""}, "Command line: the key 'output_dir' is missing"),
     ],
 )
-def test_mistakes_are_refused(kinds, keys, words, said):
+def test_rejects_mistakes(kinds, keys, words, recipe_keys):
     with pytest.raises(PreferansError) as caught:
-        prepare(kinds, said | keys, None)
+        prepare(kinds, recipe_keys | keys, None)
     assert words in str(caught.value)
 
 
-def test_a_model_that_overflows_is_known_by_its_configuration(said, tmp_path, monkeypatch):
+def test_rejects_a_model_that_overflows_in_fp16(recipe_keys, tmp_path, monkeypatch):
     monkeypatch.setattr(preferans.training.prepare, "find_device", lambda *args: profile_device("gtx1650"))
     keys = {"model_name_or_path": str(make_gemma3(tmp_path / "gemma")), "fp16": True, "dtype": "float16"}
     with pytest.raises(PreferansError, match="inside models of the type gemma3_text grow beyond 65,504"):
-        prepare(DPO, said | keys, None)
+        prepare(DPO, recipe_keys | keys, None)
+
+
+def test_drops_and_counts_prompts_that_fill_max_length(tiny_llama, capsys):
+    tokenizer = AutoTokenizer.from_pretrained(tiny_llama)
+    long = preference(1, prompt=[{"role": "user", "content": "Очень длинный вопрос. " * 40}])
+    rows = Dataset.from_list([preference(0), long, preference(2)])
+    assert list(drop_long_prompts(rows, tokenizer, 100, "x")["id"]) == ["c0:r0", "c2:r2"]
+    assert "x: dropped 1 pairs whose prompt alone fills max_length 100" in capsys.readouterr().out
+    assert drop_long_prompts(rows, tokenizer, None, "x") is rows
+    with pytest.raises(PreferansError, match="x: every prompt alone is longer than max_length 5 .* Raise max_length"):
+        drop_long_prompts(rows, tokenizer, 5, "x")

@@ -1,3 +1,5 @@
+"""Reading recipes and the command line."""
+
 import enum
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -46,15 +48,15 @@ def refused(tmp_path: Path, text: str, *argv: str) -> str:
 
 
 def test_the_command_line_overrides_the_recipe_and_the_recipe_the_default(tmp_path):
-    said = read(
+    values = read(
         tmp_path, "beta: 0.2\nmax_length: 512\n", "--max_length", "256", "--loss_type", "sigmoid", "sft", "--fp16"
     )
-    assert said == {"beta": 0.2, "max_length": 256, "loss_type": ["sigmoid", "sft"], "fp16": True}
-    (settings,) = fill((Settings,), said, "x.yaml")
+    assert values == {"beta": 0.2, "max_length": 256, "loss_type": ["sigmoid", "sft"], "fp16": True}
+    (settings,) = fill((Settings,), values, "x.yaml")
     assert settings == Settings(beta=0.2, max_length=256, loss_type=["sigmoid", "sft"], fp16=True)
 
 
-def test_the_recipe_may_be_named_by_position_or_by_config(tmp_path):
+def test_the_recipe_is_a_positional_argument_or_config(tmp_path):
     recipe = tmp_path / "x.yaml"
     recipe.write_text("beta: 0.3", encoding="utf-8")
     by_config = read_recipe((Settings,), ["--fp16", "--config", str(recipe)])
@@ -78,9 +80,9 @@ def test_numbers_in_every_notation_reach_a_float(tmp_path, text, value):
     ("text", "words"),
     [
         ("beta: abc", ["line 1", "beta must be a number", "'abc'"]),
-        ("\nlearning_rat: 1e-5", ["line 2", "no key 'learning_rat'", "Did you mean 'learning_rate'?"]),
+        ("\nlearning_rat: 1e-5", ["line 2", "the key 'learning_rat' is unknown", "Did you mean 'learning_rate'?"]),
         ("beta: 0.1\nfp16: true\nbeta: 0.2", ["line 3", "'beta' is already set in line 1"]),
-        ("max_len: 5", ["no key 'max_len'", "'max_length'"]),
+        ("max_len: 5", ["the key 'max_len' is unknown", "'max_length'"]),
         ("max_length: [1, 2]", ["max_length must be an integer", "[1, 2]"]),
         ("max_length: 1.5", ["max_length must be an integer"]),
         ("beta: true", ["beta must be a number", "True"]),
@@ -102,7 +104,7 @@ def test_numbers_in_every_notation_reach_a_float(tmp_path, text, value):
         ("loss_type: [sigmoid, sigmoyd]", ["loss_type must be one of sigmoid", "Did you mean 'sigmoid'?"]),
     ],
 )
-def test_what_is_wrong_in_a_recipe_is_refused_with_its_cure(tmp_path, text, words):
+def test_rejects_mistakes_in_a_recipe_with_the_fix(tmp_path, text, words):
     paragraph = refused(tmp_path, text)
     for word in ["x.yaml", *words]:
         assert word in paragraph
@@ -114,13 +116,13 @@ def test_what_is_wrong_in_a_recipe_is_refused_with_its_cure(tmp_path, text, word
     [
         (["--beta", "abc"], ["beta must be a number"]),
         (["--beta", "0.1", "--beta=0.2"], ["--beta is given twice"]),
-        (["--bet", "0.1"], ["no key 'bet'", "'beta'"]),
+        (["--bet", "0.1"], ["the key 'bet' is unknown", "'beta'"]),
         (["--max_length", "1", "2"], ["max_length must be an integer"]),
         (["--dtype", "float8"], ["one of float16, float32"]),
         (["0.1"], ["'0.1' is out of place"]),
     ],
 )
-def test_what_is_wrong_on_the_command_line_is_refused(argv, words):
+def test_rejects_mistakes_on_the_command_line(argv, words):
     with pytest.raises(PreferansError) as caught:
         read_recipe((Settings,), argv)
     for word in ["Command line", *words]:
@@ -137,16 +139,16 @@ def test_words_on_the_command_line_stay_words():
     }
 
 
-def test_a_single_value_may_stand_for_a_list(tmp_path):
+def test_a_single_value_becomes_a_list(tmp_path):
     assert read(tmp_path, "loss_type: sft")["loss_type"] == ["sft"]
 
 
-def test_the_dataclass_itself_may_refuse():
+def test_errors_of_the_dataclass_are_reported():
     with pytest.raises(PreferansError, match="x.yaml: `beta` must not be negative"):
         fill((Settings,), {"beta": -1.0}, "x.yaml")
 
 
-def test_a_recipe_that_is_not_there(tmp_path):
+def test_rejects_a_missing_recipe(tmp_path):
     with pytest.raises(PreferansError, match="there is no such recipe"):
         read_yaml(tmp_path / "absent.yaml")
 
@@ -157,7 +159,7 @@ def test_a_recipe_that_is_not_there(tmp_path):
         lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
     )
 )
-def test_any_value_either_fits_or_is_refused(value):
+def test_any_value_is_converted_or_rejected(value):
     for name, kind in Keys((Settings,)).kinds.items():
         fitted = convert(value, kind)
         if fitted is not MISSING and value is not None:
@@ -165,13 +167,13 @@ def test_any_value_either_fits_or_is_refused(value):
     assert convert(True, int) is MISSING and convert(True, float) is MISSING
 
 
-def test_the_list_of_keys_teaches_type_default_and_meaning():
+def test_the_list_of_keys_has_type_default_and_meaning():
     listed = list_keys((Settings,))
     assert "beta: a number (default: 0.1)\n    How near to the reference." in listed
     assert "eval_strategy: one of no, steps (default: no)" in listed
 
 
-def test_trl_keys_are_known():
+def test_trls_keys_are_allowed():
     from trl import DPOConfig, ModelConfig, ScriptArguments
 
     kinds = (ScriptArguments, ModelConfig, DPOConfig)
@@ -186,13 +188,13 @@ def test_trl_keys_are_known():
         "--optim",
         "adamw_torch",
     ]
-    said, _ = read_recipe(kinds, [*argv, "--warmup_steps", "0.1", "--report_to", "none", "--save_strategy", "no"])
-    assert said["lora_target_modules"] == ["q_proj", "v_proj"]
-    assert (said["warmup_steps"], said["save_strategy"], said["report_to"]) == (0.1, "no", "none")
-    _, _, training_args = fill(kinds, said | {"output_dir": "x", "use_cpu": True, "bf16": False}, None)
+    values, _ = read_recipe(kinds, [*argv, "--warmup_steps", "0.1", "--report_to", "none", "--save_strategy", "no"])
+    assert values["lora_target_modules"] == ["q_proj", "v_proj"]
+    assert (values["warmup_steps"], values["save_strategy"], values["report_to"]) == (0.1, "no", "none")
+    _, _, training_args = fill(kinds, values | {"output_dir": "x", "use_cpu": True, "bf16": False}, None)
     assert training_args.beta == 0.2
     with pytest.raises(
-        PreferansError, match="'trust_remote_code' is not used here: code from a model repository is never run"
+        PreferansError, match="'trust_remote_code' is not supported: code of a model repository is never run"
     ):
         read_recipe(kinds, ["--trust_remote_code"])
     assert "trust_remote_code" not in list_keys(kinds)

@@ -73,7 +73,7 @@ def test_every_loss_has_trls_value_gradients_and_metrics(compare_with_trl, loss_
     ],
     ids=str,
 )
-def test_it_goes_with_every_other_switch(compare_with_trl, settings):
+def test_combines_with_every_other_switch(compare_with_trl, settings):
     compare_with_trl(**settings)
 
 
@@ -82,7 +82,7 @@ def test_under_autocast_no_gradient_is_lost(compare_with_trl):
     compare_with_trl(tolerance=0.05, bf16=True)
 
 
-def test_a_whole_run_ends_in_trls_weights(make_trainer, tmp_path):
+def test_a_run_ends_in_trls_weights(make_trainer, tmp_path):
     settings = {
         "load_in_4bit": False,
         "precompute_ref_log_probs": True,
@@ -114,6 +114,6 @@ def test_a_whole_run_ends_in_trls_weights(make_trainer, tmp_path):
     ],
     ids=str,
 )
-def test_what_needs_the_whole_batch_is_refused(make_trainer, settings, words):
+def test_rejects_keys_that_need_the_whole_batch(make_trainer, settings, words):
     with pytest.raises(PreferansError, match=f"separate_passes: true cannot be used here: .*{words}"):
         make_trainer(ours={"separate_passes": True}, lora_dropout=0.1, **settings)

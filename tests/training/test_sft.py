@@ -1,4 +1,4 @@
-"""Imitation of chosen answers before DPO: what is learned, that the scores are right, and the way on to DPO."""
+"""Supervised fine-tuning: what is learned, the scores, and DPO afterwards."""
 
 import json
 import math
@@ -38,7 +38,7 @@ def make_trainer(folder, output_dir, **changes) -> ImitationTrainer:
     )
 
 
-def test_the_answer_and_its_end_are_learned_and_nothing_else(tiny_llama, tmp_path):
+def test_learns_only_the_answer_and_its_end(tiny_llama, tmp_path):
     trainer = make_trainer(tiny_llama, tmp_path / "run")
     tokenizer = trainer.processing_class
     for row, learned in zip(rows(), trainer.train_dataset, strict=True):
@@ -47,7 +47,7 @@ def test_the_answer_and_its_end_are_learned_and_nothing_else(tiny_llama, tmp_pat
         assert learned["input_ids"][-len(kept) :] == kept
 
 
-def test_plain_texts_learn_their_end_where_padding_is_the_end_token(tmp_path):
+def test_learns_the_end_of_plain_texts_padded_with_the_end_token(tmp_path):
     folder = make_llama(tmp_path / "base", chat_template=None)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     tokenizer.pad_token = None
@@ -67,7 +67,7 @@ def test_plain_texts_learn_their_end_where_padding_is_the_end_token(tmp_path):
     assert ends.tolist() == [1, 1]
 
 
-def test_adapters_train_in_fp32_and_the_loss_is_the_plain_models(tiny_llama, tmp_path):
+def test_adapters_train_in_fp32_with_the_loss_of_the_plain_model(tiny_llama, tmp_path):
     trainer = make_trainer(tiny_llama, tmp_path / "run", load_in_4bit=False)
     weights = [parameter for parameter in trainer.model.parameters() if parameter.requires_grad]
     assert {weight.dtype for weight in weights} == {torch.float32}
@@ -78,7 +78,7 @@ def test_adapters_train_in_fp32_and_the_loss_is_the_plain_models(tiny_llama, tmp
     assert loss == pytest.approx(plain, rel=1e-5)
 
 
-def test_log_probs_are_those_of_the_plain_model(tiny_llama, tmp_path):
+def test_log_probs_equal_those_of_the_plain_model(tiny_llama, tmp_path):
     trainer = make_trainer(tiny_llama, tmp_path / "run", load_in_4bit=False)
     randomize(trainer)
     pairs = rows().select([5, 2, 7, 0])
@@ -103,7 +103,7 @@ def test_log_probs_are_those_of_the_plain_model(tiny_llama, tmp_path):
     assert all(a["chosen_logp"] != b["chosen_logp"] for a, b in zip(scored, trained, strict=True))
 
 
-def test_what_a_template_sets_after_the_end_is_no_word(tiny_llama, tmp_path):
+def test_template_text_after_the_end_is_not_counted_as_words(tiny_llama, tmp_path):
     trainer = make_trainer(tiny_llama, tmp_path / "run")
     trainer.processing_class.chat_template = (ROOT / TEMPLATE).read_text(encoding="utf-8")
     scored = trainer.completion_log_probs(completions(rows(2)), use_base=True, description="test")
@@ -124,14 +124,12 @@ def gpt2_sft(base, data, output_dir, *more) -> list:
     ]  # fmt: skip
 
 
-def test_from_imitation_to_dpo(tmp_path, preference_folder, call_script, capsys):
+def test_from_sft_to_dpo(tmp_path, preference_folder, call_script, capsys):
     base, run, merged = make_gpt2(tmp_path / "base"), tmp_path / "run", tmp_path / "merged"
     model = AutoModelForCausalLM.from_pretrained(base)
-    model.transformer.ln_f.weight.data *= (
-        20  # random weights alone are unsure of everything, whatever is learned below the head
-    )
+    model.transformer.ln_f.weight.data *= 20  # with random weights alone, no token is likely
     model.save_pretrained(base)
-    # as ruGPT-3's configuration does
+    # as in ruGPT-3's configuration
     for name in ("config.json", "generation_config.json"):
         config = read_json(base / name) | {"eos_token_id": 590}
         (base / name).write_text(json.dumps(config), encoding="utf-8")
@@ -151,7 +149,7 @@ def test_from_imitation_to_dpo(tmp_path, preference_folder, call_script, capsys)
     call_script(*command)
     assert "finished" in capsys.readouterr().out
 
-    # what it wrote is scored as a run of DPO is, and answers
+    # the run is scored like a DPO run, and answers
     call_script("scripts/score.py", run, "--output_dir", tmp_path / "report")
     scores = read_json(tmp_path / "report" / "scores.json")["runs"][0]["pairs"]
     tested = read_json(run / "test_log_probs.json")
@@ -175,7 +173,7 @@ def test_from_imitation_to_dpo(tmp_path, preference_folder, call_script, capsys)
     prefix = "base_model.model.transformer.h.0.attn.c_attn"
     factors = [adapter[f"{prefix}.lora_{side}.weight"] for side in "BA"]
     plain = AutoModelForCausalLM.from_pretrained(base).transformer.h[0].attn.c_attn.weight
-    expected = plain + (factors[0] @ factors[1]).T * 2  # lora_alpha / lora_r, and Conv1D holds its weights lying
+    expected = plain + (factors[0] @ factors[1]).T * 2  # lora_alpha / lora_r, and Conv1D stores weights transposed
     assert torch.allclose(whole.transformer.h[0].attn.c_attn.weight, expected, atol=1e-6)
     capsys.readouterr()
     call_script("scripts/merge.py", run, "--output_dir", merged)
@@ -190,7 +188,7 @@ def test_from_imitation_to_dpo(tmp_path, preference_folder, call_script, capsys)
         read_json(dpo / "provenance.json")["model"]["weights_sha256"]
         == (read_json(merged / "preferans_merge.json")["weights_sha256"])
     )
-    # DPO starts where imitation ended, but for the rounding of the sum to 4 bits
+    # DPO starts where SFT ended, except for rounding to 4 bits
     start = [pair["chosen_logp"] for pair in read_json(dpo / "test_log_probs_before.json")]
     end = [pair["chosen_logp"] for pair in read_json(run / "test_log_probs.json")["after"]]
     never = [pair["chosen_logp"] for pair in read_json(run / "test_log_probs_before.json")]
@@ -198,11 +196,11 @@ def test_from_imitation_to_dpo(tmp_path, preference_folder, call_script, capsys)
         assert abs(begun - ended) < 0.2 * abs(base_value - ended)
 
 
-def test_a_killed_imitation_goes_on_and_ends_the_same(tmp_path, preference_folder, call_script, capsys):
+def test_a_killed_run_resumes_and_ends_the_same(tmp_path, preference_folder, call_script, capsys):
     base, whole, cut = make_gpt2(tmp_path / "base"), tmp_path / "whole", tmp_path / "cut"
     more = ["--max_steps", "4", "--save_steps", "1", "--save_total_limit", "10"]
     call_script(*gpt2_sft(base, preference_folder, whole, *more))
-    # what a kill after step 2 leaves behind, with a checkpoint half-written
+    # as left by a kill after step 2, with an incomplete checkpoint
     shutil.copytree(whole, cut)
     for name in ("all_results.json", "adapter_model.safetensors", "test_log_probs.json", "trainer_state.json"):
         (cut / name).unlink()
@@ -219,7 +217,7 @@ def test_a_killed_imitation_goes_on_and_ends_the_same(tmp_path, preference_folde
     assert read_json(cut / "test_log_probs.json")["before"] == read_json(whole / "test_log_probs.json")["before"]
 
 
-def test_ctrl_c_saves_the_step_and_stops(tiny_llama, tmp_path, monkeypatch):
+def test_ctrl_c_saves_a_checkpoint_and_stops(tiny_llama, tmp_path, monkeypatch):
     trainer, plain, calls = make_trainer(tiny_llama, tmp_path / "run", max_steps=50), SFTTrainer.compute_loss, []
 
     def interrupted(self, *args, **kwargs):
@@ -234,7 +232,7 @@ def test_ctrl_c_saves_the_step_and_stops(tiny_llama, tmp_path, monkeypatch):
     assert last_checkpoint(tmp_path / "run") == str(tmp_path / "run" / "checkpoint-3")
 
 
-def test_a_loss_that_is_no_number_stops_the_run(tiny_llama, tmp_path, monkeypatch):
+def test_a_nan_loss_stops_the_run(tiny_llama, tmp_path, monkeypatch):
     trainer, plain = make_trainer(tiny_llama, tmp_path / "run"), SFTTrainer.compute_loss
     monkeypatch.setattr(
         SFTTrainer, "compute_loss", lambda self, *args, **kwargs: plain(self, *args, **kwargs) * math.nan
@@ -251,7 +249,7 @@ def test_an_answer_that_is_chosen_twice_is_learned_once(tmp_path, call_script, c
     (preference_folder / "train.jsonl").write_text("\n".join([*lines, again]), encoding="utf-8")
     more = ["--max_steps", "1", "--eval_strategy", "steps", "--eval_steps", "1"]
     call_script(*gpt2_sft(make_gpt2(tmp_path / "base"), preference_folder, tmp_path / "run", *more))
-    assert "7 training pairs hold 6 different chosen answers" in " ".join(capsys.readouterr().out.split())
+    assert "7 training pairs have 6 different chosen answers" in " ".join(capsys.readouterr().out.split())
     logged = read_json(tmp_path / "run" / "trainer_state.json")["log_history"]
     assert any(0 < row.get("eval_loss", 0) < 10 for row in logged)
 
@@ -262,12 +260,12 @@ def test_an_answer_that_is_chosen_twice_is_learned_once(tmp_path, call_script, c
         (["--packing", "true"], "FlashAttention"),
         (["--completion_only_loss", "false"], "only the chosen answer is learned"),
         (["--loss_type", "sigmoid"], "loss_type must be one of nll, dft"),
-        (["--beta", "0.1"], "no key 'beta'"),
+        (["--beta", "0.1"], "the key 'beta' is unknown"),
         (["--use_peft", "false"], "use_peft must be true"),
         (["--lora_target_modules", "q_proj"], "rugpt3medium_sft_ru.yaml: Target modules q_proj not found"),
     ],
 )
-def test_mistakes_are_refused(words, expected, tmp_path, preference_folder, call_script):
+def test_rejects_mistakes(words, expected, tmp_path, preference_folder, call_script):
     base = make_gpt2(tmp_path / "base")
     with pytest.raises(PreferansError) as caught:
         call_script(*gpt2_sft(base, preference_folder, tmp_path / "run", *words))

@@ -17,7 +17,7 @@ from torch.distributed.tensor import DTensor
 
 from ..errors import PreferansError
 
-_Result = TypeVar("Result")
+_Result = TypeVar("_Result")
 
 
 def check_processes(

@@ -1,9 +1,8 @@
 """
-DPO on a small card: TRL's trainer with adapters in fp32 and a guard against numbers that are none.
+DPO on a small card: TRL's trainer with fp32 adapters and guards against NaN.
 
-[Direct Preference Optimization](https://huggingface.co/papers/2305.18290) and
-[QLoRA](https://huggingface.co/papers/2305.14314) are TRL's and PEFT's work; this module holds what a 4 GB card without bf16
-needs besides.
+TRL and PEFT implement [DPO](https://huggingface.co/papers/2305.18290) and [QLoRA](https://huggingface.co/papers/2305.14314); this module
+adds what a 4 GB card without bf16 needs.
 """
 
 import contextlib
@@ -20,9 +19,7 @@ from datasets.fingerprint import Hasher
 from peft import PeftModel
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
-from transformers import (
-    TrainerCallback,
-)
+from transformers import TrainerCallback
 from transformers.trainer_pt_utils import LengthGroupedSampler
 from trl.models.utils import disable_gradient_checkpointing
 from trl.trainer.utils import use_adapter
@@ -35,35 +32,33 @@ from .separate_passes import SeparatePassesTrainer
 
 def pair_lengths(dataset: Dataset, max_length: int | None) -> tuple[list[int], list[int]]:
     """
-    Tokens of every pair's two sequences, as the model reads them.
+    Return the numbers of tokens of every pair's sequences: with the chosen, and with the rejected answer.
 
     Args:
-        dataset ([`~datasets.Dataset`]):
-            Tokenized by the trainer.
-        max_length (`int`, *optional*):
-            Tokens that a sequence is cut to.
-
-    Returns:
-        `tuple[list[int], list[int]]`: lengths with the chosen and with the rejected answer.
+        dataset ([`~datasets.Dataset`]): Dataset tokenized by the trainer.
+        max_length (`int`, *optional*): Tokens that a sequence is cut to.
     """
     prompts = [len(ids) for ids in dataset["prompt_ids"]]
     longest = max_length or sys.maxsize
-    return tuple(
+    chosen, rejected = (
         [min(prompt + len(ids), longest) for prompt, ids in zip(prompts, dataset[f"{side}_ids"], strict=True)]
         for side in ("chosen", "rejected")
     )
+    return chosen, rejected
 
 
 class PreferenceTrainer(GuardedTrainer, SeparatePassesTrainer):
     """
-    [`~trl.DPOTrainer`] with [`~preferans.training.guards.GuardedTrainer`]'s fp32 adapters and guards, and passes that can be separate.
+    [`~trl.DPOTrainer`] with fp32 adapters, guards and optional separate passes.
 
     Args:
         on_longest (`Callable[[int], None]`, *optional*):
-            When given, the longest pairs are tried before the first step, and it is told the peak memory of that in bytes.
+            Receives the peak memory of the longest pairs in bytes, which are then tried before the first step.
 
     Other arguments are those of [`~preferans.training.separate_passes.SeparatePassesTrainer`].
     """
+
+    _total_train_tokens: int  # set by TRL
 
     def __init__(self, *args, on_longest: Callable[[int], None] | None = None, **kwargs):
         score_completions_only()
@@ -74,18 +69,18 @@ class PreferenceTrainer(GuardedTrainer, SeparatePassesTrainer):
             else {}
         )
         super().__init__(*args, **kwargs)
-        # TRL has rounded an adapter that training goes on from to bf16, and its frozen copy, the reference, not.
+        # TRL rounds an adapter that training continues to bf16, but not its frozen copy, the reference.
         for name, weight in start.items():
             self.model.get_parameter(name).data = weight.float()
         if start:
-            # The copy is made anew from where the run starts: checkpoints and the result hold the trained adapter alone.
+            # The reference is always recreated from the starting adapter, so only the trained adapter is saved.
             self.model.save_pretrained = functools.partial(self.model.save_pretrained, selected_adapters=["default"])
         if on_longest:
             self.add_callback(_LongestFirst(self, on_longest))
 
     def _precompute_ref_logps(self, dataset: Dataset, name: str, batch_size: int) -> Dataset:
-        # TRL names its cache after the dataset's history, which holds every key of the recipe, and after the whole model with
-        # the adapter's random start. The reference depends on the tokens, the base model and the precision alone.
+        # TRL's cache key includes the dataset's history with every key of the recipe, and the whole model with the adapter's random
+        # start. The reference depends only on the tokens, the base model and the precision.
         tokens = [dataset[f"{part}_ids"][:] for part in ("prompt", "chosen", "rejected")]
         args = self.args
         settings = (args.max_length, args.truncation_mode, args.fp16, args.bf16, args.ld_alpha)
@@ -114,15 +109,17 @@ class PreferenceTrainer(GuardedTrainer, SeparatePassesTrainer):
 
     def _set_signature_columns_if_needed(self) -> None:
         super()._set_signature_columns_if_needed()
-        if self.args.length_column_name not in self._signature_columns:  # or the sampler would not see the lengths
+        if (
+            self.args.length_column_name not in self._signature_columns
+        ):  # otherwise the sampler does not get the lengths
             self._signature_columns.append(self.args.length_column_name)
 
     def try_longest(self) -> int:
         """
-        Run the longest pairs forward and backward, and leave everything as it was: weights, random state, metrics.
+        Run the longest pairs forward and backward without changing weights, random state or metrics.
 
         Returns:
-            `int`: the most bytes that this took, with room for the optimizer's state.
+            `int`: peak memory in bytes, with space for the optimizer's state.
         """
         lengths = [max(pair) for pair in zip(*pair_lengths(self.train_dataset, self.args.max_length), strict=True)]
         longest = sorted(range(len(lengths)), key=lambda i: -lengths[i])[: self.args.per_device_train_batch_size]
@@ -142,26 +139,23 @@ class PreferenceTrainer(GuardedTrainer, SeparatePassesTrainer):
         return peak
 
     def _bytes_to_come(self) -> int:
-        """What later steps hold besides: the optimizer's state, and gradients of earlier batches of the same step."""
+        """Return the bytes that later steps add: the optimizer's state, and gradients of earlier batches of the same step."""
         trained = sum(local_part(p).numel() for p in self.model.parameters() if p.requires_grad)
         moments = 0 if self.optimizer and self.optimizer.state else 2 if "8bit" in str(self.args.optim) else 8
         return trained * (moments + 4 * (self.args.gradient_accumulation_steps > 1))
 
     def completion_log_probs(self, dataset: Dataset, use_reference: bool, description: str) -> list[dict[str, float]]:
         """
-        Log-probabilities of both answers of every pair.
+        Compute the log-probabilities of both answers of every pair.
 
         Args:
-            dataset ([`~datasets.Dataset`]):
-                Preference rows, as the trainer was given.
-            use_reference (`bool`):
-                Whether the reference speaks (the adapter switched off) instead of the model in training.
-            description (`str`):
-                What the progress bar says.
+            dataset ([`~datasets.Dataset`]): Preference rows that are not tokenized.
+            use_reference (`bool`): Whether to use the reference instead of the model in training.
+            description (`str`): Label of the progress bar.
 
         Returns:
-            `list[dict[str, float]]`: in the order of `dataset`, the sums over the tokens of an answer in nats,
-            `chosen_logp` and `rejected_logp`, and the numbers of these tokens, `chosen_tokens` and `rejected_tokens`.
+            `list[dict[str, float]]`: in the order of `dataset`, `chosen_logp` and `rejected_logp`, sums over an answer's tokens in nats,
+            and `chosen_tokens` and `rejected_tokens`, their numbers.
         """
         prepared = self._prepare_dataset(dataset, self.processing_class, self.args, "evaluation")
         if len(prepared) != len(dataset):
@@ -169,9 +163,9 @@ class PreferenceTrainer(GuardedTrainer, SeparatePassesTrainer):
                 "TRL drops prompts that fill max_length: pass the dataset through drop_long_prompts first"
             )
         prepared = prepared.select_columns(["prompt_ids", "chosen_ids", "rejected_ids"])
-        # Long pairs first: less padding, and a memory error comes at once.
+        # Long pairs first: less padding, and running out of memory shows at once.
         order = sorted(range(len(prepared)), key=lambda i: -sum(len(ids) for ids in prepared[i].values()))
-        # Every process takes as many pairs, some of them twice, because a sharded model computes in all processes at once.
+        # Every process gets the same number of pairs, some of them twice, because a sharded model computes in all processes at once.
         rounds = -(-len(order) // count())
         order = list(islice(cycle(order), rounds * count()))[self.args.process_index :: count()]
         loader = DataLoader(
@@ -180,50 +174,53 @@ class PreferenceTrainer(GuardedTrainer, SeparatePassesTrainer):
         model = self.accelerator.unwrap_model(self.model)
         was_training = model.training
         model.eval()
-        scored = []
+        scored: list[dict[str, float]] = []
         with torch.no_grad(), disable_gradient_checkpointing(model, self.args.gradient_checkpointing_kwargs):
             for batch in tqdm(loader, desc=description, disable=self.args.disable_tqdm or not is_main()):
-                batch = self._prepare_inputs(batch)
-                inputs = {key: value for key, value in batch.items() if key != "completion_mask"} | {
-                    "use_cache": False
-                }
-                mask = batch["completion_mask"]
-                labels = batch["input_ids"].masked_fill(mask == 0, -100)
-                # Plain sums for both: TRL's compute_ref_log_probs would weigh the reference's by ld_alpha.
-                # A run that started from an adapter has a frozen copy of it for the reference.
-                reference = "ref" if "ref" in model.peft_config else None
-                adapter = use_adapter(model, adapter_name=reference) if use_reference else contextlib.nullcontext()
-                with adapter, self.accelerator.autocast():
-                    log_probs = model(**inputs, labels=labels, fused_lm_head=True).log_probs
-                chosen, rejected = log_probs.sum(dim=1).chunk(2)
-                chosen_tokens, rejected_tokens = mask[:, 1:].sum(dim=1).chunk(2)
-                for values in zip(chosen, rejected, chosen_tokens, rejected_tokens, strict=True):
-                    names = ("chosen_logp", "rejected_logp", "chosen_tokens", "rejected_tokens")
-                    scored.append(dict(zip(names, (value.item() for value in values), strict=True)))
+                scored += self._score_batch(model, self._prepare_inputs(batch), use_reference)
         model.train(was_training)
-        of_all = dict(gather_object(list(zip(order, scored, strict=True))))
-        return [of_all[i] for i in range(len(dataset))]
+        by_pair = dict(gather_object(list(zip(order, scored, strict=True))))
+        return [by_pair[i] for i in range(len(dataset))]
+
+    def _score_batch(
+        self, model: torch.nn.Module, batch: dict[str, torch.Tensor], use_reference: bool
+    ) -> list[dict[str, float]]:
+        mask = batch.pop("completion_mask")
+        labels = batch["input_ids"].masked_fill(mask == 0, -100)
+        # Plain sums for both models: TRL's compute_ref_log_probs would weight the reference's by ld_alpha.
+        # A run that started from an adapter has a frozen copy of it as reference; otherwise the adapter is disabled.
+        reference = "ref" if "ref" in model.peft_config else None
+        adapter = use_adapter(model, adapter_name=reference) if use_reference else contextlib.nullcontext()
+        with adapter, self.accelerator.autocast():
+            log_probs = model(**batch, use_cache=False, labels=labels, fused_lm_head=True).log_probs
+        columns = [*log_probs.sum(dim=1).chunk(2), *mask[:, 1:].sum(dim=1).chunk(2)]
+        names = ("chosen_logp", "rejected_logp", "chosen_tokens", "rejected_tokens")
+        return [
+            dict(zip(names, (value.item() for value in values), strict=True)) for values in zip(*columns, strict=True)
+        ]
 
 
 def _digest(weight: torch.Tensor) -> str:
-    """Checksum of a tensor's bytes, whatever its type and place."""
+    """Return the SHA-256 of a tensor's bytes."""
     return hashlib.sha256(weight.detach().contiguous().cpu().flatten().view(torch.uint8).numpy().tobytes()).hexdigest()
 
 
 class _LongestFirst(TrainerCallback):
-    """Tries the longest pairs when model and optimizer are ready, so that a lack of memory shows at once and not in an hour."""
+    """Try the longest pairs before the first step, so that running out of memory shows at once and not in an hour."""
 
-    def __init__(self, trainer: PreferenceTrainer, tell: Callable[[int], None]):
-        self.trainer, self.tell = trainer, tell
+    def __init__(self, trainer: PreferenceTrainer, report: Callable[[int], None]):
+        self.trainer, self.report = trainer, report
 
     def on_train_begin(self, args, state, control, **kwargs):
-        self.tell(self.trainer.try_longest())
+        self.report(self.trainer.try_longest())
 
 
 class _GroupedByLength(torch.utils.data.Sampler):
     """
-    The same groups of lengths for the same seed and epoch. [`~transformers.trainer_pt_utils.LengthGroupedSampler`] draws from the
-    process's random numbers, of which a run that goes on has used others, and would skip and repeat pairs.
+    Group pairs by length in the same way for the same seed and epoch.
+
+    [`~transformers.trainer_pt_utils.LengthGroupedSampler`] draws from the process's random state, which differs in a resumed run, so
+    that pairs would be skipped and repeated.
     """
 
     def __init__(self, sampler: LengthGroupedSampler, seed: int):

@@ -1,7 +1,7 @@
 """
-What keeps a training run sound: adapters in fp32, a stop at the first number that is none, and nothing lost at Ctrl-C.
+Guards of a training run: fp32 adapters, a stop at the first NaN or infinity, and nothing lost on Ctrl-C.
 
-With several processes every decision is taken by all of them together.
+With several processes, all of them take every decision together.
 """
 
 import dataclasses
@@ -14,20 +14,16 @@ from typing import NamedTuple
 import torch
 import trl.trainer.utils
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
-from transformers import (
-    Trainer,
-    TrainerCallback,
-    TrainerState,
-)
+from transformers import Trainer, TrainerCallback, TrainerState
 
 from ..errors import TrainingDiverged
 from ..hardware.device import peak_memory
 from ..hardware.processes import check_sharded, from_main, highest, is_main, local_part
 from .run_folder import is_complete_checkpoint
 
-# The scaler starts at 65,536 and halves at each skipped step: after this many it has gone below any useful scale.
+# The scaler starts at 65,536 and halves at each skipped step, so after this many its scale is useless.
 MAX_SKIPPED_STEPS = 25
-# The terminal sends Ctrl-C to every process, and the launcher passes it on once more.
+# The terminal sends Ctrl-C to every process, and the launcher forwards it again.
 SECONDS_OF_ONE_INTERRUPT = 5.0
 
 
@@ -48,16 +44,14 @@ class Session(NamedTuple):
 
 class GuardedTrainer(Trainer):
     """
-    A mixin for TRL's trainers, whose adapters then train in fp32 and which stop at the first number that is none.
+    A mixin for TRL's trainers that trains adapters in fp32 and stops at the first NaN or infinity.
 
-    TRL casts the adapters of a quantized model to bf16 (`DPOTrainer.__init__`, "When using QLoRA"). There a gradient scaler
-    cannot unscale them (trl#4901), and at DPO's small learning rates most updates are rounded away. They are cast back here,
+    TRL casts the adapters of a quantized model to bf16 (`DPOTrainer.__init__`, "When using QLoRA"). A gradient scaler cannot unscale
+    bf16 gradients (trl#4901), and at DPO's small learning rates most updates are rounded away. The adapters are cast back to fp32
     before the optimizer exists.
 
-    Takes the arguments of the trainer it is mixed into.
-
     Attributes:
-        skipped_steps (`int`): Steps whose gradient overflowed fp16 and which changed nothing, in this session.
+        skipped_steps (`int`): Steps of this session that were skipped because a gradient overflowed fp16.
     """
 
     def __init__(self, *args, **kwargs):
@@ -66,16 +60,13 @@ class GuardedTrainer(Trainer):
         for module in self.model.modules():
             for name, parameter in module.named_parameters(recurse=False):
                 if parameter.requires_grad and parameter.is_meta:
-                    # A process that receives the weights: accelerate tells the optimizer's parameters apart by their address.
-                    setattr(
-                        module,
-                        name,
-                        torch.nn.Parameter(torch.zeros_like(parameter, dtype=torch.float32, device="cpu")),
-                    )
+                    # In a process that receives the weights: accelerate distinguishes the optimizer's parameters by address.
+                    empty = torch.zeros_like(parameter, dtype=torch.float32, device="cpu")
+                    setattr(module, name, torch.nn.Parameter(empty))
                 elif parameter.requires_grad:
                     parameter.data = parameter.data.float()
         if self.args.ddp_find_unused_parameters is None:
-            # Every adapter takes part in every step, so that looking for others would only cost time.
+            # Every adapter is used in every step, so searching for unused parameters only costs time.
             self.args.ddp_find_unused_parameters = False
         if self.is_fsdp_enabled and self.accelerator.mixed_precision != "no":
             self._keep_log_probs_in_fp32()
@@ -85,9 +76,9 @@ class GuardedTrainer(Trainer):
 
     def _keep_log_probs_in_fp32(self) -> None:
         """
-        Keep FSDP from casting what the model returns, and the gradients it sums up, to 16 bits.
+        Keep the model's outputs and FSDP's summed gradients in fp32; accelerate casts both to 16 bits.
 
-        accelerate sets both. A log-probability of -150 in bf16 is a whole number, and DPO learns from differences of less.
+        Near -150, bf16 has only whole numbers, and DPO learns from smaller differences of log-probabilities.
         """
         plugin = self.accelerator.state.fsdp_plugin
         plugin.mixed_precision_policy = dataclasses.replace(
@@ -95,7 +86,7 @@ class GuardedTrainer(Trainer):
         )
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        if "loss" in logs:  # a step of training, not an evaluation or the summary at the end
+        if "loss" in logs:  # a training step, not an evaluation or the final summary
             logs["peak_memory_bytes"] = peak_memory()
         if self.accelerator.scaler is not None:
             logs["skipped_steps"] = self.skipped_steps
@@ -104,7 +95,7 @@ class GuardedTrainer(Trainer):
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         if not self.is_fsdp_enabled:
             return super().save_model(output_dir, _internal_call)
-        # `Trainer` would collect the whole base model in the main process, only to save the adapter.
+        # `Trainer` would gather the whole base model in the main process to save the adapter.
         options = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_params=True)
         self._save(output_dir, state_dict=get_model_state_dict(self.model, options=options))
 
@@ -115,29 +106,23 @@ class GuardedTrainer(Trainer):
         worst = highest(2.0 if not finite else 1.0 if value == 0.0 else 0.0)
         if worst == 2.0:
             raise TrainingDiverged(
-                f"The loss is {value if not finite else 'not a number in another process'} in step {self.state.global_step + 1}. "
-                f"{self._last_good_state()} The usual causes: weights or activations that overflow in fp16 (Gemma does; use dtype: "
-                "float32), or a learning rate far too high."
+                f"The loss is {value if not finite else 'NaN in another process'} in step {self.state.global_step + 1}. "
+                f"{self._last_good_state()} Usual causes: weights or activations that overflow in fp16 (as with Gemma; use dtype: "
+                "float32), or a learning rate that is far too high."
             )
         if worst == 1.0:
             raise TrainingDiverged(
-                f"The loss is exactly 0 in step {self.state.global_step + 1}, so nothing is learned. {self._last_good_state()} The "
-                "usual causes: fp16 weights whose log-probabilities overflowed, a beta or learning rate far too high, or answers "
-                "cut away by max_length."
+                f"The loss is exactly 0 in step {self.state.global_step + 1}, so nothing is learned. {self._last_good_state()} Usual "
+                "causes: log-probabilities that overflowed in fp16, a beta or learning rate that is far too high, or answers that "
+                "max_length cuts off."
             )
         return loss
 
     def train_from(self, checkpoint: str | None) -> Session:
         """
-        Train from the start or from a checkpoint. Nothing is trained if the checkpoint is that of the last step, because
-        [`~transformers.Trainer`] would then take one step too many.
+        Train from the start or from a complete checkpoint.
 
-        Args:
-            checkpoint (`str`, *optional*):
-                Folder of a complete checkpoint.
-
-        Returns:
-            [`Session`].
+        Nothing is trained after the checkpoint of the last step, where [`~transformers.Trainer`] would do one step too many.
         """
         trainable, total = self.model.get_nb_trainable_parameters()
         print(f"Training {trainable:,} parameters of {total:,}.")
@@ -145,7 +130,7 @@ class GuardedTrainer(Trainer):
         if checkpoint:
             state = TrainerState.load_from_json(str(Path(checkpoint, "trainer_state.json")))
             if state.global_step >= state.max_steps:
-                print(f"Training was finished in {checkpoint}.")
+                print(f"The training steps are finished: {checkpoint}.")
                 self.state = state
                 if self.is_fsdp_enabled or self.is_deepspeed_enabled:
                     self._prepare_for_training(state.max_steps, None, checkpoint)
@@ -157,27 +142,27 @@ class GuardedTrainer(Trainer):
         return Session(metrics, time.perf_counter() - start, checkpoint)
 
     def _last_good_state(self) -> str:
-        """Save the state before the bad step, unless a checkpoint of it is there, and say where it lies."""
+        """Save the state before the bad step, unless it has a checkpoint, and return a sentence with its location."""
         if self.state.global_step == 0:
-            return "No step was completed, so there is nothing to keep."
+            return "No step was completed, so there is nothing to save."
         folder = Path(self.args.output_dir, f"checkpoint-{self.state.global_step}")
         if not from_main(lambda: is_complete_checkpoint(folder, self.args.world_size)):
             self._save_checkpoint(self.model, trial=None)
-        return f"The state before it is kept in {folder}."
+        return f"The state before it is saved in {folder}."
 
     def create_model_card(self, *args, **kwargs) -> None:
-        """TRL's card names a licence called "license" and a model called None; the scripts write the run's own card."""
+        """Write no card: TRL's has a wrong licence and no model name, and the scripts write their own."""
 
 
 class _ShardGuard(TrainerCallback):
-    """Stops a run whose model is not shared out where FSDP was asked for."""
+    """Stop a run with FSDP if its model is not sharded."""
 
     def on_train_begin(self, args, state, control, model=None, **kwargs):
         check_sharded(model)
 
 
 class _NumberGuard(TrainerCallback):
-    """Stops before a gradient that is no number reaches the weights, or such weights reach a checkpoint."""
+    """Stop before a NaN or infinite gradient reaches the weights, or such weights reach a checkpoint."""
 
     def __init__(self, trainer: GuardedTrainer):
         self.trainer = trainer
@@ -188,18 +173,18 @@ class _NumberGuard(TrainerCallback):
         if not highest(not all(torch.isfinite(gradient).all() for gradient in gradients)):
             self.skipped_in_a_row = 0
             return
-        # With fp16 the scaler meets such gradients by skipping the step and halving its scale; only many in a row are a fault.
+        # With fp16 the scaler skips such a step and halves its scale; only many in a row are a fault.
         self.skipped_in_a_row += 1
         if self.trainer.accelerator.scaler is not None and self.skipped_in_a_row < MAX_SKIPPED_STEPS:
             self.trainer.skipped_steps += 1
             print(
-                f"Step {state.global_step + 1} is skipped ({self.trainer.skipped_steps} so far): a gradient overflowed fp16, and the scaler "
-                "lowers its scale."
+                f"Step {state.global_step + 1} is skipped ({self.trainer.skipped_steps} so far): a gradient overflowed in fp16, so the scaler "
+                "reduces its scale."
             )
             return
         raise TrainingDiverged(
-            f"A gradient is not a number in step {state.global_step + 1}. {self.trainer._last_good_state()} The usual causes: "
-            "activations that overflow in fp16, or a learning rate far too high."
+            f"A gradient is NaN or infinite in step {state.global_step + 1}. {self.trainer._last_good_state()} Usual causes: "
+            "activations that overflow in fp16, or a learning rate that is far too high."
         )
 
     def on_step_end(self, args, state, control, model=None, **kwargs):
@@ -209,38 +194,37 @@ class _NumberGuard(TrainerCallback):
             if parameter.requires_grad and not torch.isfinite(local_part(parameter)).all()
         ]
         if highest(bool(bad)):
-            # This state must not be saved: the checkpoint before it is the last good one.
+            # This state is not saved: the checkpoint before it is the last good one.
             raise TrainingDiverged(
-                f"The weights of {bad[0] if bad else 'the adapter'} are no longer numbers after step {state.global_step}. Earlier "
-                f"checkpoints in {args.output_dir} are untouched. The usual cause: an optimizer whose epsilon vanishes in half "
-                "precision, or a learning rate far too high."
+                f"The weights of {bad[0] if bad else 'the adapter'} are NaN or infinite after step {state.global_step}. Earlier "
+                f"checkpoints in {args.output_dir} are unchanged. Usual causes: an optimizer's epsilon that is 0 in half precision, or "
+                "a learning rate that is far too high."
             )
 
 
 class _StopOnInterrupt(TrainerCallback):
-    """At Ctrl-C, finishes the step, saves a checkpoint and stops; a second Ctrl-C stops at once."""
+    """On Ctrl-C, finish the step, save a checkpoint and stop; a second Ctrl-C stops at once."""
 
-    def __init__(self):
-        self.asked_at = None
+    def __init__(self) -> None:
+        self.interrupted_at: float | None = None
         self.stopping = False
-        self.previous = None
         self.several = False
 
     def on_train_begin(self, args, state, control, **kwargs):
         self.several = args.world_size > 1
-        self.previous = signal.signal(signal.SIGINT, self._ask)
+        self.previous = signal.signal(signal.SIGINT, self._interrupt)
 
-    def _ask(self, number, frame):
+    def _interrupt(self, number, frame):
         now = time.monotonic()
-        if self.asked_at is None:
-            self.asked_at = now
+        if self.interrupted_at is None:
+            self.interrupted_at = now
             if is_main():
-                print("\nStopping after this step; once more Ctrl-C stops at once.", file=sys.stderr)
-        elif not self.several or now - self.asked_at > SECONDS_OF_ONE_INTERRUPT:
+                print("\nStopping after this step. Press Ctrl-C again to stop at once.", file=sys.stderr)
+        elif not self.several or now - self.interrupted_at > SECONDS_OF_ONE_INTERRUPT:
             raise KeyboardInterrupt
 
     def on_step_end(self, args, state, control, **kwargs):
-        self.stopping = bool(highest(self.asked_at is not None))
+        self.stopping = bool(highest(self.interrupted_at is not None))
         if self.stopping:
             control.should_save = True
             control.should_training_stop = True
@@ -253,10 +237,10 @@ class _StopOnInterrupt(TrainerCallback):
 
 def score_completions_only() -> None:
     """
-    Let TRL's fused LM head project completion tokens only, on every device.
+    Make TRL's fused LM head score completion tokens only, on every device.
 
-    Without Triton, TRL scores prompt and padding as well and throws the result away, so that tile shapes stay the same for
-    devices that compile. On a CPU that is most of the head's work, and the head is most of a small model's step.
+    Without Triton, TRL also scores prompt and padding and discards the result, so that tile shapes stay constant for devices that
+    compile. On a CPU that is most of the head's work, and the head is most of a small model's step.
     """
-    # The head's module asks this to choose the positions; the kernels ask their own copy and keep using torch.
+    # The head's module calls this function to choose the positions; the kernels call their own copy and keep using torch.
     trl.trainer.utils._use_triton = lambda device: True

@@ -1,8 +1,7 @@
 """
-Check everything that can be checked before a model is loaded, so that a mistake costs seconds and not an hour.
+Check a run before its model is loaded, so that a mistake costs seconds and not an hour.
 
-[`prepare`] goes through the steps in order. `scripts/plan.py` takes the first of them as well: [`resolve_base_model`] and
-[`choose_precision`].
+[`prepare`] runs the steps in order; `scripts/plan.py` shares [`resolve_base_model`] and [`choose_precision`].
 """
 
 import dataclasses
@@ -32,7 +31,7 @@ REQUIRED_KEYS = ("model_name_or_path", "dataset_name", "output_dir")
 @dataclasses.dataclass
 class Prepared:
     """
-    A run that can start: its recipe, data and folder are checked, and nothing heavy is loaded.
+    A run that can start: recipe, data and folder are checked, and no model is loaded.
 
     Attributes:
         model_args ([`~trl.ModelConfig`]): The model, its precision and its adapter.
@@ -79,15 +78,13 @@ def prepare(argument_types: tuple[type, ...], recipe_keys: dict[str, Any], recip
 
     Args:
         argument_types (`tuple[type, ...]`):
-            Dataclasses whose fields are the recipe's keys. They include [`~preferans.training.arguments.HardwareArguments`],
+            Dataclasses with the recipe's keys as fields, among them [`~preferans.training.arguments.HardwareArguments`],
             [`~trl.ScriptArguments`], [`~trl.ModelConfig`] and a subclass of [`~transformers.TrainingArguments`].
-        recipe_keys (`dict`):
-            Keys that the recipe or the command line sets, see [`~preferans.training.recipe.read_recipe`].
-        recipe_path (`str`, *optional*):
-            Path of the recipe.
+        recipe_keys (`dict`): Keys that the recipe or the command line sets.
+        recipe_path (`str`, *optional*): Path of the recipe.
 
     Returns:
-        [`Prepared`] or `None`: `None` if the folder holds this run and the run is finished.
+        [`Prepared`] or `None`: `None` if the run is finished.
 
     Raises:
         [`PreferansError`]: for everything that would stop the run later.
@@ -102,13 +99,49 @@ def prepare(argument_types: tuple[type, ...], recipe_keys: dict[str, Any], recip
     precision_keys, precision = choose_precision(keys, device, config)
     kernels = decide_kernels(device, config.get_text_config().vocab_size, half=computes_in_half(precision_keys))
     arguments = fill(argument_types, precision_keys | {"use_cpu": device.kind == "cpu"}, recipe_path)
+    script_args, model_args, training_args = check_arguments(arguments, keys, device, recipe_name)
+    print(f"Precision: {precision}; adapters in fp32.\nKernels: {kernels.reason}.")
+    apply_profile(device)
+    apply_kernels(kernels)
+
+    train_rows, test_rows, dataset = load_rows(script_args)
+    run = record_run(keys, recipe_path, dataset, training_args, adapter)
+    if from_main(Path(training_args.output_dir, FINISHED_FILE).exists):
+        print(f"This run is finished: {training_args.output_dir}.")
+        return None
+    conversational = not isinstance(train_rows[0]["prompt"], str)
+    tokenizer = load_run_tokenizer(keys, model_args, adapter, conversational)
+    max_length = training_args.max_length
+    return Prepared(
+        model_args=model_args,
+        training_args=training_args,
+        device=device,
+        precision=precision,
+        kernels=kernels,
+        train_rows=drop_long_prompts(train_rows, tokenizer, max_length, "The training split"),
+        test_rows=drop_long_prompts(test_rows, tokenizer, max_length, "The test split"),
+        tokenizer=tokenizer,
+        provenance=run,
+        recipe_name=recipe_name,
+        starting_adapter=adapter,
+    )
+
+
+def check_arguments(
+    arguments: list[Any], keys: dict[str, Any], device: Device, recipe_name: str
+) -> tuple[ScriptArguments, ModelConfig, TrainingArguments]:
+    """
+    Return the script's, the model's and the trainer's arguments, and check them against the processes of the run.
+
+    Raises:
+        [`PreferansError`]: if no adapter is trained, or the processes are not those of the recipe.
+    """
     script_args, model_args, training_args = (
         next(one for one in arguments if isinstance(one, kind))
         for kind in (ScriptArguments, ModelConfig, TrainingArguments)
     )
-    training_args.push_to_hub = (
-        False  # the trainer would upload pickled arguments and hide failures; the script publishes
-    )
+    # The trainer would upload pickled arguments and hide failures; the script publishes instead.
+    training_args.push_to_hub = False
     if not model_args.use_peft:
         raise PreferansError(f"{recipe_name}: use_peft must be true; Preferans trains LoRA adapters.")
     check_processes(
@@ -117,44 +150,31 @@ def prepare(argument_types: tuple[type, ...], recipe_keys: dict[str, Any], recip
         getattr(training_args, "precompute_ref_log_probs", False),
         find_card=device.kind == "cuda",
     )
-    print(f"Precision: {precision}; adapters in fp32.\nKernels: {kernels.reason}.")
-    apply_profile(device)
-    apply_kernels(kernels)
+    return script_args, model_args, training_args
 
-    train_rows, test_rows, dataset = load_rows(script_args)
+
+def record_run(
+    keys: dict[str, Any],
+    recipe_path: str | None,
+    dataset: dict[str, Any],
+    training_args: TrainingArguments,
+    adapter: StartingAdapter | None,
+) -> dict[str, Any]:
+    """
+    Return the run's provenance, and check that its folder is empty or has the same run.
+
+    Raises:
+        [`PreferansError`]: see [`~preferans.training.run_folder.check_run_dir`].
+    """
     commit = commit_in_cache(keys["model_name_or_path"], keys.get("model_revision"))
     run = from_main(lambda: provenance(recipe_path, keys, dataset, training_args.seed, commit))
     run["started_from"] = adapter.described() if adapter else None
     from_main(lambda: check_run_dir(training_args.output_dir, run))
-    if from_main(Path(training_args.output_dir, FINISHED_FILE).exists):
-        print(f"This run is finished: {training_args.output_dir}.")
-        return None
-
-    tokenizer = load_run_tokenizer(
-        keys, model_args, adapter, conversational=not isinstance(train_rows[0]["prompt"], str)
-    )
-    return Prepared(
-        model_args=model_args,
-        training_args=training_args,
-        device=device,
-        precision=precision,
-        kernels=kernels,
-        train_rows=drop_long_prompts(train_rows, tokenizer, training_args.max_length, "The training split"),
-        test_rows=drop_long_prompts(test_rows, tokenizer, training_args.max_length, "The test split"),
-        tokenizer=tokenizer,
-        provenance=run,
-        recipe_name=recipe_name,
-        starting_adapter=adapter,
-    )
+    return run
 
 
 def check_required_keys(recipe_keys: dict[str, Any], recipe_name: str) -> None:
-    """
-    Check that the keys without a default are set.
-
-    Raises:
-        [`PreferansError`]: if one is missing or empty.
-    """
+    """Check that the keys without a default are set."""
     for key in REQUIRED_KEYS:
         if not recipe_keys.get(key):
             raise PreferansError(f"{recipe_name}: the key '{key}' is missing.")
@@ -164,15 +184,12 @@ def resolve_base_model(
     recipe_keys: dict[str, Any], recipe_name: str, known_models: Collection[str] = ()
 ) -> tuple[dict[str, Any], StartingAdapter | None]:
     """
-    Find the base model that `model_name_or_path` stands for: it may have a revision after an `@`, or be an adapter.
+    Find the base model of `model_name_or_path`, which can have a revision after an `@`, or be an adapter.
 
     Args:
-        recipe_keys (`dict`):
-            Keys that the recipe or the command line sets.
-        recipe_name (`str`):
-            The recipe's path for messages.
-        known_models (`Collection[str]`, *optional*):
-            Names that are known to be models, so that the Hub is not queried for them.
+        recipe_keys (`dict`): Keys that the recipe or the command line sets.
+        recipe_name (`str`): The recipe's path for messages.
+        known_models (`Collection[str]`, *optional*): Names of models for which the Hub is not queried.
 
     Returns:
         `tuple[dict, StartingAdapter | None]`: the keys with the base model's name and revision and the adapter's own shape, and the
@@ -191,8 +208,9 @@ def check_base_model(
     keys: dict[str, Any], adapter: StartingAdapter | None, recipe_keys: dict[str, Any], recipe_name: str
 ) -> None:
     """
-    Check that the base model exists. For an adapter, also check that the base has the weights it was trained on, and print which
-    keys of the recipe the adapter overrides.
+    Check that the base model exists, and for an adapter that the base has the weights it was trained on.
+
+    For an adapter, also print the keys of the recipe that it overrides.
 
     Raises:
         [`PreferansError`]: if the model is missing or changed, or the run is sharded and starts from an adapter.
@@ -218,22 +236,17 @@ def check_base_model(
 
 
 def check_offloading(keys: dict[str, Any], device: Device, recipe_name: str) -> None:
-    """
-    Check that activations are offloaded from a card only.
-
-    Raises:
-        [`PreferansError`]: if the run computes on the CPU.
-    """
+    """Check that activations are offloaded from a card only."""
     if device.kind == "cpu" and keys.get("activation_offloading"):
         raise PreferansError(
-            f"{recipe_name}: activation_offloading: true moves activations from the card to the machine's memory, and this run computes "
-            "on the CPU, where there is nothing to offload to. Add --activation_offloading false to try it here."
+            f"{recipe_name}: activation_offloading: true moves activations from the card to the computer's memory, but this run computes "
+            "on the CPU. Add --activation_offloading false to try it here."
         )
 
 
 def choose_precision(keys: dict[str, Any], device: Device, config: PretrainedConfig) -> tuple[dict[str, Any], str]:
     """
-    Set `fp16` and `bf16` as the device computes.
+    Set `fp16` and `bf16` for the device.
 
     Returns:
         `tuple[dict, str]`: the keys with both set, and the precision with its reason.
@@ -248,13 +261,13 @@ def choose_precision(keys: dict[str, Any], device: Device, config: PretrainedCon
 
 
 def computes_in_half(keys: dict[str, Any]) -> bool:
-    """Whether activations are fp16 or bf16."""
+    """Check whether activations are in fp16 or bf16."""
     return bool(keys.get("fp16") or keys.get("bf16") or keys.get("dtype") in ("float16", "bfloat16"))
 
 
 def load_rows(script_args: ScriptArguments) -> tuple[Dataset, Dataset, dict[str, Any]]:
     """
-    Load both splits of the dataset and check them.
+    Load and check both splits of the dataset.
 
     Returns:
         `tuple[Dataset, Dataset, dict]`: training rows, test rows, and the dataset's name, fingerprint and sizes for `provenance.json`.
@@ -269,22 +282,19 @@ def load_rows(script_args: ScriptArguments) -> tuple[Dataset, Dataset, dict[str,
         script_args.dataset_test_split,
     )
     print(f"Dataset: {len(train_rows)} training and {len(test_rows)} test pairs, all valid.")
-    return (
-        train_rows,
-        test_rows,
-        {
-            "name": script_args.dataset_name,
-            "fingerprint": fingerprint({"train": train_rows.to_list(), "test": test_rows.to_list()}),
-            "train_pairs": len(train_rows),
-            "test_pairs": len(test_rows),
-        },
-    )
+    dataset = {
+        "name": script_args.dataset_name,
+        "fingerprint": fingerprint({"train": train_rows.to_list(), "test": test_rows.to_list()}),
+        "train_pairs": len(train_rows),
+        "test_pairs": len(test_rows),
+    }
+    return train_rows, test_rows, dataset
 
 
 def load_run_tokenizer(
     keys: dict[str, Any], model_args: ModelConfig, adapter: StartingAdapter | None, conversational: bool
 ) -> PreTrainedTokenizerBase:
-    """Load the tokenizer saved beside the starting adapter, or else the base model's."""
+    """Load the starting adapter's tokenizer if it has one, otherwise the base model's."""
     name, revision = keys["model_name_or_path"], model_args.model_revision
     if adapter and adapter.has_tokenizer:
         name, revision = adapter.name, adapter.revision
@@ -295,22 +305,13 @@ def drop_long_prompts(
     rows: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int | None, rows_name: str
 ) -> Dataset:
     """
-    Drop rows whose prompt alone fills `max_length`, because no token of an answer would be left to learn from.
-
-    TRL drops such rows without a message; this function prints their number.
+    Drop rows whose prompt alone fills `max_length`, and print their number; TRL drops them without a message.
 
     Args:
-        rows ([`~datasets.Dataset`]):
-            Preference rows.
-        tokenizer ([`~transformers.PreTrainedTokenizerBase`]):
-            Tokenizer with a chat template.
-        max_length (`int`, *optional*):
-            Tokens of prompt and answer together; `None` keeps every row.
-        rows_name (`str`):
-            Name of the rows in messages.
-
-    Returns:
-        [`~datasets.Dataset`]: the rows that are left.
+        rows ([`~datasets.Dataset`]): Preference rows.
+        tokenizer ([`~transformers.PreTrainedTokenizerBase`]): Tokenizer with a chat template.
+        max_length (`int`, *optional*): Tokens of prompt and answer together; `None` keeps every row.
+        rows_name (`str`): Name of the rows for messages.
 
     Raises:
         [`PreferansError`]: if no row is left.

@@ -1,8 +1,8 @@
 """
-Recipes: one YAML file is one run, and the command line has the last word.
+Read a recipe: one YAML file for one run, overridden by the command line.
 
-TRL's own parser lets several mistakes pass in silence: a key given twice, an abbreviated key, a value of the wrong type or
-outside its choices. Here each is refused in one paragraph, before anything is loaded.
+TRL's parser accepts several mistakes silently: repeated and abbreviated keys, and values of the wrong type or outside the choices. Here
+each is reported in one short message before anything is loaded.
 """
 
 import dataclasses
@@ -23,7 +23,7 @@ from ..files import read_yaml
 
 MISSING = object()
 
-# TRL and transformers check these only when they use them, long after a model is loaded.
+# TRL and transformers check these only when they use them, long after the model is loaded.
 CHOICES = {
     "loss_type": (
         "sigmoid", "hinge", "ipo", "exo_pair", "nca_pair", "robust", "bco_pair", "sppo_hard", "aot", "aot_unpaired",
@@ -35,48 +35,46 @@ CHOICES = {
         "tensorboard", "trackio", "wandb",
     ),
 }  # fmt: skip
-# Keys of TRL's own script that this one would pass over in silence.
-REFUSED = {
-    "hub_always_push": "a push that is still under way is waited for at the end, and told",
+# Keys of TRL's script that would be ignored silently here.
+UNSUPPORTED = {
+    "hub_always_push": "a running push is always completed at the end, and reported",
     "hub_revision": "the adapter goes to the repository's main branch",
-    "hub_token": "it would be written into files; sign in with hf auth login, or set HF_TOKEN",
-    "activation_checkpointing": "gradient_checkpointing, which means the same, is the name that the memory plan reads",
-    "activation_checkpointing_kwargs": "the memory plan knows checkpointing of whole layers only",
+    "hub_token": "it would be written to files; log in with hf auth login, or set HF_TOKEN",
+    "activation_checkpointing": "use gradient_checkpointing, which means the same and is read by the memory plan",
+    "activation_checkpointing_kwargs": "the memory plan supports checkpointing of whole layers only",
     "assistant_only_loss": "only the chosen answer is learned in any case",
     "completion_only_loss": "only the chosen answer is learned in any case",
-    "dataset_kwargs": "the dataset is checked and prepared as a whole",
-    "dataset_streaming": "the dataset is checked as a whole before training",
-    "ignore_bias_buffers": "it serves models that are not trained here",
-    "eos_token": "the tokenizer's own end token is learned",
-    "eval_packing": "it needs FlashAttention 2, which cards before Ampere do not have",
+    "dataset_kwargs": "the whole dataset is checked and prepared",
+    "dataset_streaming": "the whole dataset is checked before training",
+    "ignore_bias_buffers": "it is for models that are not trained here",
+    "eos_token": "the tokenizer's end token is learned",
+    "eval_packing": "it needs FlashAttention 2, which cards before Ampere do not support",
     "model_init_kwargs": "use dtype, attn_implementation, model_revision and the quantization keys",
-    "packing": "it needs FlashAttention 2, which cards before Ampere do not have, and without it answers see their neighbours",
+    "packing": "it needs FlashAttention 2, which cards before Ampere do not support, and without it answers attend to their neighbours",
     "padding_free": "it needs FlashAttention 2, which cards before Ampere do not have",
-    "resume_from_checkpoint": "the same command goes on from the newest complete checkpoint by itself",
-    "save_only_model": "a run could not go on from such a checkpoint",
-    "trust_remote_code": "code from a model repository is never run",
+    "resume_from_checkpoint": "the same command resumes from the newest complete checkpoint",
+    "save_only_model": "a run cannot resume from such a checkpoint",
+    "trust_remote_code": "code of a model repository is never run",
 }
 
 
 def convert(value: Any, kind: Any) -> Any:
     """
-    Fit a YAML value to the type of a key.
+    Convert a YAML value to the type of a key.
 
     Args:
-        value (`Any`):
-            What YAML made of the text.
-        kind (`Any`):
-            Annotation of the dataclass field.
+        value (`Any`): Value as YAML reads it.
+        kind (`Any`): Annotation of the dataclass field.
 
     Returns:
-        `Any`: the value, converted where nothing is lost (an integer for a float, `1e-5`, which YAML 1.1 reads as text, a
-        single value for a list), or `MISSING` when it does not fit.
+        `Any`: the value, converted if nothing is lost (an integer for a float; `1e-5`, which YAML 1.1 reads as text; a single value
+        for a list), or `MISSING` if it has the wrong type.
     """
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if kind is Any:
         return value
     if origin in (typing.Union, types.UnionType):
-        # The exact type first: 5 for `int | float` shall stay an integer.
+        # The exact type first, so that 5 stays an integer for `int | float`.
         for member in sorted(arguments, key=lambda member: type(value) is not member):
             fitted = convert(value, member)
             if fitted is not MISSING:
@@ -91,13 +89,7 @@ def convert(value: Any, kind: Any) -> Any:
     if kind is int:
         return value if isinstance(value, int) and not isinstance(value, bool) else MISSING
     if kind is float:
-        if isinstance(value, bool) or not isinstance(value, int | float | str):
-            return MISSING
-        try:
-            number = float(value)
-        except (ValueError, OverflowError):
-            return MISSING
-        return number if math.isfinite(number) else MISSING
+        return _to_float(value)
     if kind is str:
         return value if isinstance(value, str) else MISSING
     if isinstance(kind, type) and issubclass(kind, enum.Enum):
@@ -113,10 +105,20 @@ def convert(value: Any, kind: Any) -> Any:
     return value
 
 
+def _to_float(value: Any) -> Any:
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return MISSING
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return MISSING
+    return number if math.isfinite(number) else MISSING
+
+
 def _kind_in_words(kind: Any) -> str:
     if typing.get_origin(kind) in (typing.Union, types.UnionType):
         members = [member for member in typing.get_args(kind) if member is not type(None)]
-        # `IntervalStrategy | str`: the enumeration says it all
+        # for `IntervalStrategy | str` the enumeration is enough
         members = [
             member for member in members if isinstance(member, type) and issubclass(member, enum.Enum)
         ] or members
@@ -139,11 +141,10 @@ def _enumerations(kind: Any) -> list[type[enum.Enum]]:
 
 class Keys:
     """
-    The keys that a recipe may have, gathered from dataclasses.
+    The allowed keys of a recipe.
 
     Args:
-        dataclass_types (`tuple[type, ...]`):
-            Dataclasses whose fields are keys. A key that two of them define belongs to the first.
+        dataclass_types (`tuple[type, ...]`): Dataclasses with the keys as fields. A key of two of them belongs to the first.
     """
 
     def __init__(self, dataclass_types: tuple[type, ...]):
@@ -156,25 +157,25 @@ class Keys:
                     self.fields[field.name] = field
                     self.kinds[field.name] = hints[field.name]
 
-    def check(self, key: str, value: Any, place: str) -> Any:
+    def check(self, key: str, value: Any, location: str) -> Any:
         """
         Check one key and its value.
 
         Args:
-            key (`str`): Key as written.
+            key (`str`)
             value (`Any`): Value as YAML reads it.
-            place (`str`): What to call the place in a message, such as `"recipes/x.yaml, line 3"`.
+            location (`str`): Location for messages, such as `"recipes/x.yaml, line 3"`.
 
         Returns:
             `Any`: the value in the key's type.
 
         Raises:
-            [`PreferansError`]: names the place, the key and what to write instead.
+            [`PreferansError`]: names the location, the key and what to write instead.
         """
         if key not in self.fields:
-            raise PreferansError(f"{place}: there is no key '{key}'.{did_you_mean(key, self.fields)}")
-        if key in REFUSED:
-            raise PreferansError(f"{place}: the key '{key}' is not used here: {REFUSED[key]}. Remove the line.")
+            raise PreferansError(f"{location}: the key '{key}' is unknown.{did_you_mean(key, self.fields)}")
+        if key in UNSUPPORTED:
+            raise PreferansError(f"{location}: the key '{key}' is not supported: {UNSUPPORTED[key]}. Remove the line.")
         kind, field = self.kinds[key], self.fields[key]
         choices = (
             field.metadata.get("choices")
@@ -184,10 +185,10 @@ class Keys:
         optional = type(None) in typing.get_args(kind) or field.default is None
         # YAML 1.1 reads an unquoted no as false
         if choices and isinstance(value, bool) and value not in choices:
-            word = "no" if value is False else "yes"
+            unquoted = "no" if value is False else "yes"
             raise PreferansError(
-                f"{place}: {key} must be one of {', '.join(map(str, choices))}, got {str(value).lower()}. YAML reads an "
-                f'unquoted {word} as {str(value).lower()}: write "{word}" in quotes if you mean the word.'
+                f"{location}: {key} must be one of {', '.join(map(str, choices))}, got {str(value).lower()}. YAML reads an "
+                f'unquoted {unquoted} as {str(value).lower()}: write "{unquoted}" in quotes if you mean the word.'
             )
         fitted = value if value is None and optional else convert(value, kind)
         if fitted is MISSING:
@@ -196,11 +197,11 @@ class Keys:
                 if isinstance(value, int | float) and convert(str(value), kind) is not MISSING
                 else ""
             )
-            raise PreferansError(f"{place}: {key} must be {_kind_in_words(kind)}, got {value!r}.{quotes}")
+            raise PreferansError(f"{location}: {key} must be {_kind_in_words(kind)}, got {value!r}.{quotes}")
         for word in fitted if isinstance(fitted, list) else [fitted]:
             if choices and isinstance(word, str) and word not in choices:
                 raise PreferansError(
-                    f"{place}: {key} must be one of {', '.join(map(str, choices))}, got {word!r}."
+                    f"{location}: {key} must be one of {', '.join(map(str, choices))}, got {word!r}."
                     f"{did_you_mean(word, map(str, choices))}"
                 )
         return fitted
@@ -212,18 +213,18 @@ def read_command_line(argv: list[str], keys: Keys) -> tuple[str | None, dict[str
 
     Args:
         argv (`list[str]`):
-            Command line without the program's name. `--key value`, `--key=value`, `--flag` for a true, several values for a
-            list. Values are read as YAML reads them.
-        keys ([`Keys`]):
-            Known keys.
+            Command line without the program's name: `--key value`, `--key=value`, `--flag` for true, several values for a list. Values
+            are read as YAML.
+        keys ([`Keys`]): Allowed keys.
 
     Returns:
         `tuple`: path of the recipe or `None`, and the checked values by key.
 
     Raises:
-        [`PreferansError`]: on an unknown, abbreviated or repeated key and on a value that does not fit.
+        [`PreferansError`]: for an unknown, abbreviated or repeated key, or an invalid value.
     """
-    recipe, values = None, {}
+    recipe: str | None = None
+    values: dict[str, Any] = {}
     words = list(argv)
     while words:
         word = words.pop(0)
@@ -254,21 +255,10 @@ def _read_words(given: list[str], kind: Any) -> Any:
         return True
     read = []
     for text in given:
-        # A text stays as typed: `--run_name 007` and `--eval_strategy no` are words.
-        if (
-            kind is not None
-            and convert(True, kind) is MISSING
-            and convert(text, kind) is not MISSING
-            and kind is not float
-        ):
-            members = typing.get_args(kind) or (kind,)
-            if (
-                str in members
-                and not {int, float, dict} & set(members)
-                and not any(typing.get_origin(m) for m in members)
-            ):
-                read.append(None if text in ("null", "None") and type(None) in members else text)
-                continue
+        members = typing.get_args(kind) or (kind,)
+        if _is_text_only(kind, text, members):
+            read.append(None if text in ("null", "None") and type(None) in members else text)
+            continue
         try:
             read.append(json.loads(text) if text.startswith("{") else yaml.safe_load(text))
         except (ValueError, yaml.YAMLError):
@@ -276,21 +266,24 @@ def _read_words(given: list[str], kind: Any) -> Any:
     return read[0] if len(read) == 1 else read
 
 
+def _is_text_only(kind: Any, text: str, members: tuple) -> bool:
+    """Check whether a key's value stays as typed: `--run_name 007` and `--eval_strategy no` are words."""
+    if kind is None or kind is float or convert(True, kind) is not MISSING or convert(text, kind) is MISSING:
+        return False
+    plain = not any(typing.get_origin(member) for member in members)
+    return str in members and not {int, float, dict} & set(members) and plain
+
+
 def read_recipe(dataclass_types: tuple[type, ...], argv: list[str]) -> tuple[dict[str, Any], str | None]:
     """
-    Read what a run is told: the recipe, overridden by the command line.
+    Read a recipe and the command line, which overrides it.
 
     Args:
-        dataclass_types (`tuple[type, ...]`):
-            Dataclasses whose fields are the keys.
-        argv (`list[str]`):
-            See [`read_command_line`].
+        dataclass_types (`tuple[type, ...]`): Dataclasses with the keys as fields.
+        argv (`list[str]`): See [`read_command_line`].
 
     Returns:
         `tuple`: the checked values by key, and the recipe's path or `None`.
-
-    Raises:
-        [`PreferansError`]: in one paragraph, on everything a person can mistype.
     """
     keys = Keys(dataclass_types)
     recipe, overrides = read_command_line(argv, keys)
@@ -303,10 +296,10 @@ def read_recipe(dataclass_types: tuple[type, ...], argv: list[str]) -> tuple[dic
 
 def fill(dataclass_types: tuple[type, ...], recipe_keys: dict[str, Any], recipe: str | None) -> list[Any]:
     """
-    Make the dataclasses of a run. What `recipe_keys` leaves out keeps the dataclass's default.
+    Create the dataclasses of a run from its keys.
 
     Raises:
-        [`PreferansError`]: with the dataclass's own words, when it refuses a combination of values.
+        [`PreferansError`]: with the dataclass's own message, if it rejects a combination of values.
     """
     filled = []
     for dataclass_type in dataclass_types:
@@ -320,7 +313,7 @@ def fill(dataclass_types: tuple[type, ...], recipe_keys: dict[str, Any], recipe:
 
 @contextmanager
 def recipe_errors(recipe_name: str) -> Iterator[None]:
-    """Report a ValueError of TRL or PEFT, such as `lora_target_modules` that the model does not have, under the recipe's name."""
+    """Turn a ValueError of TRL or PEFT, such as for unknown `lora_target_modules`, into an error with the recipe's name."""
     try:
         yield
     except ValueError as error:
@@ -328,12 +321,11 @@ def recipe_errors(recipe_name: str) -> Iterator[None]:
 
 
 def list_keys(dataclass_types: tuple[type, ...]) -> str:
-    """Every key with its type, default and meaning, for `--help_keys`."""
-
+    """Return every key with its type, default and meaning, for `--help_keys`."""
     keys = Keys(dataclass_types)
     blocks = []
     for name, field in keys.fields.items():
-        if name in REFUSED:
+        if name in UNSUPPORTED:
             continue
         if field.default is not dataclasses.MISSING:
             default = field.default

@@ -1,6 +1,4 @@
-"""
-The folder of a run: what it comes from, which of its checkpoints are whole, and that no second run or process mixes in.
-"""
+"""The folder of a run: provenance, complete checkpoints, and a lock against a second run or process."""
 
 import platform
 import subprocess
@@ -16,11 +14,11 @@ from ..errors import PreferansError
 from ..files import read_json, sha256_of, write_json
 from ..hardware.processes import count, from_main
 
-# Written last: a folder that has it holds a finished run.
+# Written last: it marks a finished run.
 FINISHED_FILE = "all_results.json"
 BEFORE_FILE = "test_log_probs_before.json"
 PACKAGES = ("torch", "trl", "transformers", "peft", "bitsandbytes", "accelerate", "datasets", "preferans")
-# The optimizer lies in optimizer.bin with FSDP; DeepSpeed keeps it in a folder of its own, which `latest` names.
+# FSDP saves the optimizer in optimizer.bin, DeepSpeed in a folder that the file `latest` names.
 CHECKPOINT_FILES = (
     ("adapter_model.safetensors",),
     ("optimizer.pt", "optimizer.bin", "latest"),
@@ -31,13 +29,11 @@ CHECKPOINT_FILES = (
 
 def is_complete_checkpoint(checkpoint: Path, num_processes: int = 1) -> bool:
     """
-    Whether a checkpoint folder was written to its end, so that training can go on from it.
+    Check whether a checkpoint folder is complete, so that training can resume from it.
 
     Args:
-        checkpoint (`Path`):
-            The folder.
-        num_processes (`int`, *optional*, defaults to `1`):
-            Processes of the run, each of which writes its random state.
+        checkpoint (`Path`)
+        num_processes (`int`, *optional*, defaults to `1`): Processes of the run, each of which writes its random state.
     """
     states = ["rng_state.pth"] if num_processes == 1 else [f"rng_state_{rank}.pth" for rank in range(num_processes)]
     wanted = (*CHECKPOINT_FILES, *((state,) for state in states))
@@ -51,18 +47,7 @@ def is_complete_checkpoint(checkpoint: Path, num_processes: int = 1) -> bool:
 
 
 def last_checkpoint(output_dir: str | Path, num_processes: int = 1) -> str | None:
-    """
-    Newest complete checkpoint of a run. Folders that a kill left half-written are passed over.
-
-    Args:
-        output_dir (`str` or `Path`):
-            Folder of the run.
-        num_processes (`int`, *optional*, defaults to `1`):
-            Processes of the run.
-
-    Returns:
-        `str` or `None`: path of the checkpoint.
-    """
+    """Return the newest complete checkpoint of a run, or `None`. Folders that a kill left incomplete are ignored."""
     folders = [folder for folder in Path(output_dir).glob("checkpoint-*") if folder.name.split("-")[1].isdigit()]
     for folder in sorted(folders, key=lambda folder: int(folder.name.split("-")[1]), reverse=True):
         if is_complete_checkpoint(folder, num_processes):
@@ -71,21 +56,17 @@ def last_checkpoint(output_dir: str | Path, num_processes: int = 1) -> str | Non
 
 
 LOCK_NAME = "process.lock"
-# Keys that decide no result.
-CHANGES_NOTHING = ("ignore_plan", "longest_first", "push_to_hub", "hub_model_id", "hub_strategy", "hub_private_repo")
+# Keys that do not affect the result.
+WITHOUT_EFFECT = ("ignore_plan", "longest_first", "push_to_hub", "hub_model_id", "hub_strategy", "hub_private_repo")
 
 
 @contextmanager
 def only_process(output_dir: str | Path) -> Iterator[None]:
     """
-    Keep a second run out of a run's folder: after Ctrl-C the launcher ends before the training process has saved.
+    Lock a run's folder against a second run: after Ctrl-C, the launcher ends before the training process has saved.
 
-    The main process holds the lock. The operating system releases it when the process ends, however it ends. A run on another
-    machine is not noticed.
-
-    Args:
-        output_dir (`str` or `Path`):
-            Folder of the run.
+    The main process holds the lock, and the operating system releases it when the process ends. A run on another machine is not
+    detected.
 
     Raises:
         [`PreferansError`]: if another process trains in the folder.
@@ -114,14 +95,13 @@ def _acquire(lock: FileLock) -> None:
 
 def kept_scores(output_dir: str | Path, compute: Callable[[], list[dict[str, float]]]) -> list[dict[str, float]]:
     """
-    Log-probabilities of the test pairs before training. They are computed once and kept in the run's folder, because a resumed run
-    no longer has the untrained adapter.
+    Return the log-probabilities of the test pairs before training.
+
+    They are computed once and saved in the run's folder, because a resumed run does not have the untrained adapter.
 
     Args:
-        output_dir (`str` or `Path`):
-            Folder of the run.
-        compute (`Callable`):
-            Computes them; called in every process.
+        output_dir (`str` or `Path`): Folder of the run.
+        compute (`Callable`): Computes them; it is called in every process.
     """
     file = Path(output_dir) / BEFORE_FILE
     if not from_main(file.exists):
@@ -134,22 +114,14 @@ def provenance(
     recipe: str | None, recipe_keys: dict[str, Any], dataset: dict[str, Any], seed: int, commit: str | None = None
 ) -> dict[str, Any]:
     """
-    Where a run comes from: all that is needed to make it again.
+    Return everything that is needed to reproduce a run, as JSON.
 
     Args:
-        recipe (`str`, *optional*):
-            Path of the recipe.
-        recipe_keys (`dict`):
-            Every key that the recipe or the command line sets.
-        dataset (`dict`):
-            Name, fingerprint and sizes of the dataset.
-        seed (`int`):
-            Seed of the run.
-        commit (`str`, *optional*):
-            Commit of a base model on the Hub.
-
-    Returns:
-        `dict`: ready for JSON.
+        recipe (`str`, *optional*): Path of the recipe.
+        recipe_keys (`dict`): Every key that the recipe or the command line sets.
+        dataset (`dict`): Name, fingerprint and sizes of the dataset.
+        seed (`int`)
+        commit (`str`, *optional*): Commit of a base model on the Hub.
     """
     model_name = recipe_keys.get("model_name_or_path", "")
     template = recipe_keys.get("chat_template_path")
@@ -183,25 +155,25 @@ def _git_commit() -> str | None:
 
 def check_run_dir(output_dir: str | Path, run: dict[str, Any]) -> None:
     """
-    Check that a run's folder is free, or already holds the same run, so that two runs never mix.
+    Check that a run's folder is empty or has the same run, so that two runs never mix.
 
     Args:
-        output_dir (`str` or `Path`):
-            Folder of the run.
-        run (`dict`):
-            See [`provenance`].
+        output_dir (`str` or `Path`): Folder of the run.
+        run (`dict`): See [`provenance`].
 
     Raises:
-        [`PreferansError`]: when the folder holds another run, or something that is no run.
+        [`PreferansError`]: if the folder has another run or other files.
     """
     path = Path(output_dir) / "provenance.json"
     if not path.exists():
         if Path(output_dir).exists() and {entry.name for entry in Path(output_dir).iterdir()} - {LOCK_NAME}:
-            raise PreferansError(f"output_dir {output_dir}: the folder is not empty and holds no run. Name a new one.")
+            raise PreferansError(
+                f"output_dir {output_dir}: the folder is not empty and is not a run. Name a new folder."
+            )
         return
     old = read_json(path)
-    # num_processes is compared below as what it was, whether or not a key recipe_keys it: batches and random states hang on it.
-    keys = sorted((set(old["keys"]) | set(run["keys"])) - {"num_processes", *CHANGES_NOTHING})
+    # num_processes is compared below by its real value, because batches and random states depend on it.
+    keys = sorted((set(old["keys"]) | set(run["keys"])) - {"num_processes", *WITHOUT_EFFECT})
     differences = [
         f"{key}: {old['keys'].get(key)!r} there, {run['keys'].get(key)!r} here"
         for key in keys
@@ -211,8 +183,8 @@ def check_run_dir(output_dir: str | Path, run: dict[str, Any]) -> None:
     if there != here:
         differences.append(f"num_processes: {there} there, {here} here")
     differences += [
-        f"{what}: another content than then"
-        for what, same in (
+        f"{key}: the content has changed"
+        for key, same in (
             ("dataset_name", old["dataset"]["fingerprint"] == run["dataset"]["fingerprint"]),
             ("model_name_or_path", old["model"]["weights_sha256"] == run["model"]["weights_sha256"]),
             ("chat_template_path", old["chat_template_sha256"] == run["chat_template_sha256"]),
@@ -222,7 +194,7 @@ def check_run_dir(output_dir: str | Path, run: dict[str, Any]) -> None:
     ]
     if differences:
         raise PreferansError(
-            f"output_dir {output_dir}: the folder holds a run of another recipe ({'; '.join(differences)}). Name another "
+            f"output_dir {output_dir}: the folder has a run of another recipe ({'; '.join(differences)}). Name another "
             "output_dir, or delete the folder."
         )
 

@@ -1,11 +1,11 @@
 """
-DPO with one sequence on the card at a time, at TRL's own loss and gradients.
+DPO with one sequence on the card at a time, with TRL's own loss and exact gradients.
 
-A pair's loss depends on the log-probabilities of both answers, so TRL runs both through the model together and keeps the
-activations of both. But the loss needs only the log-probabilities' values, and each sequence's gradient is its
-log-probabilities' gradient times a number from the loss. So the values come first, without activations; TRL computes the loss
-and its derivative by each log-probability; then each sequence is run and differentiated alone. Chain rule, nothing
-approximated: it saves the activations of all sequences but one, and costs one more forward pass for all sequences but one.
+A pair's loss depends on the log-probabilities of both answers, so TRL runs both through the model together and keeps the activations
+of both. But the loss needs only the values of the log-probabilities, and each sequence's gradient is the gradient of its
+log-probabilities times a factor from the loss. So the values are computed first, without activations; TRL computes the loss and its
+derivative with respect to each log-probability; then each sequence is run and differentiated alone. By the chain rule nothing is
+approximated. It saves the activations of all sequences except one, and costs one more forward pass for all sequences except one.
 """
 
 import torch
@@ -14,24 +14,23 @@ from trl.trainer.utils import FusedCausalLMOutput
 
 from ..errors import PreferansError
 
-# What TRL's loss and metrics read of the model's output, one value a token.
+# The model's outputs that TRL's loss and metrics use, one value per token.
 PER_TOKEN = ("log_probs", "entropy", "log_sum_sq_probs", "mean_logits", "is_top1")
 
 
 class SeparatePassesTrainer(DPOTrainer):
     """
-    [`~trl.DPOTrainer`] that can run the sequences of a batch one after the other.
+    [`~trl.DPOTrainer`] that can run the sequences of a batch one after another.
 
-    Every loss of TRL's that is computed from the tokens' log-probabilities works unchanged, since TRL computes it.
+    Every loss that TRL computes from the tokens' log-probabilities works unchanged.
 
     Args:
-        separate_passes (`bool`, *optional*, defaults to `False`):
-            Whether to. May be changed between two steps.
+        separate_passes (`bool`, *optional*, defaults to `False`): Whether to use separate passes. It can be changed between steps.
 
     Other arguments are those of [`~trl.DPOTrainer`].
 
     Raises:
-        [`PreferansError`]: when the recipe asks for something that needs the whole batch in one pass.
+        [`PreferansError`]: if a key of the recipe needs the whole batch in one pass.
     """
 
     def __init__(self, *args, separate_passes: bool = False, **kwargs):
@@ -42,16 +41,16 @@ class SeparatePassesTrainer(DPOTrainer):
 
     def check_separate_passes(self) -> None:
         """
-        Check that the batch may be taken apart.
+        Check that the recipe allows separate passes.
 
         Raises:
-            [`PreferansError`]: names the key that forbids it.
+            [`PreferansError`]: names the key that does not.
         """
         reason = None
         if self.accelerator.num_processes > 1:
-            reason = f"it serves one small card, and this run has {self.accelerator.num_processes} processes"
+            reason = f"it is for one small card, and this run has {self.accelerator.num_processes} processes"
         elif not self.precompute_ref_logps:
-            reason = "it needs precompute_ref_log_probs: true, or the reference would run the whole batch at once"
+            reason = "it needs precompute_ref_log_probs: true, because the reference would run the whole batch at once"
         elif self.aux_loss_enabled:
             reason = "the load-balancing loss of a mixture of experts is not computed from log-probabilities"
         elif any(module.p > 0 for module in self.model.modules() if isinstance(module, torch.nn.Dropout)):
@@ -70,10 +69,9 @@ class SeparatePassesTrainer(DPOTrainer):
         Add the gradients of a batch to the parameters, one sequence at a time.
 
         Args:
-            model (`torch.nn.Module`):
-                Model in training.
+            model (`torch.nn.Module`): Model in training.
             inputs (`dict[str, torch.Tensor]`):
-                Batch from TRL's collator: the chosen answers of all pairs, then the rejected ones, padded on the right.
+                Batch of TRL's collator: the chosen answers of all pairs, then the rejected ones, padded on the right.
 
         Returns:
             `torch.Tensor`: the batch's loss, divided by the number of accumulated batches.
@@ -97,7 +95,7 @@ class SeparatePassesTrainer(DPOTrainer):
             for row in range(number - 1):
                 output = run(row)
                 outputs.append({name: getattr(output, name) for name in PER_TOKEN})
-        # The last sequence is run for its gradient at once: its values come with it.
+        # The last sequence is run only once, with its activations.
         with self.maybe_activation_offload_context:
             last = run(number - 1)
             outputs.append({name: getattr(last, name) for name in PER_TOKEN})

@@ -1,8 +1,7 @@
 """
-Supervised fine-tuning on the chosen answers of a preference dataset, for base models that have never seen a chat.
+Supervised fine-tuning on the chosen answers of a preference dataset.
 
-It is TRL's [`~trl.SFTTrainer`] with the guards of our preference training. A base model learns from it how an answer looks and
-where it ends; which of two answers is better, it does not learn.
+A base model that has never seen a chat learns how an answer looks and where it ends, but not which of two answers is better.
 """
 
 import torch
@@ -17,32 +16,26 @@ from .guards import GuardedTrainer, score_completions_only
 
 def completions(rows: Dataset, side: str = "chosen") -> Dataset:
     """
-    One side of preference pairs as TRL's SFT trainer wants it.
+    Return one side of preference pairs in the format of TRL's SFT trainer: columns `prompt` and `completion`.
 
     Args:
-        rows ([`~datasets.Dataset`]):
-            Preference rows, with messages or texts.
-        side (`str`, *optional*, defaults to `"chosen"`):
-            Which answer is the completion: `"chosen"` or `"rejected"`.
-
-    Returns:
-        [`~datasets.Dataset`]: columns `prompt` and `completion`, in the order of `rows`.
+        rows ([`~datasets.Dataset`]): Preference rows, with messages or texts.
+        side (`str`, *optional*, defaults to `"chosen"`): `"chosen"` or `"rejected"`.
     """
     return rows.select_columns(["prompt", side]).rename_column(side, "completion")
 
 
 def drop_repeated(rows: Dataset) -> Dataset:
-    """Rows of [`completions`], each once: an answer that stands above several others would else be learned as often."""
+    """Drop repeated rows of [`completions`]: an answer that is chosen over several others is learned once."""
     seen = {str((row["prompt"], row["completion"])): number for number, row in reversed(list(enumerate(rows)))}
     return rows.select(sorted(seen.values()))
 
 
 class ImitationTrainer(GuardedTrainer, SFTTrainer):
     """
-    [`~trl.SFTTrainer`] with [`~preferans.training.guards.GuardedTrainer`]'s fp32 adapters and guards.
+    [`~trl.SFTTrainer`] with fp32 adapters and guards.
 
-    Takes the arguments of [`~trl.SFTTrainer`]; its datasets are those of [`completions`], of which only the completion is learned,
-    the token that ends it included.
+    It has the arguments of [`~trl.SFTTrainer`], with datasets of [`completions`]. Only the completion and its end token are learned.
     """
 
     def __init__(self, *args, **kwargs):
@@ -51,20 +44,17 @@ class ImitationTrainer(GuardedTrainer, SFTTrainer):
 
     def completion_log_probs(self, dataset: Dataset, use_base: bool, description: str) -> list[dict[str, float]]:
         """
-        Log-probability of every completion, of its words and of its end.
+        Compute the log-probability of every completion, of its words and of its end.
 
         Args:
-            dataset ([`~datasets.Dataset`]):
-                See [`completions`].
-            use_base (`bool`):
-                Whether the base model speaks (the adapter switched off) instead of the model in training.
-            description (`str`):
-                What the progress bar says.
+            dataset ([`~datasets.Dataset`]): See [`completions`].
+            use_base (`bool`): Whether to use the base model instead of the model in training.
+            description (`str`): Label of the progress bar.
 
         Returns:
-            `list[dict[str, float]]`: in the order of `dataset`, `logp`, the sum over the tokens of a completion in nats, and
-            `tokens`, their number; `words_logp` and `words_tokens`, the same without the end token and what a template sets after it;
-            `end_logp`, that of the end token alone, `None` where `max_length` cut it away.
+            `list[dict[str, float]]`: in the order of `dataset`, `logp`, the sum over a completion's tokens in nats, and `tokens`, their
+            number; `words_logp` and `words_tokens`, the same without the end token and the template's text after it; `end_logp`, that
+            of the end token, or `None` if `max_length` cut it off.
         """
         prepared = self._prepare_dataset(dataset, self.processing_class, self.args, False, None, "test")
         if len(prepared) != len(dataset):
@@ -72,7 +62,7 @@ class ImitationTrainer(GuardedTrainer, SFTTrainer):
                 "TRL drops prompts that fill max_length: pass the dataset through drop_long_prompts first"
             )
         prepared = prepared.select_columns(["input_ids", "labels"])
-        # Long answers first: less padding, and a memory error comes at once.
+        # Long answers first: less padding, and running out of memory shows at once.
         order = sorted(range(len(prepared)), key=lambda i: -len(prepared[i]["input_ids"]))
         loader = DataLoader(
             prepared, batch_size=self.args.per_device_eval_batch_size, sampler=order, collate_fn=self.data_collator
@@ -98,17 +88,14 @@ class ImitationTrainer(GuardedTrainer, SFTTrainer):
 
     def pair_log_probs(self, rows: Dataset, use_base: bool, description: str) -> list[dict[str, float]]:
         """
-        Log-probabilities of both answers of every preference pair, as [`~preferans.evaluation.held_out.imitation_scores`] wants them.
+        Compute the log-probabilities of both answers of every preference pair.
 
         Args:
-            rows ([`~datasets.Dataset`]):
-                Preference rows.
-            use_base (`bool`), description (`str`):
-                See [`completion_log_probs`].
+            rows ([`~datasets.Dataset`]): Preference rows.
+            use_base (`bool`), description (`str`): See [`completion_log_probs`].
 
         Returns:
-            `list[dict[str, float]]`: for each pair the values of [`completion_log_probs`], with `chosen_` and `rejected_` before their
-            names.
+            `list[dict[str, float]]`: for each pair the values of [`completion_log_probs`], with the prefixes `chosen_` and `rejected_`.
         """
         chosen, rejected = (
             self.completion_log_probs(completions(rows, side), use_base, f"{description}, {side}")
@@ -122,7 +109,7 @@ class ImitationTrainer(GuardedTrainer, SFTTrainer):
 
 
 def _parts(log_probs: torch.Tensor, labels: torch.Tensor, end: int) -> list[dict[str, float]]:
-    """The values of [`ImitationTrainer.completion_log_probs`] for a batch; both tensors have one row a completion."""
+    """Return the values of [`ImitationTrainer.completion_log_probs`] for a batch; both tensors have one row per completion."""
     learned = labels != -100
     ends = labels == end
     words = learned & (ends.cumsum(dim=1) == 0)

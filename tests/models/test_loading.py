@@ -1,0 +1,70 @@
+"""Loading models and tokenizers, and the checks after it."""
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+from trl import ModelConfig
+
+from preferans.errors import PreferansError
+from preferans.models.loading import check_4bit, check_model_exists, load_model, load_tokenizer
+
+from ..support.tiny import make_llama
+from ..support.trainers import CPU
+
+
+def test_every_linear_layer_is_in_4_bits(tiny_llama):
+    model = load_model(ModelConfig(str(tiny_llama), load_in_4bit=True, dtype="float32"), CPU)
+    assert check_4bit(model) == 2 * 7
+    plain = AutoModelForCausalLM.from_pretrained(tiny_llama)
+    with pytest.raises(
+        PreferansError, match=r"14 of 14 linear layers are not in 4 bits \(model.layers.0.self_attn.q_proj"
+    ):
+        check_4bit(plain)
+    model.model.layers[1].mlp.up_proj = torch.nn.Linear(64, 128)
+    with pytest.raises(PreferansError, match=r"1 of 14 .*layers.1.mlp.up_proj"):
+        check_4bit(model)
+
+
+def test_rejects_a_missing_model(tmp_path):
+    for name in (str(tmp_path / "absent"), "./models/x", "cache/gemma-3-270m-ru-absent"):
+        with pytest.raises(PreferansError, match="there is no such folder"):
+            check_model_exists(name)
+    with pytest.raises(PreferansError, match=r"no config\.json"):
+        check_model_exists(str(tmp_path))
+    with pytest.raises(PreferansError, match="is missing"):
+        check_model_exists(None)
+    check_model_exists("meta-llama/Llama-3.2-1B-Instruct")
+
+
+def test_a_base_model_needs_a_chat_template(tmp_path):
+    folder = str(make_llama(tmp_path / "base", chat_template=None))
+    with pytest.raises(PreferansError, match="no chat template.*plain_ru.jinja"):
+        load_tokenizer(folder, "main", None)
+    with pytest.raises(PreferansError, match="chat_template_path absent.jinja: cannot be read"):
+        load_tokenizer(folder, "main", "absent.jinja")
+
+
+def test_plain_russian_template(tiny_llama):
+    tokenizer = load_tokenizer(str(tiny_llama), "main", "recipes/chat_templates/plain_ru.jinja")
+    messages = [
+        {"role": "system", "content": "Отвечай кратко."},
+        {"role": "user", "content": "Сколько будет 2 + 2? "},
+        {"role": "assistant", "content": "Четыре."},
+        {"role": "user", "content": "А 3 + 3?"},
+    ]
+    prompt = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    assert prompt == (
+        "<|begin_of_text|>Отвечай кратко.\n\nВопрос: Сколько будет 2 + 2?\nОтвет: Четыре.<|eot_id|>\nВопрос: А 3 + 3?\nОтвет:"
+    )
+    answered = tokenizer.apply_chat_template([*messages, {"role": "assistant", "content": "Шесть."}], tokenize=False)
+    assert answered == prompt + " Шесть.<|eot_id|>\n"
+
+
+def test_plain_spanish_template(tiny_llama):
+    tokenizer = load_tokenizer(str(tiny_llama), "main", "recipes/chat_templates/plain_es.jinja")
+    messages = [{"role": "user", "content": "¿Cuánto es 2 + 2?"}, {"role": "assistant", "content": "Cuatro."}]
+    assert tokenizer.apply_chat_template(messages, tokenize=False) == (
+        "<|begin_of_text|>Pregunta: ¿Cuánto es 2 + 2?\nRespuesta: Cuatro.<|eot_id|>\n"
+    )
+    prompt = tokenizer.apply_chat_template(messages[:1], tokenize=False, add_generation_prompt=True)
+    assert prompt == "<|begin_of_text|>Pregunta: ¿Cuánto es 2 + 2?\nRespuesta:"

@@ -1,0 +1,75 @@
+"""Checkpoints, lock and provenance of a run's folder."""
+
+import pytest
+
+from preferans.errors import PreferansError
+from preferans.files import write_json
+from preferans.training.run_folder import (
+    LOCK_NAME,
+    check_run_dir,
+    kept_scores,
+    last_checkpoint,
+    only_process,
+    provenance,
+)
+
+
+def test_incomplete_checkpoints_are_ignored(tmp_path):
+    for step in (2, 10, 9):
+        folder = tmp_path / f"checkpoint-{step}"
+        folder.mkdir()
+        for name in (
+            "adapter_model.safetensors",
+            "optimizer.pt",
+            "scheduler.pt",
+            "rng_state.pth",
+            "trainer_state.json",
+        ):
+            if not (step == 10 and name == "trainer_state.json"):
+                (folder / name).touch()
+    assert last_checkpoint(tmp_path) is None  # a kill can leave an empty trainer_state.json
+    for step in (2, 9):
+        (tmp_path / f"checkpoint-{step}" / "trainer_state.json").write_text("{}", encoding="utf-8")
+    assert last_checkpoint(tmp_path) == str(tmp_path / "checkpoint-9")
+    assert (tmp_path / "checkpoint-10").exists()
+    assert last_checkpoint(tmp_path / "absent") is None
+
+
+def test_a_second_process_cannot_use_a_run_folder(tmp_path):
+    with only_process(tmp_path):
+        with pytest.raises(PreferansError, match="another process is training in this folder"), only_process(tmp_path):
+            pass
+    assert not list(tmp_path.iterdir())
+    (tmp_path / LOCK_NAME).touch()  # left by a kill
+    with only_process(tmp_path):
+        pass
+
+
+def test_a_folder_has_one_run(tmp_path, tiny_llama):
+    dataset = {"name": "x", "fingerprint": "1", "train_pairs": 1, "test_pairs": 1}
+    recipe_keys = {"model_name_or_path": str(tiny_llama), "beta": 0.1}
+    run = provenance("x.yaml", recipe_keys, dataset, 1)
+    assert run["model"]["weights_sha256"]["model.safetensors"]
+    check_run_dir(tmp_path / "run", run)
+    assert not (tmp_path / "run").exists()
+    write_json(tmp_path / "run" / "provenance.json", run)
+    check_run_dir(tmp_path / "run", run)
+    with pytest.raises(PreferansError, match=r"beta: 0.1 there, 0.2 here"):
+        check_run_dir(tmp_path / "run", provenance("x.yaml", recipe_keys | {"beta": 0.2}, dataset, 1))
+    with pytest.raises(PreferansError, match="dataset_name: the content has changed"):
+        check_run_dir(tmp_path / "run", provenance("x.yaml", recipe_keys, dataset | {"fingerprint": "2"}, 1))
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "thesis.txt").touch()
+    with pytest.raises(PreferansError, match="not empty and is not a run"):
+        check_run_dir(tmp_path / "other", run)
+
+
+def test_scores_before_training_are_computed_once(tmp_path):
+    calls = []
+
+    def compute():
+        calls.append(1)
+        return [{"chosen_logp": -1.5}]
+
+    assert kept_scores(tmp_path, compute) == kept_scores(tmp_path, compute) == [{"chosen_logp": -1.5}]
+    assert len(calls) == 1
