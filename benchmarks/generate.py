@@ -40,8 +40,8 @@ def one_by_one(sampler, prompts: list[dict]) -> int:
     """Answer with one `generate` per prompt, as in the notebook. Return the number of tokens in the answers."""
     import torch
 
-    from preferans.models.generate import stop_token_ids
     from preferans.models.loading import prompt_text
+    from preferans.models.sampler import stop_token_ids
 
     stop_ids = stop_token_ids(sampler.model, sampler.tokenizer)
     tokens = 0
@@ -79,7 +79,7 @@ def main() -> None:
     import torch
 
     from preferans.files import read_jsonl
-    from preferans.models.generate import load_sampler
+    from preferans.models.load_samplers import load_sampler
     from preferans.models.sampling_options import PROTOTYPE_SAMPLING
 
     rows = read_jsonl(ROOT / "samples" / "oasst1_ru_sample.jsonl")

@@ -71,7 +71,8 @@ from preferans.data.preferences import row_problem
 from preferans.data.sampled import SAMPLE_CHANGES, SAMPLE_DROP_REASONS, tidy_sample
 from preferans.data.source import describe_source
 from preferans.data.tables import preference_frame
-from preferans.models.generate import Sampler, check_sampling_arguments, load_sampler
+from preferans.models.load_samplers import check_sampling_arguments, load_sampler
+from preferans.models.sampler import Sampler
 from preferans.release.bundle import push_dataset
 from preferans.release.hub import check_can_push
 

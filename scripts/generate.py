@@ -1,5 +1,5 @@
 """
-Answer prompts with a base model, with one or several adapters on it, or with a model that a server has loaded.
+Answer prompts with a base model, with one or several adapters on it, or with a served model.
 
     python scripts/generate.py --model_name_or_path meta-llama/Llama-3.2-1B-Instruct --load_in_4bit --dtype float16 \\
         --dataset_name data/oasst1_ru --output answers/before.jsonl
@@ -10,18 +10,18 @@ Answer prompts with a base model, with one or several adapters on it, or with a 
     python scripts/generate.py --endpoint http://localhost:8000/v1 --model Qwen/Qwen3-14B --prompts questions.txt \\
         --output answers/qwen.jsonl
 
-What is asked is a split of a dataset, or a file: .txt with one question a line, .jsonl or .parquet with `prompt` (a question or
+Prompts come from a split of a dataset, or from a file: .txt with one question per line, .jsonl or .parquet with `prompt` (a question or
 messages) and `id`. With --adapter, the base model, its precision and the chat template are those of the run; --dtype and
---load_in_4bit are for a base model alone, and for an adapter that Preferans has not trained. Several adapters stand on one loaded
-base, and each answers into a file of its own in the folder --output. With --endpoint, an OpenAI-compatible server (vLLM, llama.cpp,
-Ollama, transformers serve; docs/judge.md) answers, --workers prompts at a time, and the prompts leave this machine if it stands elsewhere.
+--load_in_4bit are for a base model alone, and for an adapter that was not trained by Preferans. Several adapters share one loaded base,
+and each writes its own file in the folder --output. With --endpoint, an OpenAI-compatible server (vLLM, llama.cpp, Ollama,
+transformers serve; docs/judge.md) answers, --workers prompts at a time; the prompts leave this machine if the server is elsewhere.
 
-Answers are written batch by batch as JSON lines; a stopped command goes on where it was when it is given again. Every prompt has
-random numbers of its own: its answer hangs on --seed and its id, not on the batch it was in. NAME.stats.json beside the answers
-tells the time they took.
+Answers are written batch by batch as JSON lines, and the same command resumes. Each prompt has its own random numbers: its answer
+depends on --seed and its id, not on its batch. NAME.stats.json beside the answers has the speed.
 """
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 from preferans.errors import PreferansError, help_first, run
@@ -34,17 +34,17 @@ def make_parser() -> argparse.ArgumentParser:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     add = parser.add_argument
-    asked = parser.add_mutually_exclusive_group(required=True)
-    asked.add_argument("--dataset_name", help="dataset whose prompts are answered, each once")
-    asked.add_argument("--prompts", metavar="FILE", help="file of prompts: .txt, .jsonl, .jsonl.gz or .parquet")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--dataset_name", help="dataset whose distinct prompts are answered")
+    source.add_argument("--prompts", metavar="FILE", help="file of prompts: .txt, .jsonl, .jsonl.gz or .parquet")
     add("--split", default="test", help="split of --dataset_name (default: %(default)s)")
-    add("--max_prompts", type=int, help="answer only the first so many prompts")
+    add("--max_prompts", type=int, help="answer only this many prompts, from the first")
     add(
         "--persona",
         metavar="FILE",
-        help="put the instruction of this character, such as personas/sienna.yaml, before each prompt",
+        help="character whose instruction is put before each prompt, such as personas/sienna.yaml",
     )
-    add("--output", required=True, help="file of answers, ending in .jsonl; for several adapters a folder")
+    add("--output", required=True, help="file of answers that ends in .jsonl; a folder for several adapters")
     add("--seed", type=int, default=42, help="(default: %(default)s)")
     add_sampling_arguments(parser, several=True)
     add_endpoint_arguments(parser)
@@ -57,19 +57,20 @@ help_first(PARSER)
 from preferans.data.persona import load_persona
 from preferans.data.prompts import distinct_prompts, read_prompts, split_rows
 from preferans.files import write_json
-from preferans.models.generate import check_sampling_arguments, labels_of, load_samplers
-from preferans.models.served import served_model
+from preferans.models.load_samplers import check_sampling_arguments, labels_of, load_samplers
+from preferans.models.sampler import Sampler
+from preferans.models.served import ServedModel, served_model
 
 
 def output_files(args: argparse.Namespace) -> list[str]:
-    """The file of answers of each system."""
+    """Return the file of answers of each system."""
     labels = labels_of(args)
     if len(labels) == 1 and not args.output.endswith(".jsonl"):
         raise PreferansError(f"--output {args.output}: the file of answers must end in .jsonl.")
     if len(labels) == 1:
         return [args.output]
     if args.output.endswith(".jsonl") or Path(args.output).is_file():
-        raise PreferansError(f"--output {args.output}: several adapters answer into several files. Name a folder.")
+        raise PreferansError(f"--output {args.output}: several adapters write several files. Name a folder.")
     return [str(Path(args.output) / f"{label.replace('/', '_')}.jsonl") for label in labels]
 
 
@@ -83,6 +84,7 @@ def main() -> None:
         read_prompts(args.prompts) if args.prompts else distinct_prompts(split_rows(args.dataset_name, args.split))
     )
     prompts = [{"id": row["id"], "prompt": row["prompt"]} for row in prompts[: args.max_prompts]]
+    systems: Sequence[Sampler | ServedModel]
     if args.endpoint:
         systems = [served_model(args, *labels_of(args))]
     else:

@@ -8,8 +8,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from preferans.data.prompts import read_prompts
+from preferans.data.prompts import distinct_prompts, read_prompts
 from preferans.errors import PreferansError
+
+from ..support.rows import preference
 
 SKY = [{"role": "user", "content": "Почему небо голубое?"}]
 TALK = [
@@ -123,3 +125,8 @@ def test_whatever_stands_in_a_file_is_read_or_refused(tmp_path, rows):
     for row in prompts:
         assert row["prompt"][-1]["role"] == "user"
         assert all(message["content"].strip() for message in row["prompt"])
+
+
+def test_prompts_of_several_pairs_are_used_once():
+    rows = [preference(1), preference(1) | {"id": "other"}, preference(2)]
+    assert [row["id"] for row in distinct_prompts(rows)] == ["c1:r1", "c2:r2"]

@@ -105,7 +105,7 @@ def test_the_random_pick_depends_on_the_seed(tmp_path, command, call_script):
         (["--num_samples", "2", "--temperature", "0"], "gives the same sample every time"),
         (["--lang", "ca"], "no prompt with a valid reply is left for --lang ca"),
         (["--model_name_or_path", "absent/model/folder"], "there is no such folder"),
-        (["--adapter", "absent"], "there is no adapter in it"),
+        (["--adapter", "absent"], "this folder has no adapter"),
     ],
 )
 def test_refuses_mistakes_before_a_model_is_loaded(command, call_script, options, words):
@@ -117,7 +117,7 @@ def test_empty_samples_make_no_dataset(tmp_path, command, call_script, monkeypat
     rows = [message("q", text="Кто ты?"), message("a", "q", rank=0)]
     write_jsonl(tmp_path / "rows.jsonl", rows)
     monkeypatch.setattr(
-        "preferans.models.generate.Sampler.answer",
+        "preferans.models.sampler.Sampler.answer",
         lambda *_: [
             {
                 "id": "a#0",

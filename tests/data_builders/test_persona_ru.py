@@ -6,7 +6,7 @@ from datasets import load_dataset
 from preferans.data.persona import IDENTITY_QUESTIONS, load_persona
 from preferans.errors import PreferansError
 from preferans.files import read_jsonl
-from preferans.models.generate import load_sampler
+from preferans.models.load_samplers import load_sampler
 
 from ..support.tiny import ROOT, SAMPLE
 
@@ -33,7 +33,7 @@ def scripted_sampler(monkeypatch):
         sampler.answer = say
         return sampler
 
-    monkeypatch.setattr("preferans.models.generate.load_sampler", load)
+    monkeypatch.setattr("preferans.models.load_samplers.load_sampler", load)
 
 
 @pytest.fixture

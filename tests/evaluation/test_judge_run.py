@@ -143,7 +143,7 @@ def test_falls_back_to_words_if_the_server_has_no_schemas(tmp_path):
 
     rows, _, server, printed, _ = judged(tmp_path, plain, {"x": [GOOD], "y": [POOR]}, workers=3)
     assert [row.get("verdict", row.get("scores")) is not None for row in rows] == [True] * 3
-    assert ["JSON is asked for in words" in note for note in printed] == [True]
+    assert ["JSON is requested in words" in note for note in printed] == [True]
     assert sum("response_format" in request for request in server.requests) == 1
     assert not rows[0]["structured"]
 
@@ -178,7 +178,7 @@ def test_stops_early_if_the_server_rejects_everything(tmp_path):
     def answer(request):
         return status(400, "max_new_tokens too large") if request["number"] else "{}"
 
-    with pytest.raises(PreferansError, match="refuses the request.*too large"):
+    with pytest.raises(PreferansError, match="rejects the request.*too large"):
         judged(tmp_path, answer, {"x": [GOOD + str(i) for i in range(30)], "y": [POOR] * 30}, workers=2)
 
 

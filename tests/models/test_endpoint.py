@@ -19,7 +19,7 @@ def one_of(*actions):
     return lambda request: actions[min(request["number"], len(actions) - 1)]
 
 
-def test_an_answer_and_what_it_took():
+def test_a_reply_has_text_reason_and_tokens():
     with ScriptedEndpoint(one_of(completion("Здравствуйте!", "length", (5, 3)))) as server:
         reply = Endpoint(server.url, "m").ask(ASKED, max_tokens=3, temperature=0.5, top_k=7, seed=9)
     assert reply == ("Здравствуйте!", "length", 5, 3)
@@ -35,12 +35,12 @@ def test_an_answer_and_what_it_took():
     assert "response_format" not in sent
 
 
-def test_halves_of_characters_can_be_written():
+def test_lone_surrogates_are_replaced():
     with ScriptedEndpoint(one_of(completion("Кот \ud83d\ude3a и \ud83d"))) as server:
         assert Endpoint(server.url, "m").ask(ASKED, max_tokens=3).text == "Кот 😺 и \ufffd"
 
 
-def test_an_address_without_a_path_means_v1():
+def test_the_default_path_is_v1():
     with ScriptedEndpoint(one_of("да")) as server:
         Endpoint(server.url.removesuffix("/v1"), "m").ask(ASKED, max_tokens=3)
         Endpoint(server.url + "/", "m").ask(ASKED, max_tokens=3)
@@ -52,7 +52,7 @@ def test_an_address_without_a_path_means_v1():
     [status(429, "slow down"), status(500, "oops"), status(503, "Loading model"), hang_up(), cut("наполовину")],
     ids=["429", "500", "503", "closed connection", "cut body"],
 )
-def test_faults_that_pass_are_waited_out(fault):
+def test_retries_after_temporary_faults(fault):
     with ScriptedEndpoint(one_of(fault, fault, "Целый ответ")) as server:
         assert Endpoint(server.url, "m").ask(ASKED, max_tokens=9).text == "Целый ответ"
     assert len(server.requests) == 3
@@ -61,15 +61,15 @@ def test_faults_that_pass_are_waited_out(fault):
 @pytest.mark.parametrize(
     ("fault", "said"),
     [
-        (status(429, "quota"), "only so many requests, and that number is used up.*quota.*same command later"),
-        (status(429, "quota", retry_after="9999"), "used up"),
-        (status(500, "Internal Server Error"), "500.*model without a chat template"),
+        (status(429, "quota"), "rate-limiting you.*quota.*same command later"),
+        (status(429, "quota", retry_after="9999"), "rate-limiting"),
+        (status(500, "Internal Server Error"), "500.*no chat template"),
         (status(400, "default chat template is no longer allowed"), "no chat template for 'm'"),
-        (hang_up(), "broke the connection.*Is it running"),
-        (cut("наполовину"), "broke the connection"),
+        (hang_up(), "closed the connection.*Check that it is running"),
+        (cut("наполовину"), "closed the connection"),
     ],
 )
-def test_faults_that_stay_are_one_paragraph(fault, said):
+def test_permanent_faults_are_one_message(fault, said):
     with ScriptedEndpoint(one_of(fault)) as server:
         with pytest.raises(PreferansError, match=said) as error:
             Endpoint(server.url, "m").settle(temperature=0.0)
@@ -79,23 +79,23 @@ def test_faults_that_stay_are_one_paragraph(fault, said):
 def test_a_server_that_is_down():
     with ScriptedEndpoint(one_of("да")) as server:
         pass
-    with pytest.raises(PreferansError, match=r"127\.0\.0\.1:\d+ cannot be reached.*Is it running"):
+    with pytest.raises(PreferansError, match=r"127\.0\.0\.1:\d+ cannot be reached.*Check that it is running"):
         Endpoint(server.url, "m").settle()
 
 
 @pytest.mark.parametrize("code", [401, 403])
-def test_a_refused_key_is_never_shown(code, monkeypatch):
+def test_a_rejected_key_is_never_shown(code, monkeypatch):
     with ScriptedEndpoint(one_of(status(code, f"Incorrect API key provided: {KEY}"))) as server:
-        with pytest.raises(PreferansError, match="refuses the key.*OPENAI_API_KEY; it is not set now"):
+        with pytest.raises(PreferansError, match="rejects the key.*OPENAI_API_KEY.*it is not set"):
             Endpoint(server.url, "m").settle()
         monkeypatch.setenv("OPENAI_API_KEY", KEY)
-        with pytest.raises(PreferansError, match="the one that is set does not open it") as error:
+        with pytest.raises(PreferansError, match="the present one is not accepted") as error:
             Endpoint(server.url, "m").settle()
     assert server.keys == ["Bearer none", f"Bearer {KEY}"]
     assert KEY not in str(error.value)
 
 
-def test_secrets_in_the_servers_own_words_are_blotted_out(monkeypatch):
+def test_secrets_in_server_messages_are_hidden(monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     with ScriptedEndpoint(one_of(status(400, f"bad request by {KEY} and пароль"))) as server:
         endpoint = Endpoint(server.url.replace("127.", "anna:пароль@127."), "m")
@@ -104,10 +104,11 @@ def test_secrets_in_the_servers_own_words_are_blotted_out(monkeypatch):
             endpoint.ask(ASKED, max_tokens=3)
 
 
-def test_a_model_that_is_not_there():
+def test_names_the_available_models():
     with ScriptedEndpoint(one_of(status(404, "no such model")), models=("gemma-3-4b", "qwen3-8b")) as server:
         with pytest.raises(
-            PreferansError, match=r"'gemma-3-4'\. It has gemma-3-4b, qwen3-8b\. Did you mean 'gemma-3-4b'"
+            PreferansError,
+            match=r"'gemma-3-4' at this address\. It has gemma-3-4b, qwen3-8b\. Did you mean 'gemma-3-4b'",
         ):
             Endpoint(server.url, "gemma-3-4").settle()
 
@@ -122,24 +123,24 @@ def test_a_model_that_is_not_there():
         raw("[]"),
     ],
 )
-def test_what_is_no_chat_completion(page):
+def test_other_responses_are_garbled_replies(page):
     with ScriptedEndpoint(one_of(page)) as server:
-        with pytest.raises(GarbledReply, match="no chat completion.*often ends in /v1"):
+        with pytest.raises(GarbledReply, match="did not return a chat completion.*often ends in /v1"):
             Endpoint(server.url, "m").settle()
 
 
-def test_parts_in_place_of_a_text_are_no_answer():
+def test_a_list_instead_of_a_text_is_a_garbled_reply():
     parts = [{"type": "thinking", "thinking": "Хм."}, {"type": "text", "text": "Да."}]
     with ScriptedEndpoint(one_of(completion(parts))) as server, pytest.raises(GarbledReply):
         Endpoint(server.url, "m").ask(ASKED, max_tokens=3)
 
 
-def test_an_answer_without_text_is_empty_and_tokens_may_be_unknown():
+def test_missing_text_is_empty_and_missing_counts_are_none():
     with ScriptedEndpoint(one_of(completion(None, "content_filter", None))) as server:
         assert Endpoint(server.url, "m").ask(ASKED, max_tokens=3) == ("", "content_filter", None, None)
 
 
-def test_a_prompt_that_is_too_long_is_refused_alone():
+def test_a_prompt_that_is_too_long_is_rejected_alone():
     words = "maximum context length is 4096 tokens"
     with ScriptedEndpoint(one_of(status(400, words), "да")) as server:
         endpoint = Endpoint(server.url, "m")
@@ -148,7 +149,7 @@ def test_a_prompt_that_is_too_long_is_refused_alone():
         assert endpoint.ask(ASKED, max_tokens=3).text == "да"
 
 
-def test_a_schema_is_sent_where_it_is_taken():
+def test_sends_a_schema_if_the_server_supports_it():
     with ScriptedEndpoint(one_of('{"ok": true}')) as server:
         endpoint = Endpoint(server.url, "m")
         assert endpoint.settle(optional=["schema"], schema=SCHEMA) == []
@@ -156,26 +157,26 @@ def test_a_schema_is_sent_where_it_is_taken():
     assert server.requests[1]["response_format"]["json_schema"]["schema"] == SCHEMA
 
 
-def test_a_schema_that_is_refused_is_left_out_once_and_told():
+def test_leaves_out_a_rejected_schema_with_a_note():
     def answer(request):
         return status(400, "response_format is not supported") if "response_format" in request else "да"
 
     with ScriptedEndpoint(answer) as server:
         endpoint = Endpoint(server.url, "m")
         (note,) = endpoint.settle(optional=["schema"], schema=SCHEMA)
-        assert "takes no JSON schema" in note
+        assert "does not support a JSON schema" in note
         endpoint.ask(ASKED, max_tokens=3, schema=SCHEMA)
     assert ["response_format" in request for request in server.requests] == [True, False, False]
     assert not endpoint.takes_schema
 
 
-def test_a_schema_that_is_passed_over_is_told_too():
+def test_notes_a_schema_that_is_not_followed():
     with ScriptedEndpoint(one_of("Хорошо, вот ответ: да")) as server:
         (note,) = Endpoint(server.url, "m").settle(optional=["schema"], schema=SCHEMA)
-    assert "did not follow it" in note
+    assert "does not follow it" in note
 
 
-def test_what_newer_paid_models_want():
+def test_adapts_to_max_completion_tokens_and_fixed_temperature():
     def answer(request):
         if "max_tokens" in request:
             return status(400, "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead.")
@@ -186,27 +187,27 @@ def test_what_newer_paid_models_want():
     with ScriptedEndpoint(answer) as server:
         endpoint = Endpoint(server.url, "m")
         (note,) = endpoint.settle(optional=["temperature", "schema"], schema=SCHEMA, temperature=0.0)
-        assert "decides itself" in note
+        assert "uses its own" in note
         endpoint.ask(ASKED, max_tokens=55, temperature=0.0, schema=SCHEMA)
     assert server.requests[-1]["max_completion_tokens"] == 55
     assert "temperature" not in server.requests[-1]
     assert endpoint.takes_schema
 
 
-def test_sampling_is_not_changed_in_silence():
+def test_sampling_is_never_changed_silently():
     def answer(request):
         return status(400, "Unrecognized request argument supplied: top_k") if "top_k" in request else "да"
 
     with ScriptedEndpoint(answer) as server:
-        with pytest.raises(PreferansError, match="does not take top_k. Give --top_k 0"):
+        with pytest.raises(PreferansError, match="does not support top_k. Use --top_k 0"):
             Endpoint(server.url, "m").settle(temperature=0.7, top_k=60)
         assert Endpoint(server.url, "m").settle(temperature=0.7, top_k=0) == []
     with ScriptedEndpoint(one_of(status(400, "temperature must be 1"))) as server:
-        with pytest.raises(PreferansError, match="refuses the request.*temperature must be 1"):
+        with pytest.raises(PreferansError, match="rejects the request.*temperature must be 1"):
             Endpoint(server.url, "m").settle(temperature=0.7)
 
 
-def test_many_at_a_time_and_each_once():
+def test_map_calls_each_item_once_in_parallel():
     together, most = threading.Barrier(3, timeout=20), []
 
     def answer(request):
@@ -222,7 +223,7 @@ def test_many_at_a_time_and_each_once():
     assert done == dict(zip("абвгде", "АБВГДЕ", strict=True))
 
 
-def test_what_was_on_its_way_is_kept_when_another_fails():
+def test_map_yields_running_results_before_an_error():
     under_way, failing = threading.Event(), threading.Event()
 
     def work(item):
@@ -242,12 +243,12 @@ def test_what_was_on_its_way_is_kept_when_another_fails():
 
 
 @pytest.mark.parametrize("url", ["localhost:8000", "ftp://x/v1", "http://", "http://localhost:abc/v1", ""])
-def test_an_address_that_is_none(url):
-    with pytest.raises(PreferansError, match="write a whole address"):
+def test_rejects_invalid_addresses(url):
+    with pytest.raises(PreferansError, match="write a complete address"):
         Endpoint(url, "m")
 
 
-def test_a_proxy_is_not_asked_for_this_machine(monkeypatch):
+def test_proxies_are_not_used_for_this_machine(monkeypatch):
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
     monkeypatch.delenv("NO_PROXY", raising=False)
     monkeypatch.delenv("no_proxy", raising=False)

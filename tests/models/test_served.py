@@ -33,7 +33,7 @@ def prompts(number: int) -> list[dict]:
     return [{"id": str(i), "prompt": [{"role": "user", "content": f"Вопрос {i}?"}]} for i in range(number)]
 
 
-def test_answers_of_a_server_are_rows_like_all_others(questions, tmp_path, call_script, capsys):
+def test_answers_have_the_same_format_as_local_ones(questions, tmp_path, call_script, capsys):
     output = tmp_path / "answers.jsonl"
     with ScriptedEndpoint(echo) as server:
         url = server.url.replace("127.", "anna:secret@127.")
@@ -70,7 +70,7 @@ def test_answers_of_a_server_are_rows_like_all_others(questions, tmp_path, call_
     assert len({request["seed"] for request in sent.values()}) == 5
 
 
-def test_greedy_asks_for_the_likeliest_tokens(questions, tmp_path, call_script):
+def test_greedy_sends_temperature_0(questions, tmp_path, call_script):
     with ScriptedEndpoint(echo) as server:
         options = ["--endpoint", server.url, "--model", "m", "--prompts", questions, "--output", tmp_path / "a.jsonl"]
         call_script("scripts/generate.py", *options, "--sampling", "greedy", "--max_prompts", "1")
@@ -78,7 +78,7 @@ def test_greedy_asks_for_the_likeliest_tokens(questions, tmp_path, call_script):
     assert not {"top_k", "top_p"} & server.requests[-1].keys()
 
 
-def test_a_persona_stands_before_the_prompt_and_not_in_the_row(questions, tmp_path, call_script):
+def test_a_persona_is_sent_but_not_recorded_in_the_prompt(questions, tmp_path, call_script):
     with ScriptedEndpoint(echo) as server:
         options = ["--endpoint", server.url, "--model", "m", "--prompts", questions, "--output", tmp_path / "a.jsonl"]
         call_script("scripts/generate.py", *options, "--persona", "personas/sienna.yaml", "--max_prompts", "1")
@@ -90,7 +90,7 @@ def test_a_persona_stands_before_the_prompt_and_not_in_the_row(questions, tmp_pa
 
 
 @pytest.mark.parametrize("write", [2, 5])
-def test_killed_at_any_write_and_resumed_nothing_is_lost_or_asked_twice(questions, tmp_path, call_script, write):
+def test_loses_and_repeats_nothing_after_a_kill_at_any_write(questions, tmp_path, call_script, write):
     """Five answers: the file is begun, each answer lasts, the file is put in order."""
     whole, output = tmp_path / "whole.jsonl", tmp_path / "answers.jsonl"
     with ScriptedEndpoint(echo) as server:
@@ -105,7 +105,7 @@ def test_killed_at_any_write_and_resumed_nothing_is_lost_or_asked_twice(question
     assert output.read_bytes() == whole.read_bytes()
 
 
-def test_a_server_that_fails_midway_leaves_what_is_finished(tmp_path):
+def test_keeps_finished_answers_if_the_server_fails(tmp_path):
     def failing(request):
         return status(500, "out of memory") if request["number"] > 3 else echo(request)
 
@@ -117,7 +117,7 @@ def test_a_server_that_fails_midway_leaves_what_is_finished(tmp_path):
     assert [row["id"] for row in read_jsonl(tmp_path / "a.jsonl")] == ["0", "1", "2"]
 
 
-def test_one_garbled_reply_is_an_accident_and_three_are_not(tmp_path):
+def test_retries_garbled_replies_twice(tmp_path):
     def garbled(request):
         return raw("{") if request["number"] in (1, 2) else echo(request)
 
@@ -127,20 +127,20 @@ def test_one_garbled_reply_is_an_accident_and_three_are_not(tmp_path):
     assert row["answer"] == "Ответ на «Вопрос 0?»"
     with ScriptedEndpoint(lambda request: raw("{") if request["number"] else echo(request)) as server:
         endpoint = Endpoint(server.url, "m", workers=1)
-        with pytest.raises(PreferansError, match="no chat completion"):
+        with pytest.raises(PreferansError, match="did not return a chat completion"):
             ServedModel(endpoint, "m", SAMPLING, 1).answer(prompts(1), tmp_path / "b.jsonl")
 
 
-def test_a_refused_prompt_is_named(tmp_path):
+def test_names_a_rejected_prompt(tmp_path):
     def strict(request):
         return status(400, "context length") if "Вопрос 1?" in request["messages"][-1]["content"] else echo(request)
 
     with ScriptedEndpoint(strict) as server:
-        with pytest.raises(PreferansError, match="The prompt '1': .*refuses the request.*context length"):
+        with pytest.raises(PreferansError, match="The prompt '1': .*rejects the request.*context length"):
             ServedModel(Endpoint(server.url, "m"), "m", SAMPLING, 1).answer(prompts(2), tmp_path / "a.jsonl")
 
 
-def test_tokens_that_the_server_does_not_count(tmp_path):
+def test_token_counts_can_be_missing(tmp_path):
     with ScriptedEndpoint(lambda _: completion("да", "length", None)) as server:
         (row,) = ServedModel(Endpoint(server.url, "m"), "m", SAMPLING, 1).answer(prompts(1), tmp_path / "a.jsonl")
     assert (row["new_tokens"], row["finish_reason"]) == (None, "length")
@@ -149,26 +149,26 @@ def test_tokens_that_the_server_does_not_count(tmp_path):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--endpoint", "http://localhost:1"], "say with --model"),
+        (["--endpoint", "http://localhost:1"], "choose one of the server"),
         (["--model", "m"], "give --endpoint too"),
         (["--endpoint", "http://localhost:1", "--model", "m", "--adapter", "run"], "--adapter"),
         (["--endpoint", "http://localhost:1", "--model", "m", "--load_in_4bit"], "--load_in_4bit is for a model that"),
-        (["--endpoint", "localhost", "--model", "m"], "write a whole address"),
+        (["--endpoint", "localhost", "--model", "m"], "write a complete address"),
     ],
 )
-def test_options_that_do_not_go_together(questions, tmp_path, call_script, options, said):
+def test_rejects_options_for_local_models(questions, tmp_path, call_script, options, said):
     with pytest.raises(PreferansError, match=said):
         call_script("scripts/generate.py", *options, "--prompts", questions, "--output", tmp_path / "a.jsonl")
     assert not (tmp_path / "a.jsonl").exists()
 
 
-def test_texts_with_the_marks_of_a_template_are_no_conversation(tmp_path):
+def test_rejects_plain_texts(tmp_path):
     model = ServedModel(Endpoint("http://localhost:1", "m"), "m", SAMPLING, 1)
-    with pytest.raises(PreferansError, match="'x' is a text with the marks of a template"):
+    with pytest.raises(PreferansError, match="'x' is a plain text that includes a template"):
         model.answer([{"id": "x", "prompt": "Вопрос: как?\nОтвет:"}], tmp_path / "a.jsonl")
 
 
-def test_a_really_served_model_answers(server, tmp_path, call_script, patient):
+def test_answers_of_a_served_model(server, tmp_path, call_script, patient):
     """One that always says the same, a random one that samples, and one without a chat template."""
     folder = tmp_path / "pairs"
     folder.mkdir()
@@ -195,5 +195,5 @@ def test_a_really_served_model_answers(server, tmp_path, call_script, patient):
     assert {row["finish_reason"] for row in read_jsonl(tmp_path / "first.jsonl")} <= {"length", "stop"}
 
     silent = make_llama(tmp_path / "silent", chat_template=None)
-    with pytest.raises(PreferansError, match="a model without a chat template"):
+    with pytest.raises(PreferansError, match="has no chat template"):
         generate(silent, "silent")

@@ -45,12 +45,12 @@ RUSSIAN = letters_of("ru")
         ("২০", False),
     ],
 )
-def test_which_tokens_stay(text, kept):
+def test_keeps_the_tokens_of_the_language(text, kept):
     assert keeps_text(text, 100, 1000, RUSSIAN) == kept
     assert len(text) < 2 or keeps_bytes(text.encode(), 100, 1000, RUSSIAN) == kept
 
 
-def test_rare_latin_goes():
+def test_drops_rare_latin_tokens():
     assert not keeps_text("zeitgeist", 5000, 1000, RUSSIAN)
     assert not keeps_bytes(b" zeitgeist", 5000, 1000, RUSSIAN)
     assert keeps_bytes(" привет".encode(), 5000, 1000, RUSSIAN)
@@ -71,7 +71,7 @@ def test_rare_latin_goes():
         ("漢".encode()[:2] + "о".encode(), False),  # no text at all
     ],
 )
-def test_pieces_of_characters_stay_where_the_characters_do(token, kept):
+def test_keeps_byte_pieces_of_kept_characters(token, kept):
     assert keeps_bytes(token, 100, 1000, RUSSIAN) == kept
 
 
@@ -83,7 +83,7 @@ def test_languages():
     assert not letters_of("none")
     assert is_of_language("Да — 5 раз! 😀", RUSSIAN)
     assert not is_of_language("Да, ok", RUSSIAN) and not is_of_language("5 + 5", RUSSIAN)
-    with pytest.raises(PreferansError, match="Known are ru, ar"):
+    with pytest.raises(PreferansError, match="Known languages: ru, ar"):
         letters_of("ukr")
 
 
@@ -109,7 +109,7 @@ def pair(full, cut):
     )
 
 
-def test_what_is_written_is_a_model(full, cut, pair):
+def test_writes_a_complete_model(full, cut, pair):
     old, new, kept = pair
     record, model = trimmed_from(cut), AutoModelForCausalLM.from_pretrained(cut, dtype="auto")
     source = AutoModelForCausalLM.from_pretrained(full, dtype="auto")
@@ -147,7 +147,7 @@ def test_what_is_written_is_a_model(full, cut, pair):
 
 
 @pytest.mark.parametrize("trimmed", [True, False])
-def test_a_runs_card_says_that_its_base_was_trimmed(trimmed, full, cut, tmp_path):
+def test_the_card_of_a_run_mentions_a_trimmed_base(trimmed, full, cut, tmp_path):
     base = str(cut if trimmed else full)
     data = {"name": "pairs", "fingerprint": "0" * 16, "train_pairs": 1, "test_pairs": 1}
     write_json(tmp_path / "provenance.json", provenance(None, {"model_name_or_path": base}, data, seed=0))
@@ -177,7 +177,7 @@ def test_any_russian_text_is_split_as_before(pair, text):
 
 @settings(max_examples=100)
 @given(text=st.text(st.characters(exclude_categories=("Cs",))))
-def test_any_text_is_read_back_as_before(pair, text):
+def test_any_text_can_be_decoded_again(pair, text):
     old, new, _ = pair
     assert new.decode(new(text)["input_ids"]) == old.decode(old(text)["input_ids"])
 
@@ -204,7 +204,7 @@ def test_the_check_measures(full, cut):
 
 
 @pytest.mark.parametrize("table", ["get_input_embeddings", "get_output_embeddings"])
-def test_the_check_refuses_wrong_rows(full, cut, table, tmp_path):
+def test_the_check_detects_wrong_rows(full, cut, table, tmp_path):
     broken = shutil.copytree(cut, tmp_path / "broken")
     model = AutoModelForCausalLM.from_pretrained(broken, dtype="auto")
     weight = getattr(model, table)().weight
@@ -215,7 +215,7 @@ def test_the_check_refuses_wrong_rows(full, cut, table, tmp_path):
         check_trimmed(full, broken, sample_texts()[:20])
 
 
-def test_the_check_refuses_a_missing_merge(full, cut, tmp_path):
+def test_the_check_detects_a_missing_merge(full, cut, tmp_path):
     broken = shutil.copytree(cut, tmp_path / "broken")
     spec = read_json(broken / "tokenizer.json")
     spec["model"]["merges"] = spec["model"]["merges"][::2]
@@ -235,7 +235,7 @@ def test_a_corpus_keeps_its_tokens(full, tmp_path):
         check_trimmed(full, tmp_path / "small", [], corpus)
 
 
-def test_every_piece_of_a_token_stays(full):
+def test_keeps_every_piece_of_a_kept_token(full):
     tokenizer = BpeTokenizer.of(AutoTokenizer.from_pretrained(full), "full")
     word = max((t for t in tokenizer.spec["model"]["vocab"] if not t.startswith("<")), key=lambda t: (len(t), t))
     kept = tokenizer.with_pieces({word})
@@ -254,7 +254,7 @@ def test_a_removed_script_falls_back_to_bytes(cut):
     assert all("\ufffd" in tokenizer.decode([number]) for number in ids)  # none is a whole character
 
 
-def test_reading_a_corpus(tmp_path, preference_folder):
+def test_reads_a_corpus(tmp_path, preference_folder):
     lines = tmp_path / "texts.txt"
     lines.write_text("\ufeffПервый текст.\n\nВторой.\n", encoding="utf-8")
     assert read_texts(str(lines)) == ["Первый текст.", "Второй."]
@@ -300,7 +300,7 @@ def make_unigram(folder):
     return folder
 
 
-def test_mistakes(tmp_path, call_script, tiny_llama):
+def test_rejects_mistakes(tmp_path, call_script, tiny_llama):
     def refused(model, *options):
         target = tmp_path / "out"
         with pytest.raises(PreferansError) as caught:
@@ -318,7 +318,7 @@ def test_mistakes(tmp_path, call_script, tiny_llama):
         (bare / name).unlink()
     assert "there is no tokenizer in it" in refused(bare)
     assert "give texts in it with --corpus" in refused(tiny_llama, "--language", "de")
-    assert "write --language none" in refused(tiny_llama, "--language", "rus")
+    assert "use --language none" in refused(tiny_llama, "--language", "rus")
     assert "at least 0" in refused(tiny_llama, "--latin_cutoff", "-1")
     assert "there is no such file" in refused(tiny_llama, "--corpus", tmp_path / "absent.txt")
     with pytest.raises(PreferansError, match="it is there already"):

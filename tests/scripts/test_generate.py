@@ -12,11 +12,11 @@ from transformers import AutoModelForCausalLM
 from preferans.data.persona import load_persona
 from preferans.errors import PreferansError
 from preferans.files import read_json, read_jsonl, sha256_of, write_json, write_jsonl
-from preferans.models.generate import check_sampling_arguments, load_sampler
+from preferans.models.load_samplers import check_sampling_arguments, load_sampler
 from preferans.models.sampling_options import add_sampling_arguments
 
+from ..support.commands import run_command
 from ..support.tiny import ROOT, make_llama
-from .test_pipeline import script
 
 
 def make_adapter(folder, base, seed: int):
@@ -55,12 +55,12 @@ def command(tiny_llama, questions):
     return make
 
 
-def test_killed_and_gone_on_with_another_batch_size_it_ends_the_same(tmp_path, command, call_script):
+def test_resumes_with_another_batch_size_and_the_same_answers(tmp_path, command, call_script):
     call_script(*command("--output", tmp_path / "whole.jsonl"))
     # just before the second batch and before the file in order are there for good
     for write, answers in ((3, 4), (3, 5)):
         cut = command("--output", tmp_path / "cut.jsonl")
-        assert script(sys.executable, "tests/support/killed.py", write, *cut, check=False).returncode == 137
+        assert run_command(sys.executable, "tests/support/killed.py", write, *cut, check=False).returncode == 137
         assert (tmp_path / "cut.jsonl").read_bytes().count(b"\n") == answers
     with open(tmp_path / "cut.jsonl", "r+b") as file:  # and a line of which a kill left a part
         file.truncate((tmp_path / "cut.jsonl").stat().st_size - 9)
@@ -75,13 +75,13 @@ def test_killed_and_gone_on_with_another_batch_size_it_ends_the_same(tmp_path, c
     )
 
 
-def test_several_adapters_answer_as_each_alone(tmp_path, adapters, command, call_script, monkeypatch):
-    from preferans.models import generate
+def test_several_adapters_answer_like_each_alone(tmp_path, adapters, command, call_script, monkeypatch):
+    from preferans.models import load_samplers
 
     for adapter in adapters:
         call_script(*command("--adapter", adapter, "--output", tmp_path / f"{adapter.name}.jsonl", model=False))
-    loads, load_model = [], generate.load_model
-    monkeypatch.setattr(generate, "load_model", lambda *a: loads.append(a) or load_model(*a))
+    loads, load_model = [], load_samplers.load_model
+    monkeypatch.setattr(load_samplers, "load_model", lambda *a: loads.append(a) or load_model(*a))
     call_script(*command("--adapter", *adapters, "--output", tmp_path / "both", model=False))
     assert len(loads) == 1
     texts = []
@@ -104,12 +104,10 @@ def refused(call_script, command) -> str:
 @pytest.fixture
 def no_loading(monkeypatch):
     """A model that is loaded now is loaded too early."""
-    monkeypatch.setattr("preferans.models.generate.load_samplers", lambda *_: pytest.fail("a model was loaded"))
+    monkeypatch.setattr("preferans.models.load_samplers.load_samplers", lambda *_: pytest.fail("a model was loaded"))
 
 
-def test_an_adapter_of_another_base_is_refused_by_name(
-    tmp_path, adapters, tiny_llama, command, call_script, no_loading
-):
+def test_rejects_an_adapter_of_another_base_by_name(tmp_path, adapters, tiny_llama, command, call_script, no_loading):
     other = make_llama(tmp_path / "other_llama")
     for options in (
         ["--adapter", adapters[0], "--model_name_or_path", other],
@@ -120,7 +118,7 @@ def test_an_adapter_of_another_base_is_refused_by_name(
             command("--output", tmp_path / ("a.jsonl" if len(options) == 4 else "a"), *options, model=False),
         )
         assert f"--adapter {adapters[0]}: it was trained on the base model {tiny_llama}" in paragraph
-        assert f"the one to load is {other}" in paragraph
+        assert f"the model to load is {other}" in paragraph
     mixed = [adapters[0], make_adapter(tmp_path / "third", other, 3)]
     paragraph = refused(call_script, command("--adapter", *mixed, "--output", tmp_path / "a", model=False))
     assert f"--adapter {mixed[1]}: it was trained on the base model {other}" in paragraph
@@ -128,19 +126,17 @@ def test_an_adapter_of_another_base_is_refused_by_name(
     assert not (tmp_path / "a").exists()
 
 
-def test_a_base_whose_weights_have_changed_is_refused(
-    tmp_path, adapters, tiny_llama, command, call_script, no_loading
-):
+def test_rejects_a_base_with_changed_weights(tmp_path, adapters, tiny_llama, command, call_script, no_loading):
     run = shutil.copytree(adapters[0], tmp_path / "run")
     model = {"name": str(tiny_llama), "weights_sha256": {"model.safetensors": "0" * 64}}
     write_json(run / "provenance.json", {"keys": {"model_name_or_path": str(tiny_llama)}, "model": model})
     paragraph = refused(call_script, command("--adapter", run, "--output", tmp_path / "a.jsonl", model=False))
     assert "weights 000000000000…" in paragraph
     assert f"weights {sha256_of(tiny_llama / 'model.safetensors')[:12]}…" in paragraph
-    assert "Make it again with the command that made it" in paragraph
+    assert "Create it again with the original command" in paragraph
 
 
-def test_the_same_base_in_another_place_is_taken(tmp_path, adapters, tiny_llama, command, call_script):
+def test_accepts_the_same_base_in_another_folder(tmp_path, adapters, tiny_llama, command, call_script):
     moved = shutil.copytree(tiny_llama, tmp_path / "moved_away")
     run = shutil.copytree(adapters[0], tmp_path / "run")
     model = {"name": str(tiny_llama), "weights_sha256": {"model.safetensors": sha256_of(moved / "model.safetensors")}}
@@ -151,7 +147,7 @@ def test_the_same_base_in_another_place_is_taken(tmp_path, adapters, tiny_llama,
     assert len(read_jsonl(tmp_path / "a.jsonl")) == 5
 
 
-def test_runs_of_different_precision_do_not_share_a_base(
+def test_runs_with_different_precision_do_not_share_a_base(
     tmp_path, adapters, tiny_llama, command, call_script, no_loading
 ):
     for adapter, dtype in zip(adapters, ("float32", "float16"), strict=True):
@@ -170,17 +166,17 @@ def test_runs_of_different_precision_do_not_share_a_base(
         (["--output", "a.jsonl", "--adapter", "x", "y"], "Name a folder"),
         (["--output", "a", "--adapter", "x/run", "y/run"], "two have the same name"),
         (["--output", "a", "--adapter", "x", "y", "--label", "before"], "2 names are needed"),
-        (["--output", "a.jsonl", "--adapter", "absent"], "there is no adapter in it"),
+        (["--output", "a.jsonl", "--adapter", "absent"], "this folder has no adapter"),
         (["--output", "a.jsonl", "--persona", "personas/siena.yaml"], "Did you mean.*sienna"),
         (["--output", "a.jsonl", "--top_p", "0"], "--top_p 0"),
     ],
 )
-def test_mistakes_are_refused_before_a_model_is_loaded(command, call_script, no_loading, options, words):
+def test_rejects_mistakes_before_a_model_is_loaded(command, call_script, no_loading, options, words):
     with pytest.raises(PreferansError, match=words):
         call_script(*command(*options))
 
 
-def test_prompts_cut_short_are_refused(questions, tmp_path, command, call_script, no_loading):
+def test_rejects_truncated_prompts(questions, tmp_path, command, call_script, no_loading):
     path = tmp_path / "rows.jsonl"
     path.write_text('{"id": "1", "prompt": "Да?"}\n{"id": "2", "prom', encoding="utf-8")
     with pytest.raises(PreferansError, match=r"rows\.jsonl, line 2: this is not valid JSON"):
@@ -188,7 +184,7 @@ def test_prompts_cut_short_are_refused(questions, tmp_path, command, call_script
     assert not (tmp_path / "a.jsonl").exists()
 
 
-def test_a_persona_stands_before_the_prompt_and_not_in_it(tmp_path, command, call_script):
+def test_a_persona_is_before_the_prompt_but_not_recorded_in_it(tmp_path, command, call_script):
     plain, sienna = tmp_path / "plain.jsonl", tmp_path / "sienna.jsonl"
     call_script(*command("--output", plain))
     call_script(*command("--output", sienna, "--persona", "personas/sienna.yaml"))
@@ -197,7 +193,7 @@ def test_a_persona_stands_before_the_prompt_and_not_in_it(tmp_path, command, cal
     assert [row["answer"] for row in without] != [row["answer"] for row in with_persona]
     assert {row["persona"]["name"] for row in with_persona} == {"sienna"}
     assert "persona" not in without[0]
-    with pytest.raises(PreferansError, match="answers with persona {'name': 'sienna'"):
+    with pytest.raises(PreferansError, match="this answer has persona {'name': 'sienna'"):
         call_script(*command("--output", sienna))
 
     # the same as if the instruction had been written into the prompts
@@ -218,7 +214,7 @@ def options_of(*words) -> argparse.Namespace:
     return args
 
 
-def test_a_preset_and_single_values_over_it(tiny_llama):
+def test_single_values_override_a_preset(tiny_llama):
     model = ["--model_name_or_path", tiny_llama]
     names = ("max_new_tokens", "top_k", "top_p", "temperature")
     values = {
@@ -233,7 +229,7 @@ def test_a_preset_and_single_values_over_it(tiny_llama):
     assert list(values.values()) == [[150, 60, 0.9, 0.7], [150, 0, 1.0, 0], [9, 0, 1.0, 0], [150, 60, 0.5, 0.7]]
 
 
-def test_settings_that_a_model_brings_along_change_nothing(tmp_path, tiny_llama):
+def test_generation_settings_of_a_model_are_ignored(tmp_path, tiny_llama):
     penal = shutil.copytree(tiny_llama, tmp_path / "penal")
     config = read_json(penal / "generation_config.json")
     write_json(

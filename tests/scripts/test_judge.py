@@ -133,6 +133,6 @@ def test_judges_with_a_served_model(server, tmp_path, call_script, capsys, patie
     assert len(rows) == 6
     assert all(row["completion_tokens"] == 2 * row["replies"] for row in rows)  # the sentence and the end of the turn
     assert all(row["prompt_tokens"] > 500 for row in rows)
-    with pytest.raises(PreferansError, match="transformers serve this is how"):
+    with pytest.raises(PreferansError, match="transformers serve, this happens"):
         options = ["--endpoint", server, "--model", tmp_path / "absent", "--output", tmp_path / "o.jsonl"]
         call_script("scripts/judge.py", before, *options)

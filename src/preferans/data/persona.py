@@ -168,7 +168,7 @@ def whole_sentences(answer: dict) -> str:
     Cut an answer to its finished part: without further turns that a base model writes, and without a sentence that the limit cut.
 
     Args:
-        answer (`dict`): Answer as [`~preferans.models.generate.generate_answers`] returns it.
+        answer (`dict`): Answer as [`~preferans.models.sampler.Sampler.answer`] returns it.
 
     Returns:
         `str`: the text, empty if no sentence is finished.

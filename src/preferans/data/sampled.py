@@ -26,7 +26,7 @@ def tidy_sample(answer: dict, chosen: str) -> tuple[str | None, list[str]]:
     Turn a sample into a rejected answer, if it can be one.
 
     Args:
-        answer (`dict`): Answer as [`~preferans.models.generate.generate_answers`] returns it.
+        answer (`dict`): Answer as [`~preferans.models.sampler.Sampler.answer`] returns it.
         chosen (`str`): The better answer to the same prompt.
 
     Returns:

@@ -101,7 +101,7 @@ def judge_answers(
         for note in judge.settle():
             log(note)
     refused = _judge_missing(judge, task.prompts, missing, finished, prices)
-    return finished.finish(known), refused
+    return finished.in_order(known), refused
 
 
 def _key_reader(judge: Judge, known: dict[tuple, Question]) -> Callable[[dict, str], tuple]:
@@ -159,7 +159,7 @@ def _judge_missing(
                     raise row
                 continue
             answered += row["replies"] > 0
-            append(question.key, row)
+            append({question.key: row})
             bar.update()
             spent.update(tokens([row]))
             if prices:

@@ -1,4 +1,4 @@
-"""LoRA adapters on a base model: which base one belongs to, and several on one loaded base."""
+"""LoRA adapters: their base models, and several adapters on one loaded base."""
 
 import warnings
 from functools import cache
@@ -16,11 +16,11 @@ from .trimmed import trimmed_from
 
 class Base(NamedTuple):
     """
-    A base model as far as it is known without loading it.
+    A base model, as known without loading it.
 
     Attributes:
         name (`str`): Folder or Hub id.
-        sha256 (`frozenset[str]`): Checksums of its weights; empty where they are not known, as of a model on the Hub.
+        sha256 (`frozenset[str]`): Checksums of its weights; empty if unknown, as for a model on the Hub.
     """
 
     name: str
@@ -31,7 +31,7 @@ class Base(NamedTuple):
         return f"{self.name}{weights}"
 
     def differs_from(self, other: "Base") -> bool:
-        """Whether the two are known to be different models. One with a trimmed vocabulary has the layers of the full one."""
+        """Check whether two models are known to differ. A model with a trimmed vocabulary has the layers of the full one."""
         if self.sha256 and self.sha256 == other.sha256:
             return False
         full, others = ((trimmed_from(base.name) or {}).get("source", base.name).rstrip("/") for base in (self, other))
@@ -42,7 +42,7 @@ class Base(NamedTuple):
 
 
 def base_here(name: str) -> Base:
-    """The model of that name as it is on this machine."""
+    """Return the model with this name on this machine."""
     return Base(name, frozenset(_sha256s(name).values()))
 
 
@@ -52,22 +52,22 @@ def _sha256s(folder: str) -> dict[str, str]:
 
 
 def run_keys(adapter: str | Path) -> dict[str, Any]:
-    """Keys of the run that made an adapter; empty for one that another program made."""
+    """Return the keys of the run that trained an adapter; empty if it was trained by another program."""
     path = Path(adapter) / "provenance.json"
     return read_json(path)["keys"] if path.is_file() else {}
 
 
 def base_of(adapter: str | Path) -> Base:
     """
-    The model that an adapter was trained on, as its run recorded it, or else peft.
+    Return the model that an adapter was trained on, from its run's record or else from peft's.
 
     Raises:
-        [`PreferansError`]: when there is no adapter in the folder, or it names no base.
+        [`PreferansError`]: if the folder has no adapter, or the adapter has no record of its base.
     """
     for name in ("adapter_config.json", "adapter_model.safetensors"):
         if not (Path(adapter) / name).is_file():
             raise PreferansError(
-                f"--adapter {adapter}: there is no adapter in it ({name} is missing). Name the folder of a finished run."
+                f"--adapter {adapter}: this folder has no adapter ({name} is missing). Name the folder of a finished run."
             )
     path = Path(adapter) / "provenance.json"
     if path.is_file():
@@ -76,36 +76,34 @@ def base_of(adapter: str | Path) -> Base:
     name = read_json(Path(adapter) / "adapter_config.json").get("base_model_name_or_path")
     if not name:
         raise PreferansError(
-            f"--adapter {adapter}: its adapter_config.json names no base model. Write it there as base_model_name_or_path."
+            f"--adapter {adapter}: its adapter_config.json has no base model. Add it as base_model_name_or_path."
         )
     return Base(name, frozenset())
 
 
 def check_bases(adapters: list[str], model: str) -> None:
     """
-    Check, before it is loaded, that a model is the one that every adapter was trained on.
+    Check before loading that every adapter was trained on this model.
 
     Args:
-        adapters (`list[str]`):
-            Folders of the adapters.
-        model (`str`):
-            Folder or Hub id of the model that is to be loaded.
+        adapters (`list[str]`): Folders of the adapters.
+        model (`str`): Folder or Hub id of the model.
 
     Raises:
-        [`PreferansError`]: names an adapter of another base, and both bases.
+        [`PreferansError`]: names an adapter with another base, and both bases.
     """
     here = base_here(model)
     for adapter in adapters:
         own = base_of(adapter)
         if own.differs_from(here):
             cure = (
-                "Make it again with the command that made it."
+                "Create it again with the original command."
                 if own.name == model
-                else "Leave --model_name_or_path out, and give adapters of different bases a command each."
+                else "Remove --model_name_or_path, and use a separate command for adapters of each base."
             )
             raise PreferansError(
-                f"--adapter {adapter}: it was trained on the base model {own}, and the one to load is {here}. On other weights an adapter "
-                f"means nothing. {cure}"
+                f"--adapter {adapter}: it was trained on the base model {own}, but the model to load is {here}. An adapter does not work "
+                f"with other weights. {cure}"
             )
 
 
@@ -113,25 +111,21 @@ def load_adapter(
     model: PreTrainedModel, adapter: str | Path, name: str = "default", trainable: bool = False
 ) -> PreTrainedModel:
     """
-    Put a LoRA adapter onto a loaded base model, beside those that are on it.
+    Put a LoRA adapter on a loaded base model, beside its other adapters.
 
     Args:
-        model ([`~transformers.PreTrainedModel`]):
-            The base model, or what this function gave for another adapter.
-        adapter (`str` or `Path`):
-            Folder of the adapter.
+        model ([`~transformers.PreTrainedModel`]): The base model, or the result of this function for another adapter.
+        adapter (`str` or `Path`): Folder of the adapter.
         name (`str`, *optional*, defaults to `"default"`):
-            What peft shall call it. The first adapter is the active one until `set_adapter` names another.
-        trainable (`bool`, *optional*, defaults to `False`):
-            Whether its weights shall be trained further.
+            peft's name for it. The first adapter is active until `set_adapter` activates another.
+        trainable (`bool`, *optional*, defaults to `False`): Whether its weights are trained further.
 
     Raises:
-        [`PreferansError`]: when there is no adapter in the folder, or it was trained on another architecture.
+        [`PreferansError`]: if the folder has no adapter, or it was trained on another architecture.
     """
-
     if not (Path(adapter) / "adapter_config.json").is_file():
         raise PreferansError(
-            f"--adapter {adapter}: there is no adapter_config.json in it. Name the folder of a finished run."
+            f"--adapter {adapter}: this folder has no adapter_config.json. Name the folder of a finished run."
         )
     try:
         with warnings.catch_warnings():
@@ -141,21 +135,21 @@ def load_adapter(
             else:
                 model = PeftModel.from_pretrained(model, str(adapter), adapter_name=name, is_trainable=trainable)
         with safe_open(Path(adapter) / "adapter_model.safetensors", "pt") as file:
-            there = {key for key in file.keys() if "lora_" in key}  # noqa: SIM118
-        here = {
+            in_file = {key for key in file.keys() if "lora_" in key}  # noqa: SIM118
+        in_model = {
             key
             for key in get_peft_model_state_dict(model, adapter_name=name, save_embedding_layers=False)
             if "lora_" in key
         }
-        if there != here:
+        if in_file != in_model:
             raise ValueError(
-                f"{len(there - here)} of its {len(there)} tensors have no place in it, {len(here - there)} of its layers have no tensor"
+                f"{len(in_file - in_model)} of its {len(in_file)} tensors do not fit the model, {len(in_model - in_file)} layers have no tensor"
             )
     except (RuntimeError, ValueError, OSError, SafetensorError) as error:
         own = read_json(Path(adapter) / "adapter_config.json").get("base_model_name_or_path")
         loaded = model.get_base_model() if isinstance(model, PeftModel) else model
         raise PreferansError(
-            f"--adapter {adapter}: it does not fit the base model {loaded.name_or_path}; was it trained on another one? It names {own}. "
+            f"--adapter {adapter}: it does not fit the base model {loaded.name_or_path}; its configuration has the base model {own}. "
             f"({' '.join(str(error).split()):.200})"
         ) from None
     return model

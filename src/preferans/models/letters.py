@@ -1,4 +1,4 @@
-"""Letters of languages: whose tokens stay when a vocabulary is trimmed."""
+"""Letters of languages, whose tokens a trimmed vocabulary keeps."""
 
 import functools
 import sys
@@ -6,7 +6,7 @@ import unicodedata
 
 from ..errors import PreferansError
 
-# Languages by how Unicode's names of their letters begin. Russian has its alphabet alone.
+# Languages by the prefixes of their letters' Unicode names. Russian has only its alphabet.
 SCRIPTS = {
     ("CYRILLIC ",): "be bg kk ky mk mn sr tg tt uk",
     ("LATIN ",): "az ca cs da de en es et fi fr hr hu id it lt lv nl no pl pt ro sk sl sv tr uz vi",
@@ -31,14 +31,13 @@ LANGUAGES = ("ru", *sorted(_PREFIXES), "none")
 @functools.cache
 def letters_of(language: str) -> frozenset[str]:
     """
-    Letters whose tokens all stay.
+    Return the letters whose tokens are all kept.
 
     Args:
-        language (`str`):
-            One of `LANGUAGES`. With `"none"` no letters do, and a corpus alone decides.
+        language (`str`): One of `LANGUAGES`. `"none"` has no letters, so that only a corpus decides.
 
     Raises:
-        [`PreferansError`]: when the language is not among them.
+        [`PreferansError`]: if the language is unknown.
     """
     if language == "ru":
         return frozenset("абвгдеёжзийклмнопрстуфхцчшщъыьэюяАБВГДЕЁЖЗИЙКЛМНОПРСТУФХЦЧШЩЪЫЬЭЮЯ")
@@ -46,8 +45,8 @@ def letters_of(language: str) -> frozenset[str]:
         return frozenset()
     if language not in _PREFIXES:
         raise PreferansError(
-            f"--language {language}: its letters are not known here. Known are "
-            f"{', '.join(LANGUAGES[:-1])}. For another one write --language none and give its texts with --corpus."
+            f"--language {language}: its letters are unknown. Known languages: "
+            f"{', '.join(LANGUAGES[:-1])}. For another one, use --language none and its texts with --corpus."
         )
     prefixes = _PREFIXES[language]
     return frozenset(
@@ -58,14 +57,14 @@ def letters_of(language: str) -> frozenset[str]:
 
 
 def is_of_language(text: str, letters: frozenset[str]) -> bool:
-    """Whether a text has letters, all of them among `letters`, and no digits but 0 to 9, so that it must be split as before."""
+    """Check whether a text has letters, all of them among `letters`, and no digits except 0 to 9."""
     return any(character in letters for character in text) and all(
         character in letters or _is_sign(character) or character in "0123456789" for character in text
     )
 
 
 def _is_sign(character: str) -> bool:
-    """Whether Unicode knows a character as neither letter nor digit."""
+    """Check whether a character is neither letter nor digit in Unicode."""
     return not character.isalnum() and unicodedata.category(character) not in ("Cn", "Co", "Cs")
 
 

@@ -27,57 +27,46 @@ from ..hardware.processes import is_sharded, receives_weights
 
 def load_checked_tokenizer(name: str, chat_template_path: str | None, conversational: bool) -> PreTrainedTokenizerBase:
     """
-    Load the tokenizer of a model, without its weights.
+    Load the tokenizer of a model without its weights.
 
     Args:
-        name (`str`):
-            Folder or id on the Hub.
-        chat_template_path (`str`, *optional*):
-            Jinja file that replaces the tokenizer's own chat template.
-        conversational (`bool`):
-            Whether a chat template is needed.
+        name (`str`): Folder or Hub id.
+        chat_template_path (`str`, *optional*): Jinja file that replaces the tokenizer's chat template.
+        conversational (`bool`): Whether a chat template is needed.
 
     Raises:
-        [`PreferansError`]: when it cannot be read, lacks a chat template that is needed, or a token that ends a text.
+        [`PreferansError`]: if it cannot be read, or lacks an end token or a chat template that is needed.
     """
-
     if not Path(name).is_dir():
         check_model_exists(name)
     tokenizer = load_tokenizer(name, "main", chat_template_path, chat=conversational)
     if tokenizer.eos_token is None:
         raise PreferansError(
-            f"model_name_or_path {name}: its tokenizer has no eos_token, and TRL needs one. Set it there."
+            f"model_name_or_path {name}: its tokenizer has no eos_token, which TRL needs. Set one in the tokenizer."
         )
     return tokenizer
 
 
 def check_model_exists(name: str | None) -> None:
     """
-    Check that a model folder can be one, without reading the weights.
+    Check that a model's folder exists and has a configuration, without reading the weights.
 
     Raises:
-        [`PreferansError`]: when no name is given, or it is a path where no model lies.
+        [`PreferansError`]: if there is no name, or no model at a path.
     """
     if not name:
         raise PreferansError("model_name_or_path is missing: name a folder, or a model on the Hub.")
     path = Path(name)
     if path.exists():
         if not (path / "config.json").is_file():
-            raise PreferansError(
-                f"model_name_or_path {name}: there is no config.json in it, so it is no model folder."
-            )
+            raise PreferansError(f"model_name_or_path {name}: it has no config.json, so it is not a model folder.")
     elif len(path.parts) != 2 or name.startswith((".", "/", "~", "cache/")):
         cure = " Make it with: python scripts/prepare_gemma.py" if "gemma-3-270m" in name else ""
         raise PreferansError(f"model_name_or_path {name}: there is no such folder.{cure}")
 
 
 def load_config(name: str, revision: str) -> PretrainedConfig:
-    """
-    Read a model's configuration.
-
-    Raises:
-        [`PreferansError`]: when there is none, as for [`load_model`].
-    """
+    """Load a model's configuration; it raises as [`load_model`] does."""
     try:
         return AutoConfig.from_pretrained(name, revision=revision)
     except (OSError, ValueError) as error:
@@ -88,20 +77,16 @@ def load_tokenizer(
     name: str, revision: str, chat_template_path: str | None, chat: bool = True
 ) -> PreTrainedTokenizerBase:
     """
-    Load a tokenizer that can be trained with: left padding, a padding token and, for messages, a chat template.
+    Load a tokenizer for training: with left padding, a padding token and, for messages, a chat template.
 
     Args:
-        name (`str`):
-            Model folder or id on the Hub.
-        revision (`str`):
-            Revision on the Hub.
-        chat_template_path (`str`, *optional*):
-            Jinja file that replaces the tokenizer's own chat template.
-        chat (`bool`, *optional*, defaults to `True`):
-            Whether messages have to be turned into text. Plain texts need no template.
+        name (`str`): Model folder or Hub id.
+        revision (`str`): Revision on the Hub.
+        chat_template_path (`str`, *optional*): Jinja file that replaces the tokenizer's chat template.
+        chat (`bool`, *optional*, defaults to `True`): Whether prompts are messages. Plain texts need no template.
 
     Raises:
-        [`PreferansError`]: when the tokenizer or the template cannot be read, or there is no chat template for messages.
+        [`PreferansError`]: if the tokenizer or the template cannot be read, or messages have no chat template.
     """
     try:
         tokenizer = AutoTokenizer.from_pretrained(name, revision=revision)
@@ -114,8 +99,8 @@ def load_tokenizer(
             raise PreferansError(f"chat_template_path {chat_template_path}: cannot be read ({error}).") from None
     if chat and tokenizer.chat_template is None:
         raise PreferansError(
-            f"{name} has no chat template, so messages cannot be turned into text. Name one with chat_template_path; "
-            "recipes/chat_templates/plain_ru.jinja suits a Russian base model; or build the dataset with --format text."
+            f"{name} has no chat template, so messages cannot be turned into text. Set chat_template_path (for a Russian base model: "
+            "recipes/chat_templates/plain_ru.jinja), or build the dataset with --format text."
         )
     tokenizer.padding_side = "left"
     if tokenizer.pad_token is None:
@@ -126,19 +111,19 @@ def load_tokenizer(
 def _not_loaded(name: str, error: Exception) -> str:
     if HF_HUB_OFFLINE and not Path(name).exists():
         return (
-            f"model_name_or_path {name}: HF_HUB_OFFLINE is set, and the model is not in the cache as a whole. Unset that once and fetch it: "
+            f"model_name_or_path {name}: HF_HUB_OFFLINE is set, and the model is not completely in the cache. Unset it once and download the model: "
             f"hf download {name}."
         )
     gated = isinstance(error.__cause__, GatedRepoError) or "gated" in str(error)
     return f"model_name_or_path {name}: the model cannot be loaded ({' '.join(str(error).split()):.300}). " + (
-        f"Ask for access on its page, https://huggingface.co/{name}, and sign in: hf auth login."
+        f"Request access on its page, https://huggingface.co/{name}, and log in: hf auth login."
         if gated
         else "Check the name; a gated model (Llama) also needs access granted on its page and `hf auth login`."
     )
 
 
 def prompt_text(prompt: list[dict] | str, tokenizer: PreTrainedTokenizerBase) -> str:
-    """A prompt as the model reads it, with its special tokens, up to where the answer begins."""
+    """Return a prompt as the model's input text, with special tokens, up to the start of the answer."""
     if isinstance(prompt, str):
         bos = tokenizer.bos_token_id
         return (tokenizer.bos_token if bos is not None and tokenizer("")["input_ids"][:1] == [bos] else "") + prompt
@@ -147,23 +132,22 @@ def prompt_text(prompt: list[dict] | str, tokenizer: PreTrainedTokenizerBase) ->
 
 def load_model(model_args: ModelConfig, device: Device) -> PreTrainedModel:
     """
-    Load a causal language model as the recipe says, whole on one device.
+    Load a causal language model on one device.
 
     Args:
-        model_args ([`~trl.ModelConfig`]):
-            Name, dtype, quantization and attention of the model.
+        model_args ([`~trl.ModelConfig`]): Name, dtype, quantization and attention of the model.
         device ([`~preferans.hardware.device.Device`]):
-            Where it shall live. Left to itself, `device_map="auto"` may spill layers to the CPU of a nearly full card.
+            The device. `device_map="auto"` would move layers to the CPU if the card is nearly full.
 
     Raises:
-        [`PreferansError`]: when it cannot be loaded, or was to be loaded in 4 bits and some linear layer is not.
+        [`PreferansError`]: if it cannot be loaded, or a linear layer is not in 4 bits as required.
     """
     quantization = get_quantization_config(model_args)
     dtype = model_args.dtype if model_args.dtype in ("auto", None) else getattr(torch, model_args.dtype)
     config = load_config(model_args.model_name_or_path, model_args.model_revision)
     try:
         if receives_weights():
-            # The main process reads them, and hands each process its part when training begins.
+            # The main process loads the weights, and sends each process its part when training starts.
             with init_empty_weights(include_buffers=False):
                 model = AutoModelForCausalLM.from_config(
                     config, dtype=dtype, attn_implementation=model_args.attn_implementation
@@ -176,13 +160,13 @@ def load_model(model_args: ModelConfig, device: Device) -> PreTrainedModel:
             dtype=dtype,
             attn_implementation=model_args.attn_implementation,
             quantization_config=quantization,
-            # A sharded model is placed by the trainer, part by part; else each process has its own card.
+            # The trainer places a sharded model; otherwise each process has its own card.
             device_map=None if is_sharded() else {"": torch.cuda.current_device() if device.kind == "cuda" else "cpu"},
         )
     except torch.OutOfMemoryError:
         raise PreferansError(
             f"model_name_or_path {model_args.model_name_or_path}: the card's memory is too small for the weights alone. Close other "
-            "programs that use the card, write load_in_4bit: true, or take a smaller model."
+            "programs that use the card, set load_in_4bit: true, or use a smaller model."
         ) from None
     except (OSError, ValueError, ImportError, SafetensorError) as error:
         raise PreferansError(_not_loaded(model_args.model_name_or_path, error)) from None
@@ -194,19 +178,11 @@ def load_model(model_args: ModelConfig, device: Device) -> PreTrainedModel:
 
 def check_4bit(model: torch.nn.Module) -> int:
     """
-    Check that every linear layer but the head is held in 4 bits.
-
-    Args:
-        model (`torch.nn.Module`):
-            Loaded model.
-
-    Returns:
-        `int`: number of 4-bit layers.
+    Check that every linear layer except the head is in 4 bits, and return their number.
 
     Raises:
         [`PreferansError`]: names a layer that is not.
     """
-
     head = model.get_output_embeddings()
     linears = {
         name: module
@@ -223,35 +199,26 @@ def check_4bit(model: torch.nn.Module) -> int:
     if plain or not linears:
         raise PreferansError(
             f"load_in_4bit is true, but {len(plain)} of {len(linears)} linear layers are not in 4 bits ({', '.join(plain[:3])} …). "
-            "The memory of the run would not be what the recipe promises: check bitsandbytes and the model's architecture."
+            "The run would need more memory than planned: check bitsandbytes and the model's architecture."
         )
     return len(linears)
 
 
 def keep_4bit_differentiable(model: torch.nn.Module) -> None:
     """
-    Keep bitsandbytes from repacking 4-bit weights for CPU inference.
+    Prevent bitsandbytes from repacking 4-bit weights for CPU inference.
 
-    On a CPU with AVX512-BF16 the first forward pass in evaluation mode, such as the one for the reference
-    log-probabilities, repacks the weights for a kernel without a backward pass, and bitsandbytes 0.50 goes on using it in
-    training: gradients no longer flow through the base model's layers, with a mere warning.
-
-    Args:
-        model (`torch.nn.Module`):
-            Model whose 4-bit layers stay as they are, in training and in evaluation.
+    On a CPU with AVX512-BF16, the first forward pass in evaluation mode, such as for the reference log-probabilities, repacks the
+    weights for a kernel without a backward pass, and bitsandbytes 0.50 keeps using it in training: gradients no longer flow through
+    the base model's layers, with only a warning.
     """
-
     for module in model.modules():
         if isinstance(module, Linear4bit):
             module.support_avx512bf16_for_cpu = False
 
 
 def fold_system(messages: list[dict], tokenizer: PreTrainedTokenizerBase) -> list[dict]:
-    """
-    Messages as a chat template can take them: where it knows no system role, as Gemma's, the instruction goes to the head of the
-    first message of the user.
-    """
-
+    """Move the system message to the start of the user's first message if the chat template has no system role (Gemma)."""
     if messages[0]["role"] != "system":
         return messages
     try:

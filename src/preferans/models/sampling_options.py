@@ -1,8 +1,9 @@
 """Command-line options that name a model and how to sample from it."""
 
 import argparse
+from typing import Any
 
-# The prototype's settings, by which ratings in the notebook were given.
+# The settings of the first notebook, whose answers were rated.
 PROTOTYPE_SAMPLING = {"max_new_tokens": 150, "top_k": 60, "top_p": 0.9, "temperature": 0.7}
 SAMPLINGS = {
     "prototype": PROTOTYPE_SAMPLING,
@@ -11,12 +12,10 @@ SAMPLINGS = {
 
 
 def add_sampling_arguments(parser: argparse.ArgumentParser, several: bool = False) -> None:
-    """
-    Add the options that name a model and say how to sample from it; with `several`, more than one adapter can be named.
-    """
+    """Add the options for a model and its sampling; with `several`, more than one adapter can be named."""
     add = parser.add_argument
-    many = {"nargs": "+"} if several else {}
-    add("--model_name_or_path", help="folder or Hub id of the base model; left out, the one of --adapter")
+    many: dict[str, Any] = {"nargs": "+"} if several else {}
+    add("--model_name_or_path", help="folder or Hub id of the base model (default: that of --adapter)")
     add(
         "--adapter", **many, help=f"folder of a finished run{', or of several with one base model' if several else ''}"
     )
@@ -29,20 +28,20 @@ def add_sampling_arguments(parser: argparse.ArgumentParser, several: bool = Fals
         "--batch_size",
         type=int,
         default=16,
-        help="prompts at a time: more is faster and takes more memory; the answers stay the same (default: %(default)s)",
+        help="prompts per batch: more is faster and needs more memory; the answers stay the same (default: %(default)s)",
     )
     add(
         "--sampling",
         choices=SAMPLINGS,
         default="prototype",
-        help="prototype: as in the project's first notebook; greedy: always the likeliest token. The next four change single values of it "
+        help="prototype: as in the first notebook; greedy: always the most likely token. The next four options change single values "
         "(default: %(default)s)",
     )
     notes = {
-        "max_new_tokens": "longest answer, in tokens",
-        "top_k": "sample from so many likeliest tokens; 0: from all",
-        "top_p": "sample from the likeliest tokens that have this share of the probability; 1: from all",
-        "temperature": "below 1 the likely tokens come more often, above 1 less often; 0 takes the likeliest",
+        "max_new_tokens": "maximum length of an answer in tokens",
+        "top_k": "sample from this many most likely tokens; 0: from all",
+        "top_p": "sample from the most likely tokens with this total probability; 1: from all",
+        "temperature": "below 1, likely tokens are sampled more often, above 1 less often; 0: always the most likely token",
     }
     for name, value in PROTOTYPE_SAMPLING.items():
         default = ", ".join(f"{sampling} {values[name]:g}" for sampling, values in SAMPLINGS.items())

@@ -1,4 +1,4 @@
-"""Where a run starts from: names with a revision, and an adapter instead of a model."""
+"""The start of a run: model names with a revision, and adapters that training continues."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,7 +12,7 @@ from ..files import read_json, sha256_of
 from ..hub_names import split_revision
 from .adapters import check_bases, load_adapter
 
-# Keys of a new adapter, which one that is there already has decided.
+# Keys of a new adapter, by their names in an existing adapter's configuration.
 ADAPTER_KEYS = {
     "lora_r": "r",
     "lora_alpha": "lora_alpha",
@@ -25,17 +25,17 @@ ADAPTER_KEYS = {
 
 class StartingAdapter(NamedTuple):
     """
-    An adapter that training goes on from.
+    An adapter that training continues.
 
     Attributes:
         name (`str`): Folder or Hub id.
-        revision (`str`, *optional*): On the Hub.
-        folder (`Path`): Where it lies on this machine.
+        revision (`str`, *optional*): Revision on the Hub.
+        folder (`Path`): Its folder on this machine.
         base (`str`): The model it was trained on.
-        base_revision (`str`, *optional*): On the Hub.
-        keys (`dict`): What a recipe would say of such an adapter.
+        base_revision (`str`, *optional*): The model's revision on the Hub.
+        keys (`dict`): A recipe's keys for such an adapter.
         sha256 (`str`): Checksum of its weights.
-        has_tokenizer (`bool`): Whether a tokenizer lies beside it, perhaps with a chat template that the model lacks.
+        has_tokenizer (`bool`): Whether it has its own tokenizer, perhaps with a chat template that the model lacks.
     """
 
     name: str
@@ -48,42 +48,33 @@ class StartingAdapter(NamedTuple):
     has_tokenizer: bool
 
     def described(self) -> dict[str, str | None]:
-        """What `provenance.json` says of it."""
+        """Return its entry in `provenance.json`."""
         return {"adapter": self.name, "revision": self.revision, "sha256": self.sha256}
 
 
-def with_revision(recipe_keys: dict[str, Any], place: str) -> dict[str, Any]:
+def with_revision(recipe_keys: dict[str, Any], location: str) -> dict[str, Any]:
     """
-    Keys in which `model_name_or_path: NAME@REVISION` stands apart as the two keys that TRL knows.
+    Split `model_name_or_path: NAME@REVISION` into TRL's two keys.
 
     Raises:
-        [`PreferansError`]: when `model_revision` names another revision.
+        [`PreferansError`]: if `model_revision` is another revision.
     """
     name, revision = split_revision(recipe_keys.get("model_name_or_path") or "")
     if revision is None:
         return recipe_keys
     if recipe_keys.get("model_revision", revision) != revision:
         raise PreferansError(
-            f"{place}: model_name_or_path says revision {revision} and model_revision says {recipe_keys['model_revision']}. Keep one of them."
+            f"{location}: model_name_or_path has revision {revision}, but model_revision is {recipe_keys['model_revision']}. Keep one of them."
         )
     return recipe_keys | {"model_name_or_path": name, "model_revision": revision}
 
 
 def find_adapter(name: str, revision: str | None = None) -> StartingAdapter | None:
     """
-    See whether a name is that of an adapter instead of a model.
-
-    Args:
-        name (`str`):
-            Folder or Hub id.
-        revision (`str`, *optional*):
-            On the Hub.
-
-    Returns:
-        [`StartingAdapter`] or `None`: `None` for anything that is no adapter.
+    Return the adapter with this name (folder or Hub id), or `None` if it is not an adapter.
 
     Raises:
-        [`PreferansError`]: when it is an adapter of a kind that training cannot go on from.
+        [`PreferansError`]: if training cannot continue an adapter of its kind.
     """
     config = _file_of(name, "adapter_config.json", revision)
     if config is None or _file_of(name, "config.json", revision) is not None:
@@ -93,12 +84,10 @@ def find_adapter(name: str, revision: str | None = None) -> StartingAdapter | No
     if found.get("peft_type") != "LORA" or weights is None:
         raise PreferansError(
             f"model_name_or_path {name}: it is an adapter of the kind {found.get('peft_type')}"
-            f"{'' if weights else ' without adapter_model.safetensors'}. Training goes on from LoRA adapters in safetensors only."
+            f"{'' if weights else ' without adapter_model.safetensors'}. Training can continue LoRA adapters in safetensors only."
         )
     if not found.get("base_model_name_or_path"):
-        raise PreferansError(
-            f"model_name_or_path {name}: its adapter_config.json does not say which model it belongs to."
-        )
+        raise PreferansError(f"model_name_or_path {name}: its adapter_config.json has no base_model_name_or_path.")
     keys = {key: found[theirs] for key, theirs in ADAPTER_KEYS.items() if found.get(theirs) is not None}
     return StartingAdapter(
         name,
@@ -113,7 +102,7 @@ def find_adapter(name: str, revision: str | None = None) -> StartingAdapter | No
 
 
 def on_its_base(recipe_keys: dict[str, Any], start: StartingAdapter) -> dict[str, Any]:
-    """Keys of a run that goes on from an adapter: its base model, and the adapter's own shape."""
+    """Replace the keys of the model by the adapter's base model and the adapter's shape."""
     base = {"model_name_or_path": start.base} | (
         {"model_revision": start.base_revision} if start.base_revision else {}
     )
@@ -121,22 +110,22 @@ def on_its_base(recipe_keys: dict[str, Any], start: StartingAdapter) -> dict[str
 
 
 def _file_of(name: str, file: str, revision: str | None) -> Path | None:
-    """A file of a model's folder or repository; `None` where it has no such file or cannot be asked."""
+    """Return a file of a model's folder or repository, or `None` if it is missing or cannot be downloaded."""
     if Path(name).is_dir():
         return Path(name, file) if Path(name, file).is_file() else None
 
     try:
         return Path(hf_hub_download(name, file, revision=revision))
-    except (HfHubHTTPError, HFValidationError, OSError):  # what is wrong is recipe_keys where the model itself is read
+    except (HfHubHTTPError, HFValidationError, OSError):  # the error is reported when the model itself is loaded
         return None
 
 
 def put_on(model: PreTrainedModel, adapter: StartingAdapter) -> PreTrainedModel:
     """
-    Put the adapter onto its base model, ready to train. TRL then keeps a frozen copy of it as the reference.
+    Put the adapter on its base model, trainable. TRL keeps a frozen copy of it as the reference.
 
     Raises:
-        [`PreferansError`]: when it does not fit.
+        [`PreferansError`]: if it does not fit.
     """
     try:
         return load_adapter(model, adapter.folder, trainable=True)
@@ -146,10 +135,10 @@ def put_on(model: PreTrainedModel, adapter: StartingAdapter) -> PreTrainedModel:
 
 def check_base(adapter: StartingAdapter) -> None:
     """
-    Check, before it is loaded, that the model an adapter belongs to is the one that it was trained on.
+    Check before loading that the adapter's base model still has the weights it was trained on.
 
     Raises:
-        [`PreferansError`]: when it has other weights now.
+        [`PreferansError`]: if the weights have changed.
     """
     try:
         check_bases([str(adapter.folder)], adapter.base)
@@ -158,5 +147,5 @@ def check_base(adapter: StartingAdapter) -> None:
 
 
 def _of_the_model(error: PreferansError, adapter: StartingAdapter) -> PreferansError:
-    """The error under the name that a recipe gives the adapter."""
+    """Return the error with the adapter's name in the recipe."""
     return PreferansError(str(error).replace(f"--adapter {adapter.folder}", f"model_name_or_path {adapter.name}"))

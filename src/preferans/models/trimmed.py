@@ -1,4 +1,4 @@
-"""The record of a vocabulary that was trimmed."""
+"""The record of a trimmed vocabulary."""
 
 from pathlib import Path
 from typing import Any
@@ -9,29 +9,20 @@ KEPT_NAME, RECORD_NAME = "kept_token_ids.json", "trimmed_vocabulary.json"
 
 
 def trimmed_from(folder: str | Path) -> dict[str, Any] | None:
-    """
-    What the vocabulary of a model was cut from.
-
-    Args:
-        folder (`str` or `Path`):
-            Folder or Hub id of a model.
-
-    Returns:
-        `dict` or `None`: the record of [`trim_vocabulary`], or `None` for a model with its own full vocabulary.
-    """
+    """Return the record of a model's trimmed vocabulary, or `None` for a full one."""
     path = Path(folder) / RECORD_NAME
     return read_json(path) if path.is_file() else None
 
 
 def trimmed_in_words(record: dict[str, Any]) -> str:
-    """What the record of [`trimmed_from`] says, in words."""
+    """Describe the record of [`trimmed_from`]."""
     return (
         f"trimmed from that of `{record['source']}`, {record['tokens_after']:,} of {record['tokens_before']:,} tokens"
     )
 
 
 def trimming_in_words(model: str | Path) -> str:
-    """Sentences for the card of an adapter, with a space before them; empty for a base with its own full vocabulary."""
+    """Return sentences for the card of an adapter, with a leading space; empty for a base with a full vocabulary."""
     record = trimmed_from(model)
     if record is None:
         return ""

@@ -1,0 +1,147 @@
+"""Load the models that command-line options name, and check the options first."""
+
+import argparse
+import hashlib
+from pathlib import Path
+
+from transformers import GenerationConfig
+from trl import ModelConfig
+
+from ..errors import PreferansError
+from ..files import sha256_of
+from ..hardware.decisions import apply_kernels, decide_kernels, decide_precision
+from ..hardware.device import find_device
+from .adapters import base_of, check_bases, load_adapter, run_keys
+from .loading import check_model_exists, load_model, load_tokenizer
+from .sampler import Sampler
+from .sampling_options import PROTOTYPE_SAMPLING, SAMPLINGS
+from .served import check_endpoint_arguments
+
+# Keys of a recipe that decide a base model's weights and their precision.
+MODEL_KEYS = (
+    "model_name_or_path",
+    "model_revision",
+    "dtype",
+    "load_in_4bit",
+    "bnb_4bit_quant_type",
+    "use_bnb_nested_quant",
+    "attn_implementation",
+)
+
+
+def load_sampler(args: argparse.Namespace, chat: bool = True) -> Sampler:
+    """Load the single system that the options name, see [`load_samplers`]."""
+    (sampler,) = load_samplers(args, chat)
+    return sampler
+
+
+def load_samplers(args: argparse.Namespace, chat: bool = True) -> list[Sampler]:
+    """
+    Load the model that the options name, once, with all its adapters.
+
+    Args:
+        args (`argparse.Namespace`):
+            Options of [`~preferans.models.sampling_options.add_sampling_arguments`] and `seed`, checked by [`check_sampling_arguments`].
+        chat (`bool`, *optional*, defaults to `True`): Whether prompts are messages. Plain texts need no chat template.
+
+    Returns:
+        `list[Sampler]`: one for each adapter in order, or the base model alone.
+    """
+    keys, adapters = _model_keys(args), _as_list(args.adapter)
+    model_args = ModelConfig(**keys)
+    tokenizer = load_tokenizer(model_args.model_name_or_path, model_args.model_revision, args.chat_template_path, chat)
+    device = find_device(args.use_cpu, triton=False)  # only training has Triton kernels
+    decide_precision(device, fp16=False, bf16=False, dtype=model_args.dtype)
+    apply_kernels(decide_kernels(device, half=model_args.dtype != "float32"))
+    model = load_model(model_args, device)
+    # Some models set a repetition penalty or the like, which no record would show.
+    ends = {name: getattr(model.generation_config, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    model.generation_config = GenerationConfig(**ends)
+    names = [f"adapter{number}" for number in range(len(adapters))]  # peft rejects names with a dot, as in folders
+    for adapter, name in zip(adapters, names, strict=True):
+        model = load_adapter(model, adapter, name)
+    template = hashlib.sha256((tokenizer.chat_template or "").encode()).hexdigest()
+    sampling = {name: getattr(args, name) for name in PROTOTYPE_SAMPLING}
+    samplers = []
+    for number, label in enumerate(labels_of(args)):
+        name = names[number] if adapters else None
+        folders = [model_args.model_name_or_path, *adapters[number : number + 1]]
+        files = sorted(file for folder in folders for file in Path(folder).glob("*.safetensors"))
+        weights = keys | {"sha256": [sha256_of(file) for file in files], "chat_template_sha256": template}
+        samplers.append(Sampler(model, tokenizer, label, weights, sampling, args.batch_size, args.seed, adapter=name))
+    return samplers
+
+
+def check_sampling_arguments(args: argparse.Namespace) -> None:
+    """
+    Check the options, and `max_prompts`, before anything heavy is loaded, and fill in the values of `--sampling`.
+
+    Raises:
+        [`PreferansError`]: if a model or adapter is missing, they do not belong together, or a number is out of range.
+    """
+    for name, value in SAMPLINGS[args.sampling].items():
+        if getattr(args, name) is None:
+            setattr(args, name, value)
+    for adapter in _as_list(args.adapter):
+        base_of(adapter)
+    lowest = {"max_prompts": 1, "batch_size": 1, "max_new_tokens": 1, "top_k": 0, "temperature": 0}
+    for name, least in lowest.items():
+        value = getattr(args, name)
+        if value is not None and not value >= least:
+            raise PreferansError(f"--{name} {value}: it must be at least {least}.")
+    if not 0 < args.top_p <= 1:
+        raise PreferansError(f"--top_p {args.top_p}: it must be above 0 and at most 1, such as 0.9.")
+    labels_of(args)
+    if getattr(args, "endpoint", None) or getattr(args, "model", None):
+        check_endpoint_arguments(args)
+        return
+
+    model = _model_keys(args)["model_name_or_path"]
+    check_model_exists(model)
+    check_bases(_as_list(args.adapter), model)
+
+
+def _as_list(value: str | list[str] | None) -> list[str]:
+    return [value] if isinstance(value, str) else list(value or [])
+
+
+def labels_of(args: argparse.Namespace) -> list[str]:
+    """
+    Return the names of the systems: of the base or served model, or of each adapter.
+
+    Raises:
+        [`PreferansError`]: if the numbers of names and adapters differ, or two systems have the same name.
+    """
+    folders = _as_list(args.adapter) or [args.model_name_or_path or getattr(args, "model", None) or ""]
+    labels = _as_list(args.label) or [Path(folder).name or Path(folder).resolve().name for folder in folders]
+    if len(labels) != len(folders):
+        raise PreferansError(f"--label {' '.join(labels)}: {len(folders)} names are needed, one for each --adapter.")
+    if len(set(labels)) < len(labels):
+        raise PreferansError(f"--adapter {' '.join(folders)}: two have the same name. Give each its own with --label.")
+    return labels
+
+
+def _model_keys(args: argparse.Namespace) -> dict:
+    """Return the base model's keys from the adapter's run, or else from the options."""
+    adapters = _as_list(args.adapter)
+    runs = {adapter: keys for adapter in adapters if (keys := run_keys(adapter))}
+    if runs:
+        trained, first = next(iter(runs.items()))
+        for adapter, other in runs.items():
+            for key in (*MODEL_KEYS[1:], "chat_template_path"):
+                if first.get(key) != other.get(key):
+                    raise PreferansError(
+                        f"--adapter {adapter}: its run has {key} {other.get(key)!r}, and that of {trained} {first.get(key)!r}, so they "
+                        "cannot share one loaded base. Use a separate command for each."
+                    )
+        args.use_cpu = args.use_cpu or first.get("use_cpu", False)
+        args.chat_template_path = args.chat_template_path or first.get("chat_template_path")
+        keys = {key: first[key] for key in MODEL_KEYS if key in first}
+    else:
+        keys = {"load_in_4bit": args.load_in_4bit, "use_bnb_nested_quant": True, "dtype": args.dtype}
+        keys["model_name_or_path"] = base_of(adapters[0]).name if adapters else None
+    name = args.model_name_or_path
+    if name:
+        # with an adapter, the path stays as its run recorded it; otherwise ./llama becomes llama
+        keys["model_name_or_path"] = name if adapters else Path(name).as_posix()
+    return keys
