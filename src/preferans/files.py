@@ -42,6 +42,19 @@ def writable(text: str) -> str:
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
+def decode_utf8(content: bytes, name: str) -> str:
+    """
+    Decode UTF-8, with or without a byte order mark.
+
+    Raises:
+        [`PreferansError`]: names the file, or the file and line, in `name`.
+    """
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise PreferansError(f"{name}: this is not UTF-8 text ({error}). Save it as UTF-8.") from None
+
+
 def write_json(path: str | Path, value: Any) -> None:
     """Write `value` to `path` atomically, as readable JSON."""
     write_text(path, json.dumps(value, ensure_ascii=False, indent=2) + "\n")

@@ -23,7 +23,11 @@ _TYPES = {
 
 def is_unicode(text: str) -> bool:
     """Whether UTF-8 can store a text. A JSON escape may be half of a character, a lone surrogate."""
-    return not any("\ud800" <= character <= "\udfff" for character in text)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _check_unicode(text: str) -> str:
