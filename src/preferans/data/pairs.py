@@ -1,4 +1,4 @@
-"""Read rows in any of TRL's preference formats as pairs, and name the problems of the other rows."""
+"""Read rows as pairs with an explicit prompt, and name the problems of the other rows."""
 
 import dataclasses
 import re

@@ -1,4 +1,4 @@
-"""Describe where the rows of a dataset come from: files with checksums, or a revision on the Hub."""
+"""Describe the source of a dataset: files with checksums, or a revision on the Hub."""
 
 from pathlib import Path
 

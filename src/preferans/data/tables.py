@@ -1,4 +1,4 @@
-"""Preference rows as polars tables: columns, splits, lengths, plain texts, and the dataset folder."""
+"""Preference rows as tables: columns, splits, lengths, plain texts, dataset folder."""
 
 import os
 import random
