@@ -16,7 +16,6 @@ from preferans.files import (
     read_jsonl,
     read_yaml,
     sha256_of,
-    writable,
     write_bytes,
     write_json,
     write_jsonl,
@@ -108,11 +107,6 @@ def test_leftovers_of_a_killed_process_are_removed(tmp_path):
     left.write_text("half")
     write_text(tmp_path / "value.txt", "whole")
     assert [path.name for path in tmp_path.iterdir()] == ["value.txt"]
-
-
-def test_a_lone_surrogate_becomes_a_replacement_character():
-    assert writable("a\ud800b") == "a\ufffdb"
-    assert writable("\ud83d\ude00 ёж") == "😀 ёж"
 
 
 def test_yaml_gives_values_and_lines(tmp_path):

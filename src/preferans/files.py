@@ -37,11 +37,6 @@ def write_bytes(path: str | Path, content: bytes) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def writable(text: str) -> str:
-    """A text that UTF-8 can store: a lone surrogate becomes U+FFFD, and a pair of surrogates becomes its character."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-
-
 def decode_utf8(content: bytes, name: str) -> str:
     """
     Decode UTF-8, with or without a byte order mark.

@@ -46,8 +46,8 @@ from typing import TYPE_CHECKING, Any
 from ..text.language import cyrillic_share, foreign_words
 from .check_tokens import template_pattern, tokenize_pairs
 from .formats import dataset_format
-from .pair_problems import is_training, leaks, problems_alone, repetitions
-from .pairs import ANSWERS, Pair, Problem, read_pairs
+from .pair_problems import leaks, problems_alone, repetitions
+from .pairs import ANSWERS, Pair, Problem, is_training, read_pairs
 from .trainer_view import length_statistics, view_examples
 
 if TYPE_CHECKING:

@@ -4,7 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import PreferansError
-from ..files import decode_utf8, writable
+from ..files import decode_utf8
+from ..utf8 import writable
 from .formats import read_dataset
 
 TEXT_COLUMNS = ("text", "content", "messages", "prompt", "completion", "chosen", "rejected", "answer")

@@ -6,17 +6,12 @@ from collections import Counter
 from collections.abc import Iterator
 
 from ..text.near_duplicates import find_leaks
-from .pairs import ANSWERS, COLUMNS, Pair, Problem, message_text
+from .pairs import ANSWERS, COLUMNS, Pair, Problem, is_training, message_text
 from .preferences import ECHO_LENGTH
 
 # A question of at least this many characters is an echo anywhere in an answer, not only at its beginning.
 LONG_ECHO = 100
 BOILERPLATE = 3  # different prompts with a line in common
-
-
-def is_training(split: str) -> bool:
-    """Check whether a split is for training."""
-    return split.startswith("train")
 
 
 def problems_alone(pair: Pair, template_token: re.Pattern) -> Iterator[Problem]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from trl.data_utils import extract_prompt
 
-from ..typed_rows import HALF_CHARACTER, is_unicode
+from ..utf8 import HALF_CHARACTER, is_unicode
 from .formats import dataset_format
 from .preferences import ROLES
 
@@ -105,6 +105,11 @@ def row_label(row: Any, split: str, number: int) -> str:
     """Return a row's id, or else its split and number, counted from 1."""
     name = row.get("id") if isinstance(row, dict) else None
     return name if isinstance(name, str) and is_unicode(name) and name.strip() else f"{split}:{number}"
+
+
+def is_training(split: str) -> bool:
+    """Check whether a split is for training."""
+    return split.startswith("train")
 
 
 def read_pairs(splits: dict[str, list]) -> tuple[list[Pair], list[tuple[str, Problem]]]:

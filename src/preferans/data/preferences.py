@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from ..errors import PreferansError
-from ..typed_rows import HALF_CHARACTER, is_unicode
+from ..utf8 import HALF_CHARACTER, is_unicode
 
 if TYPE_CHECKING:
     from datasets import Dataset

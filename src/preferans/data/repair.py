@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from ..errors import PreferansError
-from ..typed_rows import is_unicode
+from ..utf8 import is_unicode
 from .card import CardContent, dataset_card
 from .check import Report, check_dataset
 from .check_tokens import template_pattern, tokenize_pairs

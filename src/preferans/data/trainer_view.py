@@ -6,8 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from .pair_problems import is_training
-from .pairs import ANSWERS, COLUMNS, Pair, message_text
+from .pairs import ANSWERS, COLUMNS, Pair, is_training, message_text
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

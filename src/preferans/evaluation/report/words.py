@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from ...files import writable
+from ...utf8 import writable
 
 REPORT_LANGUAGES = ("en", "ru")
 NO_BREAK = "\u00a0"
