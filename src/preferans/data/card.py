@@ -26,24 +26,15 @@ class CardContent:
     What a dataset's card states, apart from the rows.
 
     Args:
-        title (`str`), summary (`str`), rule (`str`):
-            Heading, first paragraph, and how a pair is made; Markdown.
-        language (`str`):
-            Language tag, such as `"ru"`.
-        source (`str`), licence (`str`):
-            See [`~preferans.data.source.describe_source`].
-        options (`dict`):
-            Options that affect the rows.
-        command (`str`):
-            See [`~preferans.data.build_options.command_line`].
-        counts (`dict[str, Sequence[tuple]]`):
-            Tables of counts: heading, then (label, value).
-        tags (`Sequence[str]`, *optional*):
-            Tags in addition to those of every preference dataset.
-        notes (`str`, *optional*):
-            Markdown after the table of lengths.
-        repeatable (`str`, *optional*):
-            Conditions under which the fingerprint is the same again.
+        title (`str`), summary (`str`), rule (`str`): Heading, first paragraph, and how a pair is made; Markdown.
+        language (`str`): Language tag, such as `"ru"`.
+        source (`str`), licence (`str`): See [`~preferans.data.source.describe_source`].
+        options (`dict`): Options that affect the rows.
+        command (`str`): See [`~preferans.data.build_options.command_line`].
+        counts (`dict[str, Sequence[tuple]]`): Tables of counts: heading, then (label, value).
+        tags (`Sequence[str]`, *optional*): Tags in addition to those of every preference dataset.
+        notes (`str`, *optional*): Markdown after the table of lengths.
+        repeatable (`str`, *optional*): Conditions under which the fingerprint is the same again.
     """
 
     title: str

@@ -8,16 +8,11 @@ format of the dataset; a row in another one is invalid.
 Errors would harm the training. [`~preferans.data.repair.fix_dataset`] repairs or drops such rows, unless the template or the language is
 the cause:
 
-- `schema`: a column is missing, null or of a wrong type, or there is no common prompt.
-- `roles`: TRL does not support a role, a prompt ends with another message than one of user or tool, or an answer is not exactly one message
-  of the assistant.
-- `empty`: a message, prompt or answer has no text.
-- `equal`: chosen and rejected are the same text.
+- `schema`, `roles`, `empty`, `equal`: the row is not a pair, see [`~preferans.data.pairs`].
 - `prompt_echo`: an answer begins with the question (of at least `ECHO_LENGTH` characters) or with the whole conversation, or contains a
   question of at least `LONG_ECHO` characters.
-- `tree_leakage`, `prompt_leakage`: the conversation tree of a training row, or nearly the same prompt, is in another split. Splits with a
-  name that begins with `train` are training splits.
-- `no_training_split`: no training split has rows.
+- `tree_leakage`, `prompt_leakage`: the conversation tree of a training row, or nearly the same prompt, is in another split.
+- `no_training_split`: no split with a name that begins with `train` has rows.
 - `contradiction`: for the same prompt, a split has both A better than B and B better than A.
 - `language`: fewer than half of the chosen answers are in Russian, although they should be.
 - `chat_template`: the template refuses the row.
@@ -58,66 +53,37 @@ SHARE_PAIRS, LENGTH_BIAS = 20, 0.7
 RUSSIAN_SHARE, FOREIGN_SHARE = 0.9, 0.3
 FINDING_ROWS = 5
 
+_ERROR_CURES = {
+    "schema": "Fix these rows in their source. --fix drops rows that cannot be read, and turns a text prompt beside messages into a message.",
+    "roles": "End a prompt with a message of the user, and write an answer as one message of the assistant, or drop the rows with --fix.",
+    "empty": "Drop these rows, for example with --fix.",
+    "equal": "Drop these rows, for example with --fix: neither answer is better.",
+    "prompt_echo": "Remove the prompt from the answer. --fix removes it from the beginning, and drops the other rows.",
+    "tree_leakage": "Split by message_tree_id, or drop these training rows with --fix.",
+    "prompt_leakage": "Keep similar prompts in one split, or drop these training rows with --fix.",
+    "no_training_split": "Rename a split to train, or build the dataset again with more varied prompts.",
+    "contradiction": "Decide which answer is better, or drop both rows with --fix.",
+    "language": "Drop answers in other languages. If the dataset should be in another language, add --language, such as --language en.",
+    "chat_template": "Change the messages to the order that the template expects, or use another --chat_template_path.",
+    "double_bos": "Remove the beginning-of-text token from the chat template, or from a plain prompt.",
+    "double_eos": "Remove the end token from the chat template or from the answers; --fix removes it from answers.",
+    "missing_eos": "Add eos_token after each answer in the chat template: without it, the model does not learn to stop.",
+    "prompt_too_long": "Raise --max_length and the recipe's max_length, or drop these rows with --fix.",
+}
+_WARNING_CURES = {
+    "tools": "scripts/dpo.py refuses such rows and --fix drops them; TRL itself can train on them.",
+    "prompt_cut": "Add a column for the prompt. --fix does, and moves the cut words to the answers.",
+    "repeated_id": "Give each row its own id, so that a row in a report can be found.",
+    "duplicate": "Keep one of them, as --fix does: a pair that occurs twice has twice the weight.",
+    "length_bias": "Balance the pairs by length (see --max_length_ratio of data_builders/oasst1_ru.py), or the model learns length.",
+    "foreign_words": "Look at these rows: a model learns to mix languages from its chosen answers.",
+    "template_tokens": "Remove them, because the template adds its own. --fix removes those at the end of answers.",
+    "truncated": "Raise max_length if the memory allows it, or shorten the answers: the loss does not include their end.",
+    "prompt_prefix": "Use a chat template that formats a prompt alike with and without an answer. End a plain prompt before a space.",
+}
 # Severity and cure of each check's findings.
-CHECKS = {
-    "schema": (
-        "error",
-        "Fix these rows in their source. --fix drops rows that cannot be read, and makes a text prompt beside messages a message.",
-    ),
-    "roles": (
-        "error",
-        "A prompt is messages of system, user and assistant, the last one of the user; an answer is one message of the assistant. Fix the "
-        "rows, or drop them with --fix.",
-    ),
-    "empty": ("error", "Drop these rows, for example with --fix."),
-    "equal": ("error", "Drop these rows, for example with --fix: neither answer is better."),
-    "prompt_echo": (
-        "error",
-        "Remove the prompt from the answer. --fix removes it from the beginning, and drops the other rows.",
-    ),
-    "tree_leakage": ("error", "Split by message_tree_id, or drop these training rows with --fix."),
-    "prompt_leakage": ("error", "Keep similar prompts in one split, or drop these training rows with --fix."),
-    "no_training_split": ("error", "Rename a split to train, or build the dataset again with more varied prompts."),
-    "contradiction": ("error", "Decide which answer is better, or drop both rows with --fix."),
-    "language": (
-        "error",
-        "Drop answers in other languages. If the dataset should be in another language, add --language, such as --language en.",
-    ),
-    "chat_template": (
-        "error",
-        "Change the messages to the order that the template expects, or use another --chat_template_path.",
-    ),
-    "double_bos": ("error", "Remove the beginning-of-text token from the chat template, or from a plain prompt."),
-    "double_eos": (
-        "error",
-        "Remove the end token from the chat template or from the answers; --fix removes it from answers.",
-    ),
-    "missing_eos": (
-        "error",
-        "Add eos_token after each answer in the chat template: without it, the model does not learn to stop.",
-    ),
-    "prompt_too_long": ("error", "Raise --max_length and the recipe's max_length, or drop these rows with --fix."),
-    "tools": ("warning", "scripts/dpo.py refuses such rows and --fix drops them; TRL itself can train on them."),
-    "prompt_cut": ("warning", "Add a column for the prompt. --fix does, and moves the cut words to the answers."),
-    "repeated_id": ("warning", "Give each row its own id, so that a row in a report can be found."),
-    "duplicate": ("warning", "Keep one of them, as --fix does: a pair that occurs twice has twice the weight."),
-    "length_bias": (
-        "warning",
-        "Balance the pairs by length (see --max_length_ratio of data_builders/oasst1_ru.py), or the model learns length.",
-    ),
-    "foreign_words": ("warning", "Look at these rows: a model learns to mix languages from its chosen answers."),
-    "template_tokens": (
-        "warning",
-        "Remove them, because the template adds its own. --fix removes those at the end of answers.",
-    ),
-    "truncated": (
-        "warning",
-        "Raise max_length if the memory allows it, or shorten the answers: the loss does not include their end.",
-    ),
-    "prompt_prefix": (
-        "warning",
-        "Use a chat template that formats a prompt in the same way alone and with an answer. End a plain prompt before a space.",
-    ),
+CHECKS = {check: ("error", cure) for check, cure in _ERROR_CURES.items()} | {
+    check: ("warning", cure) for check, cure in _WARNING_CURES.items()
 }
 
 
@@ -182,14 +148,11 @@ def check_dataset(
     Check a preference dataset.
 
     Args:
-        splits (`dict[str, list]`):
-            Rows by split, of any content, see [`~preferans.data.formats.read_dataset`].
+        splits (`dict[str, list]`): Rows by split, of any content, see [`~preferans.data.formats.read_dataset`].
         tokenizer ([`~transformers.PreTrainedTokenizerBase`], *optional*):
             Tokenizer of the model to train. Without it, lengths are in characters, and tokens are not checked.
-        max_length (`int`, *optional*, defaults to `1024`):
-            Tokens of prompt and answer together, as in the recipe.
-        language (`str`, *optional*, defaults to `"ru"`):
-            Language that the answers should be in. Only Russian is checked.
+        max_length (`int`, *optional*, defaults to `1024`): Tokens of prompt and answer together, as in the recipe.
+        language (`str`, *optional*, defaults to `"ru"`): Language that the answers should be in. Only Russian is checked.
     """
     pairs, problems = read_pairs(splits)
     template_token = template_pattern(tokenizer)

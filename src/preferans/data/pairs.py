@@ -1,4 +1,12 @@
-"""Read rows as pairs with an explicit prompt, and name the problems of the other rows."""
+"""
+Read rows as pairs with an explicit prompt, and name the problems of the other rows.
+
+- `schema`: a column is missing, null or of a wrong type, or there is no common prompt.
+- `roles`: TRL does not support a role, a prompt ends with another message than one of user or tool, or an answer is not exactly one message
+  of the assistant.
+- `empty`: a message, prompt or answer has no text.
+- `equal`: chosen and rejected are the same text.
+"""
 
 import dataclasses
 import re

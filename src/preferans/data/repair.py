@@ -69,12 +69,10 @@ def fix_dataset(
     Repair the rows of a preference dataset, and drop those that cannot be repaired.
 
     Args:
-        splits (`dict[str, list]`):
-            Rows by split, see [`~preferans.data.formats.read_dataset`].
+        splits (`dict[str, list]`): Rows by split, see [`~preferans.data.formats.read_dataset`].
         tokenizer ([`~transformers.PreTrainedTokenizerBase`], *optional*):
             Tokenizer of the model to train. With it, rows that it cannot tokenize are dropped too.
-        max_length (`int`, *optional*, defaults to `1024`):
-            Tokens of prompt and answer together.
+        max_length (`int`, *optional*, defaults to `1024`): Tokens of prompt and answer together.
 
     Returns:
         `tuple[dict[str, pl.DataFrame], dict[str, list[tuple]]]`: the repaired rows by split, without empty splits, and tables of counts for
@@ -218,8 +216,7 @@ def write_fixed(
     Write a repaired dataset folder with its card, and check it again.
 
     Args:
-        args (`argparse.Namespace`):
-            `dataset`, `fix` (the folder to write), `max_length` in tokens, and `command` for the card.
+        args (`argparse.Namespace`): `dataset`, `fix` (the folder to write), `max_length` in tokens, and `command` for the card.
         splits (`dict[str, list]`), tokenizer ([`~transformers.PreTrainedTokenizerBase`], *optional*), language (`str`, *optional*):
             As for [`~preferans.data.check.check_dataset`].
 

@@ -22,12 +22,9 @@ def view_examples(
     Show up to ten pairs, evenly spread, of the training splits if there are any.
 
     Args:
-        tokenized (`Sequence[tuple[Pair, dict | None]]`):
-            Pairs and their tokens, see [`~preferans.data.check_tokens.tokenize_pair`]; `None` without a tokenizer.
-        tokenizer ([`~transformers.PreTrainedTokenizerBase`], *optional*):
-            The tokenizer.
-        max_length (`int`):
-            Tokens of prompt and answer together.
+        tokenized (`Sequence[tuple[Pair, dict | None]]`): Pairs with the result of [`~preferans.data.check_tokens.tokenize_pair`], or `None`.
+        tokenizer ([`~transformers.PreTrainedTokenizerBase`], *optional*): The tokenizer.
+        max_length (`int`): Tokens of prompt and answer together.
 
     Returns:
         `list[dict]`: for each pair `row` (its label), `split`, and without a tokenizer the three columns. With one, `chosen` and `rejected`
@@ -36,17 +33,16 @@ def view_examples(
     """
     shown = [entry for entry in tokenized if is_training(entry[0].split)] or tokenized
     number = min(EXAMPLE_ROWS, len(shown))
-    examples: list[dict[str, Any]] = []
+    examples = []
     for pair, ids in (shown[i * len(shown) // number] for i in range(number)):
-        example: dict[str, Any] = {"row": pair.label, "split": pair.split}
         if tokenizer is None or ids is None:
-            example |= {column: getattr(pair, column) for column in COLUMNS}
+            columns = {column: getattr(pair, column) for column in COLUMNS}
         else:
-            example |= {
-                column: _masked_and_scored(ids["prompt_ids"], ids[f"{column}_ids"], tokenizer, max_length)
-                for column in ANSWERS
+            prompt = ids["prompt_ids"]
+            columns = {
+                column: _masked_and_scored(prompt, ids[f"{column}_ids"], tokenizer, max_length) for column in ANSWERS
             }
-        examples.append(example)
+        examples.append({"row": pair.label, "split": pair.split} | columns)
     return examples
 
 
