@@ -74,7 +74,7 @@ def test_finds_leakage_by_tree_and_by_prompt():
         "train_more": ["c2:r2"],
         "test": ["c3:r3", "c7:r7"],
     }
-    assert ("dropped: training row whose conversation tree is in another split", 1) in counts["rows"]
+    assert ("dropped: training row with a conversation tree of another split", 1) in counts["rows"]
     assert findings({"train": splits["test"], "train_more": splits["train"]}) == {}
     # labels of plain prompts make no two of them alike
     assert findings({"train": [as_plain(valid_row(i)) for i in (0, 1)], "test": [as_plain(valid_row(2))]}) == {}

@@ -47,7 +47,7 @@ REPAIR_DROP_REASONS = {
     "prompt_too_long": "the prompt alone fills max_length",
     "duplicate": "repeats another row",
     "contradiction": "contradicts another row",
-    "tree_leakage": "training row whose conversation tree is in another split",
+    "tree_leakage": "training row with a conversation tree of another split",
     "prompt_leakage": "training row with nearly the same prompt as in another split",
 }
 REPAIRS = {
@@ -57,9 +57,9 @@ REPAIRS = {
     "stripped": "with white space removed around an answer",
 }
 RULE = """The rows of the source, repaired: each gets an explicit prompt; white space around answers, a prompt repeated at their beginning, and
-tokens of a chat template at their end are removed. Rows that cannot be repaired, that repeat or contradict another one, or whose conversation
-or prompt (at least 0.7 of the five-letter pieces in common) is in another split are dropped, as counted below. With a tokenizer, rows that
-its chat template refuses or whose prompt alone fills `max_length` are dropped too."""
+tokens of a chat template at their end are removed. Rows that cannot be repaired, that repeat or contradict another one, or that share their
+conversation or prompt (at least 0.7 of the five-letter pieces in common) with another split are dropped, as counted below. With a tokenizer,
+rows that its chat template refuses are dropped too, and rows with a prompt that alone fills `max_length`."""
 
 
 def fix_dataset(
