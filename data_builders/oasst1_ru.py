@@ -74,7 +74,7 @@ from preferans.data.build import (
     print_counts,
     split_pairs,
 )
-from preferans.data.card import counted, dataset_card
+from preferans.data.card import CardContent, counted, dataset_card
 from preferans.data.oasst import PAIR_DROP_REASONS, account, build_oasst_pairs
 from preferans.data.oasst_source import read_rows
 from preferans.data.oasst_trees import ROW_DROP_REASONS
@@ -127,12 +127,13 @@ def card(args: argparse.Namespace, rule: PairingRule, counts: dict, splits: dict
             f"Of pairs with a chosen more than {rule.max_length_ratio:g} times as long as the rejected, {rule.keep_long_prob:.0%} were kept. "
             f"Before that, `chosen` was longer in {counts['chosen_longer'] / counts['compared']:.0%} of all pairs."
         )
-    return dataset_card(
-        "Preference pairs from ranked conversations",
-        f"{counts['pairs']:,} pairs of replies that people wrote to the same prompt and ranked: `chosen` has the better rank, "
-        "`rejected` the worse one.",
-        RULE.format(split_rule=SPLIT_RULE, turns=RULE_TURNS[rule.turns], pairing=RULE_PAIRINGS[rule.pairing]),
-        splits,
+    content = CardContent(
+        title="Preference pairs from ranked conversations",
+        summary=(
+            f"{counts['pairs']:,} pairs of replies that people wrote to the same prompt and ranked: `chosen` has the better rank, "
+            "`rejected` the worse one."
+        ),
+        rule=RULE.format(split_rule=SPLIT_RULE, turns=RULE_TURNS[rule.turns], pairing=RULE_PAIRINGS[rule.pairing]),
         language=args.lang,
         licence=licence,
         tags=["human-feedback"],
@@ -156,6 +157,7 @@ def card(args: argparse.Namespace, rule: PairingRule, counts: dict, splits: dict
         },
         notes=notes,
     )
+    return dataset_card(content, splits)
 
 
 def build_pairs(args: argparse.Namespace) -> None:

@@ -63,7 +63,7 @@ from preferans.data.build import (
     print_counts,
     split_pairs,
 )
-from preferans.data.card import counted, dataset_card
+from preferans.data.card import CardContent, counted, dataset_card
 from preferans.data.oasst import best_replies
 from preferans.data.oasst_source import read_rows
 from preferans.data.oasst_trees import ROW_DROP_REASONS
@@ -184,11 +184,10 @@ def card(args: argparse.Namespace, sampler: Sampler, row_counts: dict, counts: C
     """Write the dataset's `README.md`."""
     source, licence = describe_source(args.source, args.revision)
     kept = sum(map(len, splits.values()))
-    return dataset_card(
-        "Human replies against a model's own answers",
-        f"{kept:,} pairs: `chosen` is the best human reply to a prompt, `rejected` an answer of `{sampler.label}`.",
-        RULE.format(split_rule=SPLIT_RULE, pick=PICKS[args.pick]),
-        splits,
+    content = CardContent(
+        title="Human replies against a model's own answers",
+        summary=f"{kept:,} pairs: `chosen` is the best human reply to a prompt, `rejected` an answer of `{sampler.label}`.",
+        rule=RULE.format(split_rule=SPLIT_RULE, pick=PICKS[args.pick]),
         language=args.lang,
         licence=licence,
         tags=["human-feedback", "synthetic"],
@@ -213,6 +212,7 @@ def card(args: argparse.Namespace, sampler: Sampler, row_counts: dict, counts: C
         },
         repeatable="the same samples and options give the same; another machine may sample others",
     )
+    return dataset_card(content, splits)
 
 
 if __name__ == "__main__":

@@ -70,7 +70,7 @@ PARSER = make_parser()
 help_first(PARSER)
 
 from preferans.data.build import REMOVED, SPLIT_RULE, check_output_arguments, finish_dataset, print_counts, split_pairs
-from preferans.data.card import counted, dataset_card
+from preferans.data.card import CardContent, counted, dataset_card
 from preferans.data.preferences import row_problem
 from preferans.data.prompts import distinct_prompts, is_prompt_file, read_prompts, split_rows
 from preferans.data.source import describe_source
@@ -211,11 +211,10 @@ def card(args: argparse.Namespace, sampler: Sampler, personas: list[Persona], co
     files = ", ".join(f"`{Path(path).name}` (SHA-256 `{sha256_of(path)}`)" for path in args.persona)
     source, licence = describe_source(args.prompts)
     instructions = "\n\n".join(f"**{persona.name}**\n\n```\n{persona.instruction}\n```" for persona in personas)
-    return dataset_card(
-        f"A character in pairs: {names}",
-        f"{kept:,} pairs that teach a model to be {names}: `chosen` is its answer in character, `rejected` its plain answer.",
-        RULE.format(split_rule=SPLIT_RULE, instruction=INSTRUCTION[args.keep_instruction]),
-        splits,
+    content = CardContent(
+        title=f"A character in pairs: {names}",
+        summary=f"{kept:,} pairs that teach a model to be {names}: `chosen` is its answer in character, `rejected` its plain answer.",
+        rule=RULE.format(split_rule=SPLIT_RULE, instruction=INSTRUCTION[args.keep_instruction]),
         language="ru",
         licence=licence,
         tags=["persona", "synthetic", "self-alignment"],
@@ -235,6 +234,7 @@ def card(args: argparse.Namespace, sampler: Sampler, personas: list[Persona], co
         notes=f"## Instructions\n\n{instructions}",
         repeatable="the same answers and options give the same; another machine may sample others",
     )
+    return dataset_card(content, splits)
 
 
 if __name__ == "__main__":

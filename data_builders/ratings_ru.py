@@ -61,7 +61,7 @@ help_first(PARSER)
 import polars as pl
 
 from preferans.data.build import REMOVED, SPLIT_RULE, check_output_arguments, finish_dataset, print_counts, split_pairs
-from preferans.data.card import dataset_card
+from preferans.data.card import CardContent, dataset_card
 from preferans.data.ratings import (
     CRITERIA,
     OUTCOMES,
@@ -175,11 +175,10 @@ def card(
     lines = [[cell.replace("|", "&#124;") for cell in line] for line in table]
     lines[1:1] = [["---", *["---:"] * (len(line) - 1)] for line in lines[:1]]
     kept = sum(map(len, splits.values()))
-    return dataset_card(
-        "Preference pairs from people's ratings",
-        f"{kept:,} pairs of answers to the same prompt that people compared: `chosen` is the one that they found better.",
-        RULE.format(split_rule=SPLIT_RULE, vote=VOTES[rule.by], margin="" if rule.min_margin is None else MARGIN),
-        splits,
+    content = CardContent(
+        title="Preference pairs from people's ratings",
+        summary=f"{kept:,} pairs of answers to the same prompt that people compared: `chosen` is the one that they found better.",
+        rule=RULE.format(split_rule=SPLIT_RULE, vote=VOTES[rule.by], margin="" if rule.min_margin is None else MARGIN),
         language=args.lang,
         licence="other",
         tags=["human-feedback"],
@@ -205,6 +204,7 @@ def card(
         },
         notes="\n".join([f"## Scores\n\n{SCORES}\n", *(f"| {' | '.join(line)} |" for line in lines)]) if table else "",
     )
+    return dataset_card(content, splits)
 
 
 if __name__ == "__main__":

@@ -5,15 +5,14 @@ Check a preference dataset before training on it, and repair it.
     python scripts/check_data.py data/oasst1_ru --model_name_or_path meta-llama/Llama-3.2-1B-Instruct --max_length 512
     python scripts/check_data.py pairs.jsonl --fix data/pairs_fixed
 
-Any dataset in TRL's preference formats will do, with or without a column for the prompt, of messages or of plain
-texts. With the name of a model its tokenizer is loaded, never its weights, and rows are shown as the trainer will see
-them. The exit status is 1 when something was found that would harm the training, and 0 otherwise; with --fix it tells
-of the repaired dataset.
+The dataset may be in any of TRL's preference formats: with or without a column for the prompt, of messages or of plain texts. If a model
+is named, its tokenizer is loaded (not its weights), and rows are shown as the trainer sees them. The exit status is 1 if a problem would
+harm the training, and 0 otherwise; with --fix, this is about the repaired dataset.
 """
 
 import argparse
+import io
 import json
-import re
 import sys
 
 from preferans.data.build_options import parse
@@ -27,9 +26,12 @@ def make_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("dataset", metavar="DATASET", help="folder, .jsonl, .json or .parquet file, or id of a dataset on the Hub")
     add("--config", help="configuration of the dataset")
-    add("--fix", metavar="FOLDER", help="write a repaired dataset there, and check it again")
-    add("--json", action="store_true", help="print the findings as JSON")
-    add("--model_name_or_path", help="folder or Hub id of the model to train: checks tokens and chat template too")
+    add("--fix", metavar="FOLDER", help="write a repaired dataset to this folder, and check it again")
+    add("--json", action="store_true", help="print the results as JSON")
+    add(
+        "--model_name_or_path",
+        help="folder or Hub id of the model to train: its tokens and chat template are checked too",
+    )
     add("--chat_template_path", help="Jinja file, for a base model without a chat template")
     add(
         "--max_length",
@@ -39,7 +41,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     add(
         "--language",
-        help="language the answers should be in; only ru is checked, another turns this off (default: that of the rows' own lang, "
+        help="language that the answers should be in; only ru is checked, any other turns this check off (default: that of the rows' lang, "
         "else ru)",
     )
     return parser
@@ -51,7 +53,7 @@ help_first(PARSER)
 
 from preferans.data.check import check_dataset
 from preferans.data.check_report import fixed_text, report_text
-from preferans.data.formats import dataset_format, dataset_language, read_dataset
+from preferans.data.formats import LANGUAGE_TAG, dataset_format, dataset_language, read_dataset
 from preferans.data.repair import check_fix_dir, write_fixed
 from preferans.models.loading import load_checked_tokenizer
 
@@ -61,17 +63,15 @@ def check_arguments(args: argparse.Namespace) -> None:
         raise PreferansError(f"--max_length {args.max_length}: it must be at least 1.")
     if args.chat_template_path and not args.model_name_or_path:
         raise PreferansError("--chat_template_path needs a tokenizer: add --model_name_or_path.")
-    if args.language and not re.fullmatch(r"[a-z]{2,3}([-_]\w+)?", args.language):
-        raise PreferansError(
-            f"--language {args.language}: it is a tag of two or three small letters, such as ru or en."
-        )
+    if args.language and not LANGUAGE_TAG.fullmatch(args.language):
+        raise PreferansError(f"--language {args.language}: it must be a language tag, such as ru or en.")
 
 
 def main() -> int:
     args = parse(PARSER)
     check_arguments(args)
-    # Damaged texts may hold what no encoding can write.
-    sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
+    if isinstance(sys.stdout, io.TextIOWrapper):  # damaged texts may contain lone surrogates
+        sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
 
     if args.fix:
         check_fix_dir(args.fix, args.dataset)
@@ -82,18 +82,16 @@ def main() -> int:
         conversational, _ = dataset_format(splits)
         tokenizer = load_checked_tokenizer(args.model_name_or_path, args.chat_template_path, conversational)
     report = check_dataset(splits, tokenizer, args.max_length, language)
-    answer = report.as_json(args.dataset)
+    results = report.as_json(args.dataset)
     if not args.json:
         print(report_text(report, args.dataset))
     if args.fix:
-        counts, report = write_fixed(
-            args.fix, args.dataset, splits, tokenizer, args.max_length, language, args.command
-        )
-        answer["fixed"] = {"counts": counts} | report.as_json(args.fix)
+        counts, report = write_fixed(args, splits, tokenizer, language)
+        results["fixed"] = {"counts": counts} | report.as_json(args.fix)
         if not args.json:
             print(fixed_text(args.fix, counts, report))
     if args.json:
-        print(json.dumps(answer, ensure_ascii=False, indent=2))
+        print(json.dumps(results, ensure_ascii=False, indent=2))
     return int(report.harmful)
 
 

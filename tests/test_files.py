@@ -8,6 +8,7 @@ import pytest
 from preferans.errors import PreferansError
 from preferans.files import (
     checksums,
+    decode_utf8,
     iter_jsonl,
     new_folder,
     numbered_jsonl,
@@ -15,7 +16,6 @@ from preferans.files import (
     read_jsonl,
     read_yaml,
     sha256_of,
-    writable,
     write_bytes,
     write_json,
     write_jsonl,
@@ -109,14 +109,32 @@ def test_leftovers_of_a_killed_process_are_removed(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["value.txt"]
 
 
-def test_a_lone_surrogate_becomes_a_replacement_character():
-    assert writable("a\ud800b") == "a\ufffdb"
-    assert writable("\ud83d\ude00 ёж") == "😀 ёж"
-
-
 def test_yaml_gives_values_and_lines(tmp_path):
     (tmp_path / "recipe.yaml").write_text("beta: 0.1\n\nname: x\n")
     assert read_yaml(tmp_path / "recipe.yaml") == ({"beta": 0.1, "name": "x"}, {"beta": 1, "name": 3})
     (tmp_path / "twice.yaml").write_text("beta: 0.1\nbeta: 0.2\n")
     with pytest.raises(PreferansError, match=r"twice\.yaml, line 2: 'beta'"):
         read_yaml(tmp_path / "twice.yaml")
+
+
+def test_a_failed_replacement_leaves_the_old_folder(tmp_path, monkeypatch):
+    folder = tmp_path / "made"
+    folder.mkdir()
+    (folder / "old.txt").touch()
+    replace = os.replace
+
+    def busy(source, target):  # as on Windows while another program has a file of the new folder open
+        if str(source).endswith(".new"):
+            raise PermissionError("in use")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", busy)
+    with pytest.raises(PermissionError), new_folder(folder) as fresh:
+        (fresh / "new.txt").touch()
+    assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")] == ["made", "made/old.txt"]
+
+
+def test_decodes_utf8_or_names_the_file():
+    assert decode_utf8("\ufeffёж".encode(), "x.txt") == "ёж"
+    with pytest.raises(PreferansError, match=r"x\.txt: this is not UTF-8 text .* Save it as UTF-8"):
+        decode_utf8(b"\xcf\xf0", "x.txt")

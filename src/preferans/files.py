@@ -37,9 +37,17 @@ def write_bytes(path: str | Path, content: bytes) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def writable(text: str) -> str:
-    """A text that UTF-8 can store: a lone surrogate becomes U+FFFD, and a pair of surrogates becomes its character."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+def decode_utf8(content: bytes, name: str) -> str:
+    """
+    Decode UTF-8, with or without a byte order mark.
+
+    Raises:
+        [`PreferansError`]: names the file, or the file and line, in `name`.
+    """
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise PreferansError(f"{name}: this is not UTF-8 text ({error}). Save it as UTF-8.") from None
 
 
 def write_json(path: str | Path, value: Any) -> None:

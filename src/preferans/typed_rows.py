@@ -5,8 +5,8 @@ from typing import Annotated, Any, TypeVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 from .errors import PreferansError, did_you_mean
+from .utf8 import HALF_CHARACTER, is_unicode
 
-HALF_CHARACTER = "contains half a character (a lone surrogate), which UTF-8 cannot store"
 _Row = TypeVar("_Row", bound=BaseModel)
 _TYPES = {
     "string_type": "text",
@@ -19,11 +19,6 @@ _TYPES = {
     "model_type": "an object",
     "model_attributes_type": "an object",
 }
-
-
-def is_unicode(text: str) -> bool:
-    """Whether UTF-8 can store a text. A JSON escape may be half of a character, a lone surrogate."""
-    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _check_unicode(text: str) -> str:

@@ -1,5 +1,3 @@
-"""Files of prompts: every kind reads alike, and a broken row is named by its line."""
-
 import gzip
 import json
 
@@ -8,8 +6,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from preferans.data.prompts import distinct_prompts, read_prompts
+from preferans.data.prompts import distinct_prompts, is_prompt_file, read_prompts, split_rows
 from preferans.errors import PreferansError
+from preferans.files import write_jsonl
 
 from ..support.rows import preference
 
@@ -22,7 +21,7 @@ TALK = [
 ]
 
 
-def test_lines_of_text_are_questions(tmp_path):
+def test_reads_lines_of_text_as_questions(tmp_path):
     path = tmp_path / "q.txt"
     path.write_bytes("\ufeffПочему небо голубое?\r\n\r\n  Кто ты?\u2028 \nПочему небо голубое?\n".encode())
     assert read_prompts(path) == [
@@ -31,7 +30,7 @@ def test_lines_of_text_are_questions(tmp_path):
     ]
 
 
-def test_json_lines_keep_their_ids_and_keys(tmp_path):
+def test_keeps_ids_and_keys_of_json_lines(tmp_path):
     rows = [
         {"id": "sky", "prompt": SKY[0]["content"], "kind": "science"},
         {"id": 7, "prompt": TALK},
@@ -49,13 +48,13 @@ def test_json_lines_keep_their_ids_and_keys(tmp_path):
     assert read == read_prompts(tmp_path / "q.jsonl.gz")
 
 
-def test_parquet_reads_alike(tmp_path):
+def test_reads_parquet(tmp_path):
     rows = [{"id": "sky", "prompt": SKY}, {"id": "talk", "prompt": TALK}]
     pl.DataFrame(rows).write_parquet(tmp_path / "q.parquet")
     assert read_prompts(tmp_path / "q.parquet") == rows
     content = (tmp_path / "q.parquet").read_bytes()
     (tmp_path / "q.parquet").write_bytes(content[:-20])
-    with pytest.raises(PreferansError, match=r"q\.parquet: this is no whole parquet file"):
+    with pytest.raises(PreferansError, match=r"q\.parquet: this is not a readable parquet file"):
         read_prompts(tmp_path / "q.parquet")
 
 
@@ -70,13 +69,16 @@ def test_parquet_reads_alike(tmp_path):
         (['{"prompt": [{"role": "bot", "content": "Да?"}]}'], "line 1: 'prompt' has a message with the role 'bot'"),
         (['{"prompt": [{"role": "user", "content": ["Да?"]}]}'], "line 1: 'prompt' has a message without text"),
         (['{"prompt": [{"role": "assistant", "content": "Да."}]}'], "line 1: 'prompt' must end with a message"),
-        (['{"prompt": "Да?", "id": "x"}', '{"prompt": "Нет?", "id": "x"}'], "line 2: the prompt in line 1 has the id"),
-        (['{"prompt": "Да?", "id": [1]}'], "line 1: 'id' must be a text or a whole number"),
-        (['{"prompt": "\\ud800"}'], "line 1: 'prompt' holds half of a character"),
-        ([""], "there is not one prompt in it"),
+        (
+            ['{"prompt": "Да?", "id": "x"}', '{"prompt": "Нет?", "id": "x"}'],
+            "line 2: the prompt in line 1 already has the id",
+        ),
+        (['{"prompt": "Да?", "id": [1]}'], "line 1: 'id' must be a text or an integer"),
+        (['{"prompt": "\\ud800"}'], "line 1: 'prompt' contains half a character"),
+        ([""], "the file has no prompts"),
     ],
 )
-def test_a_broken_row_is_named_by_its_line(tmp_path, lines, words):
+def test_names_the_line_of_an_invalid_row(tmp_path, lines, words):
     path = tmp_path / "q.jsonl"
     path.write_text("\n".join(lines), encoding="utf-8")
     with pytest.raises(PreferansError) as caught:
@@ -85,14 +87,14 @@ def test_a_broken_row_is_named_by_its_line(tmp_path, lines, words):
     assert "q.jsonl" in str(caught.value)
 
 
-def test_other_files_are_refused(tmp_path):
+def test_refuses_other_files(tmp_path):
     (tmp_path / "q.txt").write_bytes("Да?\n".encode() + b"\xcf\xf0\n")
     with pytest.raises(PreferansError, match=r"q\.txt, line 2: this is not UTF-8 text"):
         read_prompts(tmp_path / "q.txt")
     with pytest.raises(PreferansError, match="there is no such file"):
         read_prompts(tmp_path / "absent.txt")
     (tmp_path / "q.csv").write_text("Да?")
-    with pytest.raises(PreferansError, match="a file of prompts ends in"):
+    with pytest.raises(PreferansError, match="a file of prompts must end in"):
         read_prompts(tmp_path / "q.csv")
 
 
@@ -114,7 +116,7 @@ def test_other_files_are_refused(tmp_path):
         max_size=4,
     )
 )
-def test_whatever_stands_in_a_file_is_read_or_refused(tmp_path, rows):
+def test_reads_or_refuses_any_file(tmp_path, rows):
     path = tmp_path / "q.jsonl"
     path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
     try:
@@ -125,6 +127,25 @@ def test_whatever_stands_in_a_file_is_read_or_refused(tmp_path, rows):
     for row in prompts:
         assert row["prompt"][-1]["role"] == "user"
         assert all(message["content"].strip() for message in row["prompt"])
+
+
+def test_reads_the_prompts_of_a_split(preference_folder):
+    rows = split_rows(str(preference_folder), "test")
+    assert distinct_prompts(rows) == [{"id": row["id"], "prompt": row["prompt"]} for row in rows]
+    with pytest.raises(PreferansError, match="--split dev: .* has only "):
+        split_rows(str(preference_folder), "dev")
+    write_jsonl(preference_folder / "test.jsonl", [preference(1), preference(2, prompt=preference(2)["chosen"])])
+    with pytest.raises(PreferansError, match="split test, row 2: 'prompt' must end with a message of the user"):
+        split_rows(str(preference_folder), "test")
+
+
+def test_different_prompts_need_different_ids():
+    with pytest.raises(PreferansError, match="Row 3: another prompt already has the id 'c1:r1'"):
+        distinct_prompts([preference(1), preference(1, id="x"), preference(2, id="c1:r1")])
+
+
+def test_prompt_files_are_recognized_by_their_ending():
+    assert is_prompt_file("a/b.jsonl.gz") and not is_prompt_file("a/b")
 
 
 def test_prompts_of_several_pairs_are_used_once():

@@ -129,7 +129,7 @@ def test_refuses_prompts_with_the_marks_of_a_template(call_script, tmp_path, tin
 def test_refuses_two_prompts_with_the_same_id(call_script, tmp_path, tiny_llama):
     path = tmp_path / "rows.jsonl"
     path.write_text('{"id": "x", "prompt": "Кто ты?"}\n{"id": "x", "prompt": "Где ты?"}\n', encoding="utf-8")
-    with pytest.raises(PreferansError, match="line 2: the prompt in line 1 has the id 'x' already"):
+    with pytest.raises(PreferansError, match="line 2: the prompt in line 1 already has the id 'x'"):
         build(call_script, tmp_path, tiny_llama, path, "--persona", "personas/sienna.yaml")
 
 

@@ -1,4 +1,3 @@
-import json
 import shutil
 
 import pytest
@@ -7,9 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from preferans.data.corpus import read_texts
 from preferans.errors import PreferansError
-from preferans.files import read_json, read_jsonl, write_json, write_jsonl
+from preferans.files import read_json, read_jsonl, write_json
 from preferans.models.bpe import BpeTokenizer, keeps_bytes, keeps_text
 from preferans.models.letters import is_of_language, letters_of
 from preferans.models.trimmed import trimmed_from, trimming_in_words
@@ -18,7 +16,6 @@ from preferans.release.model_card import model_card
 from preferans.training.run_folder import provenance
 
 from ..support import mixed
-from ..support.rows import preference
 from ..support.tiny import sample_texts
 
 RUSSIAN = letters_of("ru")
@@ -252,23 +249,6 @@ def test_a_removed_script_falls_back_to_bytes(cut):
     ids = tokenizer("你好", add_special_tokens=False)["input_ids"]
     assert tokenizer.decode(ids) == "你好"
     assert all("\ufffd" in tokenizer.decode([number]) for number in ids)  # none is a whole character
-
-
-def test_reads_a_corpus(tmp_path, preference_folder):
-    lines = tmp_path / "texts.txt"
-    lines.write_text("\ufeffПервый текст.\n\nВторой.\n", encoding="utf-8")
-    assert read_texts(str(lines)) == ["Первый текст.", "Второй."]
-    rows = tmp_path / "rows.jsonl"
-    rows.write_text(json.dumps({"id": "x", "text": "половина \ud83d"}) + "\n", encoding="utf-8")
-    assert read_texts(str(rows)) == ["половина ?"]
-    texts = read_texts(str(preference_folder))
-    assert len(texts) == 8 * 3
-    assert preference(0)["prompt"][0]["content"] in texts and preference(7)["rejected"][0]["content"] in texts
-    write_jsonl(rows, [{"id": "x", "lang": "ru"}])
-    with pytest.raises(PreferansError, match="there is no text in it"):
-        read_texts(str(rows))
-    with pytest.raises(PreferansError, match=r"--corpus .*absent\.txt"):
-        read_texts(str(tmp_path / "absent.txt"))
 
 
 def test_the_script(tmp_path, call_script, capsys):

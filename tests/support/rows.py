@@ -1,10 +1,15 @@
 """Minimal rows for tests: valid by default, broken in one place at a time."""
 
+from pathlib import Path
+
 import polars as pl
 
+from preferans.data.card import card_head
 from preferans.data.oasst import account, build_oasst_pairs
 from preferans.data.oasst_rule import PairingRule
 from preferans.data.oasst_source import OASST_COLUMNS
+from preferans.data.preferences import fingerprint
+from preferans.data.tables import preference_frame, write_dataset
 
 
 def build(rows: list[dict] | pl.DataFrame, batch_rows: int = 50, **rule) -> tuple[list[dict], dict]:
@@ -51,3 +56,10 @@ def preference(number: int, **changes) -> dict:
         "rejected_rank": 1,
     }
     return row | changes
+
+
+def write_preferences(folder: Path, splits: dict[str, list[dict]], note: str = "") -> bool:
+    """Write a dataset folder with a short card; return whether it changed."""
+    frames = {name: preference_frame(rows) for name, rows in splits.items()}
+    head = card_head("Pairs", frames, "ru", "other", [])
+    return write_dataset(folder, frames, f"{head}\n{note}- fingerprint: `{fingerprint(splits)}`\n")

@@ -60,7 +60,7 @@ def check_output_arguments(args: argparse.Namespace) -> None:
 
 def split_pairs(pairs: pl.DataFrame, args: argparse.Namespace) -> tuple[dict[str, pl.DataFrame], int]:
     """
-    Split pairs by tree, and remove training pairs whose prompt is nearly the same as one of the test split.
+    Split pairs by tree, and remove training pairs with nearly the same prompt as in the test split.
 
     Returns:
         `tuple[dict[str, pl.DataFrame], int]`: the splits and the number of pairs removed.

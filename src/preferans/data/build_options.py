@@ -73,7 +73,7 @@ def add_output_arguments(parser: argparse.ArgumentParser, output_dir: str) -> No
 
 
 def given_options(parser: argparse.ArgumentParser, args: argparse.Namespace) -> list[argparse.Action]:
-    """Return the options whose value is not their default."""
+    """Return the options that differ from their defaults."""
     values = ((action, getattr(args, action.dest, None)) for action in parser._actions)
     return [action for action, value in values if value is not None and value != action.default]
 

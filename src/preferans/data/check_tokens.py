@@ -1,14 +1,15 @@
-"""What TRL's tokens of a preference pair begin and end with."""
+"""Tokenize preference pairs as TRL does, and check the tokens."""
 
+import itertools
 import json
 import re
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tqdm.auto import tqdm
 from trl.data_utils import _tokenize, common_prefix_length
 
-from .formats import ANSWERS, Pair, Problem
+from .pairs import ANSWERS, Pair, Problem
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -21,44 +22,42 @@ _TEMPLATE_TOKEN = (
 
 
 def template_pattern(tokenizer: "PreTrainedTokenizerBase | None" = None) -> re.Pattern:
-    """Pattern of the chat templates' tokens, those of `tokenizer` among them."""
+    """Return a pattern of the tokens of known chat templates, and of the special tokens of `tokenizer`."""
     own = [] if tokenizer is None else sorted({token for token in tokenizer.all_special_tokens if len(token) > 2})
     return re.compile("|".join([_TEMPLATE_TOKEN, *map(re.escape, own)]))
 
 
 def tokenize_pair(pair: Pair, tokenizer: "PreTrainedTokenizerBase") -> dict[str, list[int]]:
     """
-    Tokenize a pair as the step of [`~trl.DPOTrainer`] that prepares a dataset does.
+    Tokenize a pair as [`~trl.DPOTrainer`] does when it prepares a dataset.
 
     Args:
-        pair (`Pair`):
-            A pair that can be read.
-        tokenizer ([`~transformers.PreTrainedTokenizerBase`]):
-            Tokenizer, with a chat template for a conversational pair.
+        pair ([`~preferans.data.pairs.Pair`]): A pair.
+        tokenizer ([`~transformers.PreTrainedTokenizerBase`]): Tokenizer, with a chat template for a conversational pair.
 
     Returns:
-        `dict[str, list[int]]`: TRL's `prompt_ids`, `chosen_ids` and `rejected_ids`, and `lost_ids`, the end of the
-        tokenized prompt that is not in the training sequence.
+        `dict[str, list[int]]`: TRL's `prompt_ids`, `chosen_ids` and `rejected_ids`, and `lost_ids`, the end of the tokenized prompt that is
+        not in the training sequence.
     """
-
+    texts: list[Any]
+    options: dict[str, Any] = {}
+    prompt_options: dict[str, Any] = {}
     if isinstance(pair.prompt, str):
-        options, prompt_options = {}, {}
-        ended = [
-            text if text.endswith(tokenizer.eos_token) else text + tokenizer.eos_token
-            for text in (pair.chosen, pair.rejected)
-        ]
+        texts = [pair.prompt + pair.text(column) for column in ANSWERS]
+        texts = [text if text.endswith(tokenizer.eos_token) else text + tokenizer.eos_token for text in texts]
     else:
+        texts = [[*pair.prompt, *getattr(pair, column)] for column in ANSWERS]
         tools = pair.row.get("tools")
-        tools = json.loads(tools) if isinstance(tools, str) else tools
-        options = {"tools": tools, **pair.row.get("chat_template_kwargs", {})}
-        prompt_options, ended = {"add_generation_prompt": True}, [pair.chosen, pair.rejected]
+        options = {"tools": json.loads(tools) if isinstance(tools, str) else tools}
+        options |= pair.row.get("chat_template_kwargs", {})
+        prompt_options = {"add_generation_prompt": True}
     prompt = list(_tokenize(tokenizer, pair.prompt, **prompt_options, **options)["input_ids"])
-    whole = [list(_tokenize(tokenizer, pair.prompt + answer, **options)["input_ids"]) for answer in ended]
-    length = min(common_prefix_length(prompt, ids) for ids in whole)
+    chosen, rejected = (list(_tokenize(tokenizer, text, **options)["input_ids"]) for text in texts)
+    length = min(common_prefix_length(prompt, ids) for ids in (chosen, rejected))
     return {
         "prompt_ids": prompt[:length],
-        "chosen_ids": whole[0][length:],
-        "rejected_ids": whole[1][length:],
+        "chosen_ids": chosen[length:],
+        "rejected_ids": rejected[length:],
         "lost_ids": prompt[length:],
     }
 
@@ -67,37 +66,34 @@ def tokenize_pairs(
     pairs: list[Pair], tokenizer: "PreTrainedTokenizerBase", max_length: int
 ) -> tuple[list[dict[str, list[int]] | None], list[tuple[Pair, Problem]]]:
     """
-    Tokenize pairs, and look at the tokens.
+    Tokenize pairs, and check the tokens.
 
     Args:
-        pairs (`list[Pair]`):
-            Pairs that can be read.
-        tokenizer ([`~transformers.PreTrainedTokenizerBase`]):
-            Tokenizer, with a chat template for conversational pairs.
-        max_length (`int`):
-            Tokens of prompt and answer together.
+        pairs (`list[Pair]`), tokenizer ([`~transformers.PreTrainedTokenizerBase`]): As for [`tokenize_pair`].
+        max_length (`int`): Tokens of prompt and answer together.
 
     Returns:
-        `tuple[list[dict | None], list[tuple[Pair, Problem]]]`: the tokens of each pair, or `None` where the chat
-        template refuses it, and the problems.
+        `tuple[list[dict | None], list[tuple[Pair, Problem]]]`: the tokens of each pair, or `None` if the chat template refuses it, and the
+        problems.
     """
-
     ends = end_tokens(tokenizer)
-    tokens, problems = [], []
+    tokens: list[dict[str, list[int]] | None] = []
+    problems = []
     for pair in tqdm(pairs, desc="Tokenizing", unit="pair", disable=None):
         try:
-            tokens.append(tokenize_pair(pair, tokenizer))
-        except Exception as error:  # a template is a program of its own, and fails in its own ways
+            ids = tokenize_pair(pair, tokenizer)
+        except Exception as error:  # a template is a program, and may raise anything
             tokens.append(None)
             reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
             problems.append((pair, Problem("chat_template", "the chat template refuses the row", reason)))
         else:
-            problems += [(pair, found) for found in _token_problems(tokens[-1], tokenizer, max_length, ends)]
+            tokens.append(ids)
+            problems += [(pair, problem) for problem in _token_problems(ids, tokenizer, max_length, ends)]
     return tokens, problems
 
 
 def end_tokens(tokenizer: "PreTrainedTokenizerBase") -> set[int]:
-    """Tokens that may end an answer: the end of text, and other special ones, such as Gemma's `<end_of_turn>`."""
+    """Return the tokens that may end an answer: the end of text and other special tokens, such as Gemma's `<end_of_turn>`."""
     special = {token for token, added in tokenizer.added_tokens_decoder.items() if added.special}
     return special - {tokenizer.bos_token_id, tokenizer.unk_token_id} | {tokenizer.eos_token_id}
 
@@ -109,31 +105,24 @@ def _token_problems(
     if tokens["lost_ids"]:
         lost = f"{tokenizer.decode(tokens['lost_ids'])!r:.100} is lost"
         yield Problem("prompt_prefix", "the tokenized prompt is not the beginning of prompt and answer", lost)
-    begin = (prompt + tokens["chosen_ids"])[:2]
-    if tokenizer.bos_token_id is not None and begin == [tokenizer.bos_token_id] * 2:
+    if tokenizer.bos_token_id is not None and (prompt + tokens["chosen_ids"])[:2] == [tokenizer.bos_token_id] * 2:
         yield Problem("double_bos", f"the tokens begin with {tokenizer.bos_token} twice")
     endings = [_last_tokens(tokens[f"{column}_ids"], tokenizer, ends) for column in ANSWERS]
     if any(not ending or ending[0] not in ends for ending in endings):
         yield Problem("missing_eos", f"the tokens of an answer end without an end token such as {tokenizer.eos_token}")
-    for ending in endings:
-        if len(ending) == 2 and ending[0] == ending[1] and ending[0] in ends:
-            yield Problem("double_eos", f"the tokens of an answer end with {tokenizer.decode(ending[0])} twice")
-            break
+    double = next((last for last, *before in filter(None, endings) if before == [last] and last in ends), None)
+    if double is not None:
+        yield Problem("double_eos", f"the tokens of an answer end with {tokenizer.decode(double)} twice")
     longest = len(prompt) + max(len(tokens[f"{column}_ids"]) for column in ANSWERS)
     if len(prompt) >= max_length:
         words = f"the prompt alone fills max_length {max_length}"
         yield Problem("prompt_too_long", words, f"one of {len(prompt)} tokens")
     elif longest > max_length:
-        words = f"the end of an answer lies beyond max_length {max_length}"
+        words = f"the end of an answer is beyond max_length {max_length}"
         yield Problem("truncated", words, f"{longest} tokens with the prompt")
 
 
 def _last_tokens(ids: list[int], tokenizer: "PreTrainedTokenizerBase", ends: set[int]) -> list[int]:
-    """The last token and the one before it, without the white space that a template may write after its end token."""
-    marks = []
-    for token in reversed(ids):
-        if token in ends or tokenizer.decode([token]).strip():
-            marks.append(token)
-            if len(marks) == 2:
-                break
-    return marks
+    """Return the last two tokens, last first, without white space, which a template may write after its end token."""
+    last = (token for token in reversed(ids) if token in ends or tokenizer.decode([token]).strip())
+    return list(itertools.islice(last, 2))

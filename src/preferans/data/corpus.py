@@ -1,9 +1,11 @@
-"""Texts of a corpus, from a file of lines or from any dataset."""
+"""Read the texts of a corpus from a file of lines or from any dataset."""
 
 from pathlib import Path
 from typing import Any
 
 from ..errors import PreferansError
+from ..files import decode_utf8
+from ..utf8 import writable
 from .formats import read_dataset
 
 TEXT_COLUMNS = ("text", "content", "messages", "prompt", "completion", "chosen", "rejected", "answer")
@@ -15,31 +17,26 @@ def read_texts(name: str) -> list[str]:
 
     Args:
         name (`str`):
-            `.txt` file with a text a line, or what [`~preferans.data.formats.read_dataset`] reads, whose columns `TEXT_COLUMNS` are
-            taken.
+            `.txt` file with one text per line, or a dataset for [`~preferans.data.formats.read_dataset`], of which the columns
+            `TEXT_COLUMNS` are used.
 
     Raises:
-        [`PreferansError`]: when it cannot be read or has no texts.
+        [`PreferansError`]: if the corpus cannot be read or has no texts.
     """
-    if Path(name).suffix == ".txt":
-        try:
-            texts = [line for line in Path(name).read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-        except FileNotFoundError:
-            raise PreferansError(f"--corpus {name}: there is no such file.") from None
-        except UnicodeDecodeError as error:
-            raise PreferansError(f"--corpus {name}: this is not UTF-8 text ({error}). Save it as UTF-8.") from None
-    else:
-        try:
-            splits = read_dataset(name)
-        except PreferansError as error:
-            raise PreferansError(f"--corpus: {error}") from None
-        texts = [text for rows in splits.values() for row in rows for text in _texts_in(row)]
+    try:
+        if Path(name).suffix == ".txt":
+            texts = [line for line in decode_utf8(Path(name).read_bytes(), name).splitlines() if line.strip()]
+        else:
+            texts = [text for rows in read_dataset(name).values() for row in rows for text in _texts_in(row)]
+    except FileNotFoundError:
+        raise PreferansError(f"--corpus {name}: there is no such file.") from None
+    except PreferansError as error:
+        raise PreferansError(f"--corpus: {error}") from None
     if not texts:
         raise PreferansError(
-            f"--corpus {name}: there is no text in it. A .txt file has a text a line; rows have one of {', '.join(TEXT_COLUMNS)}."
+            f"--corpus {name}: it has no texts. Write one text per line of a .txt file, or rows with {', '.join(TEXT_COLUMNS)}."
         )
-    # JSON may hold halves of characters, which no tokenizer takes.
-    return [text.encode(errors="replace").decode() for text in texts]
+    return [writable(text) for text in texts]  # tokenizers reject lone surrogates, which JSON may contain
 
 
 def _texts_in(value: Any) -> list[str]:

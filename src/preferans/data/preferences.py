@@ -1,9 +1,9 @@
 """
-The preference dataset: its contract, its splits, its fingerprint, and the folder it lives in.
+The contract of preference rows, and the fingerprint of a dataset.
 
-A row holds `prompt` (a list of messages), `chosen` and `rejected` (one assistant message each, as lists): what TRL calls a
-conversational preference dataset with an explicit prompt. The same three columns may hold plain texts instead, for models
-without a chat template. Our builders add `id`, `message_tree_id`, `lang`, `source`, `chosen_rank` and `rejected_rank`.
+A row has `prompt` (a list of messages), `chosen` and `rejected` (one assistant message each, as lists): TRL's conversational preference
+format with an explicit prompt. For models without a chat template, the three columns may be plain texts instead. Our builders add `id`,
+`message_tree_id`, `lang`, `source`, `chosen_rank` and `rejected_rank`.
 """
 
 import hashlib
@@ -12,13 +12,14 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from ..errors import PreferansError
+from ..utf8 import HALF_CHARACTER, is_unicode
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
 
 ROLES = ("system", "user", "assistant")
-# A chosen answer that opens with this many characters of the question has been cut out of a model's output carelessly.
+# An answer that begins with at least this many characters of the question was not cut cleanly out of a model's output.
 ECHO_LENGTH = 20
 FORMATS = ("conversational", "text")
 
@@ -56,7 +57,12 @@ def row_problem(row: dict) -> str | None:
 
 
 def prompt_problem(prompt: Any) -> str | None:
-    """Find the first violation of the contract in a prompt: messages with a known role and text, of which the last is the user's."""
+    """
+    Find the first violation of the contract in a prompt: a text, or messages with known roles and text, the last of which is the user's.
+
+    Returns:
+        `str` or `None`: as for [`row_problem`].
+    """
     if prompt in (None, [], ""):
         return "'prompt' is missing"
     if isinstance(prompt, str):
@@ -67,6 +73,8 @@ def prompt_problem(prompt: Any) -> str | None:
 
 
 def _text_problem(text: str, column: str) -> str | None:
+    if not is_unicode(text):
+        return f"'{column}' {HALF_CHARACTER}"
     return None if text.strip() else f"'{column}' has no text"
 
 
@@ -79,66 +87,65 @@ def _messages_problem(messages: Any, column: str) -> str | None:
     for message in messages:
         if message.get("role") not in ROLES:
             return f"'{column}' has a message with the role {message.get('role')!r}; roles are {', '.join(ROLES)}"
-        if not isinstance(message.get("content"), str) or not message["content"].strip():
+        content = message.get("content")
+        if not isinstance(content, str) or not content.strip():
             return f"'{column}' has a message without text"
+        if problem := _text_problem(content, column):
+            return problem
     return None
 
 
-def check_rows(rows: Iterable[dict], origin: str) -> None:
+def check_rows(rows: Iterable[dict], name: str) -> None:
     """
     Check every row against the contract.
 
     Args:
-        rows (`Iterable[dict]`):
-            Preference rows: a list, a [`~datasets.Dataset`], or `frame.iter_rows(named=True)`.
-        origin (`str`):
-            What to call the rows in a message: the dataset and its split.
+        rows (`Iterable[dict]`): Preference rows: a list, a [`~datasets.Dataset`], or `frame.iter_rows(named=True)`.
+        name (`str`): The dataset and its split, for messages.
 
     Raises:
-        [`PreferansError`]: names the first broken row by its id and how many are broken in all.
+        [`PreferansError`]: names the first invalid row and its id, and counts the invalid rows; also if there are no rows.
     """
-    first, broken, number = None, 0, 0
+    first, invalid, number = "", 0, 0
     for number, row in enumerate(rows, start=1):
-        problem = row_problem(row)
-        if problem:
-            broken += 1
-            first = first or (f"row {number}" + (f" (id {row['id']})" if row.get("id") else ""), problem)
+        if problem := row_problem(row):
+            invalid += 1
+            first = first or f"row {number}" + (f" (id {row['id']})" if row.get("id") else "") + f": {problem}."
     if not number:
-        raise PreferansError(f"{origin}: there is not one row in it.")
+        raise PreferansError(f"{name}: the dataset is empty.")
     if first:
-        more = f" {broken} rows of {number} are broken in all." if broken > 1 else ""
-        raise PreferansError(f"{origin}, {first[0]}: {first[1]}.{more} Mend or drop such rows and start again.")
+        more = f" {invalid} rows of {number} are invalid." if invalid > 1 else ""
+        raise PreferansError(f"{name}, {first}{more} Fix or drop such rows and start again.")
 
 
-def check_leakage(train: "Dataset", test: "Dataset", origin: str) -> None:
+def check_leakage(train: "Dataset", test: "Dataset", name: str) -> None:
     """
-    Check that no conversation tree stands in both splits.
+    Check that no conversation tree is in both splits.
 
     Raises:
-        [`PreferansError`]: names one tree that does.
+        [`PreferansError`]: names one tree that is.
     """
     if "message_tree_id" not in train.column_names or "message_tree_id" not in test.column_names:
         return
     shared = (set(train["message_tree_id"]) & set(test["message_tree_id"])) - {None}
     if shared:
         raise PreferansError(
-            f"{origin}: {len(shared)} conversation trees stand both in the training and in the test split (such as "
-            f"message_tree_id {min(shared)}), so the test would flatter the model. Split by message_tree_id."
+            f"{name}: {len(shared)} conversation trees are in both the training and the test split (such as message_tree_id {min(shared)}), "
+            "so test results would be too good. Split by message_tree_id."
         )
 
 
 def fingerprint(splits: dict[str, Iterable[dict]]) -> str:
-    """SHA-256 over the rows of every split, as hexadecimal digits: the same on every machine for the same rows."""
+    """Compute the SHA-256 of the rows of every split, as hexadecimal digits: the same on every machine for the same rows."""
     digest = hashlib.sha256()
     for name in sorted(splits):
         digest.update(f"{name}\n".encode())
         for row in splits[name]:
-            # surrogatepass: a lone surrogate from a broken source must not stop the count
             line = json.dumps(row, ensure_ascii=False, sort_keys=True) + "\n"
-            digest.update(line.encode("utf-8", "surrogatepass"))
+            digest.update(line.encode("utf-8", "surrogatepass"))  # any row has a fingerprint, even an invalid one
     return digest.hexdigest()
 
 
 def column_or_numbers(rows: "Dataset", column: str) -> list[str]:
-    """A column of a dataset, or the numbers of the rows where it has no such column."""
+    """Return a column of a dataset, or the numbers of its rows if it does not have the column."""
     return list(rows[column]) if column in rows.column_names else [str(number) for number in range(len(rows))]

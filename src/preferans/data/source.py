@@ -1,4 +1,4 @@
-"""Where the rows of a dataset come from: files with checksums, or a revision on the Hub."""
+"""Describe the source of a dataset: files with checksums, or a revision on the Hub."""
 
 from pathlib import Path
 
@@ -9,29 +9,27 @@ APACHE_SOURCES = ("OpenAssistant/oasst1", "OpenAssistant/oasst2")
 
 
 def source_files(source: str | Path) -> list[Path]:
-    """The data files of a folder, or a file itself."""
+    """List the data files in a folder, or the file itself."""
     path = Path(source)
-    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
-    return [file for file in files if file.name.endswith(DATA_ENDINGS)] if path.is_dir() else files
+    if not path.is_dir():
+        return [path]
+    return [file for file in sorted(path.rglob("*")) if file.is_file() and file.name.endswith(DATA_ENDINGS)]
 
 
 def describe_source(source: str, revision: str | None = None) -> tuple[str, str]:
     """
-    Where rows come from, in words that hold on every machine.
+    Describe a source in words that are true on every machine.
 
     Args:
-        source (`str`):
-            File, folder, or id of a dataset on the Hub.
-        revision (`str`, *optional*):
-            Revision of a dataset on the Hub.
+        source (`str`): File, folder, or id of a dataset on the Hub.
+        revision (`str`, *optional*): Revision of a dataset on the Hub.
 
     Returns:
         `tuple[str, str]`: description with revision or checksums, and the licence as the Hub names it.
     """
     path = Path(source)
     if not path.exists():
-        licence = "apache-2.0" if source in APACHE_SOURCES else "other"
-        words = "Apache-2.0" if source in APACHE_SOURCES else "that of the source"
+        licence, words = ("apache-2.0", "Apache-2.0") if source in APACHE_SOURCES else ("other", "that of the source")
         return f"`{source}` on the Hub, revision `{revision or 'main'}`; licence: {words}", licence
     checksums = ", ".join(
         f"`{file.relative_to(path).as_posix() if path.is_dir() else file.name}` (SHA-256 `{sha256_of(file)}`)"

@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 import jinja2
 
 from ..data.ratings import CRITERIA, HIGHEST, LOWEST, TIE
-from ..files import writable
 from ..models.endpoint import Endpoint, GarbledReply, Reply, seed_of
+from ..utf8 import writable
 from .answers import System, answers_sha256
 
 SCALE = range(LOWEST, HIGHEST + 1)

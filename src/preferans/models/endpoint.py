@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 from ..errors import PreferansError, did_you_mean
-from ..files import writable
+from ..utf8 import writable
 
 if TYPE_CHECKING:
     import openai

@@ -10,20 +10,21 @@ from typing import Any
 
 import yaml
 
+from ...utf8 import writable
+
 REPORT_LANGUAGES = ("en", "ru")
 NO_BREAK = "\u00a0"
 MINUS = "\u2212"
 ABSENT = "—"
 GAIN = "test_normalised_accuracy_gain"
-# Lone surrogates are not valid UTF-8, control characters are not valid HTML, and bidirectional marks could reorder the
-# report's own words.
-_UNPRINTABLE = re.compile("[\ud800-\udfff\x00-\x08\x0b\x0e-\x1f\x7f\u202a-\u202e\u2066-\u2069]")
+# Control characters are not valid HTML, and bidirectional marks could reorder the report's own words.
+_UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0e-\x1f\x7f\u202a-\u202e\u2066-\u2069]")
 # Russian typography forbids a line break after a word of one or two letters, before a dash and before a percent sign.
 _BOUND = re.compile(r"(?<![А-Яа-яЁё{])([А-Яа-яЁё]{1,2}) (?=\S)| (?=—)|(?<=\d) (?=%)")
 
 
 def printable(text: str) -> str:
-    return _UNPRINTABLE.sub("\ufffd", text)
+    return _UNPRINTABLE.sub("\ufffd", writable(text))
 
 
 def as_text(value: Any) -> str:

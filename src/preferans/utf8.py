@@ -1,0 +1,17 @@
+"""Check whether UTF-8 can store a text, and make texts that it can."""
+
+HALF_CHARACTER = "contains half a character (a lone surrogate), which UTF-8 cannot store"
+
+
+def is_unicode(text: str) -> bool:
+    """Check whether UTF-8 can store a text. An escape in JSON may be half of a character, a lone surrogate."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def writable(text: str) -> str:
+    """Return a text that UTF-8 can store: a lone surrogate becomes U+FFFD, and a pair of surrogates becomes its character."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
