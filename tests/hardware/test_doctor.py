@@ -43,7 +43,7 @@ def call(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
     )
 
 
-def test_this_machine_as_a_person_asks_it(tmp_path):
+def test_checks_this_machine(tmp_path):
     secret = "hf_" + "x" * 34
     done = call("--json", HF_TOKEN=secret, HF_HOME=str(tmp_path))
     assert done.returncode == 0, done.stdout + done.stderr
@@ -60,7 +60,7 @@ def test_this_machine_as_a_person_asks_it(tmp_path):
     assert list(tmp_path.iterdir()) == []  # looking leaves nothing behind
 
 
-def test_what_a_small_card_would_decide_is_shown_without_it(no_card, call_script, capsys):
+def test_shows_the_decisions_of_a_profile_without_its_card(no_card, call_script, capsys):
     assert call_script("scripts/doctor.py", "--hardware_profile", "gtx1650") == 0
     shown = " ".join(capsys.readouterr().out.split())
     assert "GTX 1650 4 GB (compute capability 7.5) has no bf16" in shown
@@ -70,7 +70,7 @@ def test_what_a_small_card_would_decide_is_shown_without_it(no_card, call_script
     assert "Training can work here" in shown
 
 
-def test_a_profile_that_does_not_exist(call_script):
+def test_rejects_an_unknown_profile(call_script):
     with pytest.raises(PreferansError, match="Did you mean 'gtx1650'"):
         call_script("scripts/doctor.py", "--hardware_profile", "gtx165")
 
@@ -84,14 +84,14 @@ def test_help_is_quick():
     assert not re.search(r"\| +(torch|transformers|numpy)$", done.stderr, re.MULTILINE)
 
 
-def test_something_that_would_stop_a_training_is_said_and_counted(no_card, call_script, capsys, monkeypatch):
+def test_problems_are_marked_and_counted(no_card, call_script, capsys, monkeypatch):
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr("shutil.disk_usage", lambda path: usage(1 << 40, 0, 100 << 20))
     assert call_script("scripts/doctor.py") == 1
     shown = capsys.readouterr().out
     assert "STOP Disk for runs: 0 GiB free" in shown
     assert "-> Free at least 10 GiB" in shown
-    assert "Training would stop here: 2 to put right" in shown
+    assert "Training cannot work here: fix the 2 problems marked STOP" in shown
 
 
 @pytest.mark.parametrize(("free", "state"), [(100 << 20, "problem"), (5 << 30, "warning"), (50 << 30, "ok")])
@@ -101,12 +101,12 @@ def test_disk(free, state, monkeypatch):
     assert {finding.state for finding in doctor.check_disk(None)} == {state}
 
 
-def test_a_disk_that_is_not_there(monkeypatch):
+def test_reports_a_missing_disk(monkeypatch):
     monkeypatch.setattr("pathlib.Path.exists", lambda path: False)
-    assert all("is not there" in finding.text for finding in doctor.check_disk(None))
+    assert all("does not exist" in finding.text for finding in doctor.check_disk(None))
 
 
-def test_versions_are_compared_by_what_they_are():
+def test_compares_public_versions():
     constraints = "# pinned\ntorch==2.13.0\ntrl==1.16.0\nHuggingface_Hub==2.4.0  # the client\n\npeft==0.21.2\n"
     installed = {"torch": "2.13.0+cpu", "trl": "1.9", "huggingface-hub": "2.4.0", "other": "1"}
     assert doctor.compare_versions(constraints, installed) == ({"trl": ("1.9", "1.16.0")}, {"peft": "0.21.2"})
@@ -120,14 +120,14 @@ def versions(monkeypatch, **changes: str | None) -> doctor.Diagnosis:
     return finding
 
 
-def test_other_versions_come_with_the_command_that_puts_them_right(monkeypatch):
+def test_other_versions_have_the_command_that_fixes_them(monkeypatch):
     assert versions(monkeypatch).state == "ok"
     newer = versions(monkeypatch, tqdm="99.0")
     assert (newer.state, newer.cure) == ("warning", "python -m pip install tqdm==4.70.1")
     assert newer.text == "tqdm 99.0 instead of 4.70.1"
 
 
-def test_what_is_missing_or_too_old_stops_a_training(monkeypatch):
+def test_missing_and_old_packages_are_problems(monkeypatch):
     assert versions(monkeypatch, trl="1.9").state == "problem"
     without = versions(monkeypatch, trl="1.16.0", peft=None, gguf=None)  # gguf is for the demo alone
     assert (without.state, without.text, without.cure) == (
@@ -136,20 +136,23 @@ def test_what_is_missing_or_too_old_stops_a_training(monkeypatch):
         "python -m pip install peft==0.21.2",
     )
     without_torch = versions(monkeypatch, torch=None, peft="0.21.2")
-    assert without_torch.cure == "torch==2.13.0 with the command that PyTorch's start page gives for your card"
+    assert (
+        without_torch.cure
+        == "torch==2.13.0 with the command for your card on https://pytorch.org/get-started/locally/"
+    )
 
 
-def test_a_driver_without_a_pytorch_for_it(no_card, monkeypatch):
+def test_reports_a_driver_without_a_cuda_build(no_card, monkeypatch):
     monkeypatch.setattr("shutil.which", lambda name: "C:/Windows/System32/nvidia-smi.exe")
     finding = next(doctor.examine()[1])
     assert finding.state == "warning"
     assert "built without CUDA" in finding.text and "pytorch.org" in finding.cure
     monkeypatch.setattr("torch.version.cuda", "13.0")
     finding = next(doctor.examine()[1])
-    assert "built for CUDA 13.0, but no card answers" in finding.text and "nvidia-smi" in finding.cure
+    assert "built for CUDA 13.0, but no card responds" in finding.text and "nvidia-smi" in finding.cure
 
 
-def test_what_breaks_is_a_finding_and_the_rest_goes_on(no_card, monkeypatch):
+def test_a_failing_check_does_not_stop_the_others(no_card, monkeypatch):
     def absent(name):
         raise ModuleNotFoundError("No module named 'peft'", name="peft")
 
@@ -161,7 +164,7 @@ def test_what_breaks_is_a_finding_and_the_rest_goes_on(no_card, monkeypatch):
     assert found["4-bit weights"].state == "ok"
 
 
-def test_a_broken_pytorch_is_a_finding(monkeypatch):
+def test_reports_a_broken_pytorch(monkeypatch):
     def broken():
         raise OSError("[WinError 1455] The paging file is too small")
 
@@ -172,12 +175,12 @@ def test_a_broken_pytorch_is_a_finding(monkeypatch):
     assert device.state == "problem" and "1455" in device.text and "docs/windows.md" in device.cure
 
 
-def test_a_card_that_this_pytorch_has_no_kernels_for():
+def test_reports_a_pytorch_without_kernels_for_the_card():
     error = RuntimeError("CUDA error: no kernel image is available for execution on the device")
     assert "choose another CUDA" in doctor._broken("Matrix product", error).cure
 
 
-def test_wrong_products_are_found(no_card, monkeypatch):
+def test_detects_wrong_matrix_products(no_card, monkeypatch):
     from preferans.hardware.device import find_device
 
     right = torch.Tensor.__matmul__
@@ -189,18 +192,18 @@ def test_wrong_products_are_found(no_card, monkeypatch):
     assert "relative error nan" in finding.text
 
 
-def test_wrong_4bit_kernels_are_found(no_card, monkeypatch):
+def test_detects_wrong_4bit_kernels(no_card, monkeypatch):
     import bitsandbytes.functional
 
     from preferans.hardware.device import find_device
 
     right = bitsandbytes.functional.dequantize_4bit
     monkeypatch.setattr("bitsandbytes.functional.dequantize_4bit", lambda *args, **kwargs: -right(*args, **kwargs))
-    (finding,) = doctor.check_4bit(find_device())
+    (finding,) = doctor.try_4bit(find_device())
     assert finding.state == "problem" and "NF4 is off by" in finding.text
 
 
-def test_what_windows_adds(monkeypatch):
+def test_checks_windows(monkeypatch):
     memory = namedtuple("memory", "total")
     monkeypatch.setattr("platform.system", lambda: "Windows")
     monkeypatch.setattr(doctor, "_long_paths", lambda: False)
@@ -218,7 +221,7 @@ def test_what_windows_adds(monkeypatch):
     assert "Prefer No Sysmem Fallback" in found["Shared memory"].cure
 
 
-def test_wsl_is_told_from_linux(monkeypatch):
+def test_distinguishes_wsl_from_linux(monkeypatch):
     monkeypatch.setattr("platform.system", lambda: "Linux")
     monkeypatch.setattr("platform.release", lambda: "6.6.87.2-microsoft-standard-WSL2")
     card = doctor.profile_device("gtx1650")

@@ -1,4 +1,4 @@
-"""Two real processes on the CPU through the real script, and launches that get something else than was asked for."""
+"""Two real processes on the CPU, and launches that do not get what they request."""
 
 import os
 import socket
@@ -109,8 +109,8 @@ def compare(run: Path, single: Path) -> None:
         assert torch.allclose(weight, theirs[name], rtol=0, atol=1e-5), name
 
 
-def test_the_job_file_trains_as_one_process_does(tmp_path, recipe, call_script):
-    """Two machines, played by this one: a stand-in for srun starts both halves of the job, and accelerate does the rest."""
+def test_the_job_file_trains_like_a_single_process(tmp_path, recipe, call_script):
+    """Two machines simulated by one: a replacement of srun starts both halves of the job, and accelerate does the rest."""
     single, run = tmp_path / "single", tmp_path / "run"
     call_script("scripts/dpo.py", recipe, "--gradient_accumulation_steps", "4", "--output_dir", single)
     (tmp_path / "bin").mkdir()
@@ -147,7 +147,7 @@ def test_the_job_file_trains_as_one_process_does(tmp_path, recipe, call_script):
         call_script("scripts/dpo.py", recipe, "--output_dir", run)
 
 
-def test_sharded_training_is_stopped_goes_on_and_ends_as_in_one_process(tmp_path, recipe, call_script, tiny_llama):
+def test_sharded_training_resumes_and_ends_like_a_single_process(tmp_path, recipe, call_script, tiny_llama):
     """In bf16, where accelerate alone rounds log-probabilities until no pair differs from its reference."""
     keys = ("--load_in_4bit", "false", "--dtype", "bfloat16", "--bf16", "true", "--precompute_ref_log_probs", "false")
     single, run = tmp_path / "single", tmp_path / "run"
@@ -173,7 +173,7 @@ def test_sharded_training_is_stopped_goes_on_and_ends_as_in_one_process(tmp_path
     assert torch.allclose(*logits, atol=1e-5)
 
 
-def test_a_loss_that_is_no_number_in_one_process_stops_all(tmp_path, recipe):
+def test_a_nan_loss_in_one_process_stops_all(tmp_path, recipe):
     run = tmp_path / "run"
     done = launch(
         *TORCHRUN, "tests/support/launched.py", "--in_the_last", "nan", "scripts/dpo.py", recipe, "--output_dir", run
@@ -181,7 +181,7 @@ def test_a_loss_that_is_no_number_in_one_process_stops_all(tmp_path, recipe):
     assert done.returncode != 0
     words = " ".join(done.stderr.split())
     assert "Error: The loss is NaN in another process in step 2." in words
-    assert f"kept in {run}/checkpoint-1." in words
+    assert f"saved in {run}/checkpoint-1." in words
     assert is_complete_checkpoint(run / "checkpoint-1", 2)
     assert all(
         torch.isfinite(weight).all() for weight in load_file(run / "checkpoint-1/adapter_model.safetensors").values()
@@ -197,18 +197,18 @@ def stops(tmp_path: Path, recipe: Path, *command, **environment) -> str:
     return " ".join(done.stderr.split())
 
 
-def test_accelerate_that_starts_one_process_instead_of_two_is_stopped(tmp_path, recipe):
+def test_rejects_one_process_instead_of_two(tmp_path, recipe):
     words = stops(tmp_path, recipe, *ACCELERATE, "--cpu", "--num_processes", "2")
-    assert "Error: Several processes were asked for" in words
+    assert "Error: Several processes are requested" in words
     assert "but one process runs. On cards, use accelerate launch" in words
 
 
-def test_fsdp_that_accelerate_passes_over_is_stopped(tmp_path, recipe):
+def test_rejects_fsdp_that_accelerate_ignores(tmp_path, recipe):
     words = stops(tmp_path, recipe, *TORCHRUN, **environment_of("fsdp2.yaml"))
-    assert "Error: FSDP was asked for, but accelerate passes it over on the CPU" in words
+    assert "Error: The launch requests FSDP, but accelerate ignores it on the CPU" in words
 
 
-def test_the_number_of_processes_may_be_asked_for_in_the_recipe(tmp_path, recipe, call_script):
+def test_the_recipe_can_request_a_number_of_processes(tmp_path, recipe, call_script):
     with pytest.raises(PreferansError, match="num_processes is 2, but one process runs"):
         call_script("scripts/dpo.py", recipe, "--num_processes", "2", "--output_dir", tmp_path / "run")
 
@@ -216,22 +216,22 @@ def test_the_number_of_processes_may_be_asked_for_in_the_recipe(tmp_path, recipe
 @pytest.mark.parametrize(
     ("environment", "options", "words"),
     [
-        ({"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}, {}, "Several processes were asked for"),
-        ({"SLURM_STEP_NUM_TASKS": "4"}, {}, "srun started 4 tasks that do not know of each other"),
+        ({"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}, {}, "Several processes are requested"),
+        ({"SLURM_STEP_NUM_TASKS": "4"}, {}, "srun started 4 tasks that are not connected"),
         ({"SLURM_STEP_NUM_NODES": "2"}, {}, "srun started this on 2 machines"),
-        ({"ACCELERATE_USE_FSDP": "true"}, {}, "passes it over in a single process"),
-        ({"ACCELERATE_USE_DEEPSPEED": "true"}, {}, "DeepSpeed was asked for"),
-        ({"SLURM_STEP_NUM_TASKS": "1", "MASTER_ADDR": "a"}, {"asked": 1, "load_in_4bit": True}, None),
+        ({"ACCELERATE_USE_FSDP": "true"}, {}, "ignores it in a single process"),
+        ({"ACCELERATE_USE_DEEPSPEED": "true"}, {}, "The launch requests DeepSpeed"),
+        ({"SLURM_STEP_NUM_TASKS": "1", "MASTER_ADDR": "a"}, {"wanted": 1, "load_in_4bit": True}, None),
     ],
 )
-def test_what_the_environment_says_is_held_against_what_there_is(monkeypatch, environment, options, words):
+def test_compares_the_environment_with_the_processes(monkeypatch, environment, options, words):
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     if words is None:
-        check_processes(**({"asked": None} | options))
+        check_processes(**({"wanted": None} | options))
     else:
         with pytest.raises(PreferansError, match=words):
-            check_processes(**({"asked": None} | options))
+            check_processes(**({"wanted": None} | options))
 
 
 @pytest.mark.parametrize(
@@ -244,7 +244,7 @@ def test_what_the_environment_says_is_held_against_what_there_is(monkeypatch, en
         ({}, {"precompute_ref_log_probs": True}, "Write false"),
     ],
 )
-def test_what_cannot_be_sharded_is_refused(monkeypatch, environment, options, words):
+def test_rejects_what_cannot_be_sharded(monkeypatch, environment, options, words):
     state = PartialState()
     monkeypatch.setattr(state, "num_processes", 2)
     monkeypatch.setattr(state, "distributed_type", DistributedType.MULTI_GPU)
@@ -271,7 +271,7 @@ def test_accelerate_reads_each_config(name):
         assert key in known, key
 
 
-def test_the_table_of_memory_is_what_its_formulas_give():
+def test_the_table_of_memory_matches_its_formulas():
     page = (ROOT / "docs" / "several_cards.md").read_text(encoding="utf-8")
     shapes = {  # hidden, layers, intermediate, keys and values, vocabulary, tied
         "Llama-3.2-3B": (3072, 28, 8192, 1024, 128256, True),
@@ -292,7 +292,7 @@ def test_the_table_of_memory_is_what_its_formulas_give():
         assert f"| {model} | " + " | ".join(f"{cell / 2**30:.1f}" for cell in cells) + " |" in page
 
 
-def test_the_sharding_config_makes_the_plugin_it_promises(monkeypatch):
+def test_the_sharding_config_creates_its_plugin(monkeypatch):
     for name, value in environment_of("fsdp2.yaml").items():
         monkeypatch.setenv(name, value)
     plugin = FullyShardedDataParallelPlugin()

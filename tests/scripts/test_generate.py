@@ -1,7 +1,5 @@
-"""scripts/generate.py: one base with several adapters, personas, stops and goes on, mistakes."""
+"""scripts/generate.py: several adapters on one base, personas, resuming, mistakes."""
 
-import argparse
-import json
 import shutil
 import sys
 
@@ -12,8 +10,6 @@ from transformers import AutoModelForCausalLM
 from preferans.data.persona import load_persona
 from preferans.errors import PreferansError
 from preferans.files import read_json, read_jsonl, sha256_of, write_json, write_jsonl
-from preferans.models.load_samplers import check_sampling_arguments, load_sampler
-from preferans.models.sampling_options import add_sampling_arguments
 
 from ..support.commands import run_command
 from ..support.tiny import ROOT, make_llama
@@ -32,7 +28,7 @@ def make_adapter(folder, base, seed: int):
 
 @pytest.fixture(scope="module")
 def adapters(tiny_llama, tmp_path_factory):
-    """Two adapters of tiny_llama, strong enough to be heard."""
+    """Two adapters of tiny_llama with a clear effect."""
     folder = tmp_path_factory.mktemp("adapters")
     return [make_adapter(folder / name, tiny_llama, seed) for seed, name in enumerate(("one.v1", "two"))]
 
@@ -203,44 +199,3 @@ def test_a_persona_is_before_the_prompt_but_not_recorded_in_it(tmp_path, command
     call_script(*command("--prompts", tmp_path / "instructed.jsonl", "--output", tmp_path / "by_hand.jsonl"))
     by_hand = [row["answer"] for row in read_jsonl(tmp_path / "by_hand.jsonl")]
     assert by_hand == [row["answer"] for row in with_persona]
-
-
-def options_of(*words) -> argparse.Namespace:
-    parser = argparse.ArgumentParser()
-    add_sampling_arguments(parser)
-    args = parser.parse_args([str(word) for word in words])
-    args.max_prompts, args.seed = None, 1
-    check_sampling_arguments(args)
-    return args
-
-
-def test_single_values_override_a_preset(tiny_llama):
-    model = ["--model_name_or_path", tiny_llama]
-    names = ("max_new_tokens", "top_k", "top_p", "temperature")
-    values = {
-        options: [getattr(options_of(*model, *options), name) for name in names]
-        for options in (
-            (),
-            ("--sampling", "greedy"),
-            ("--sampling", "greedy", "--max_new_tokens", "9"),
-            ("--top_p", "0.5"),
-        )
-    }
-    assert list(values.values()) == [[150, 60, 0.9, 0.7], [150, 0, 1.0, 0], [9, 0, 1.0, 0], [150, 60, 0.5, 0.7]]
-
-
-def test_generation_settings_of_a_model_are_ignored(tmp_path, tiny_llama):
-    penal = shutil.copytree(tiny_llama, tmp_path / "penal")
-    config = read_json(penal / "generation_config.json")
-    write_json(
-        penal / "generation_config.json", config | {"repetition_penalty": 9.0, "temperature": 0.1, "do_sample": True}
-    )
-    prompts = [{"id": str(i), "prompt": [{"role": "user", "content": f"Вопрос {i}"}]} for i in range(3)]
-    answers = [
-        [
-            json.dumps([row["answer"] for row in load_sampler(options_of("--model_name_or_path", base, "--use_cpu", "--max_new_tokens", "20", *more)).answer(prompts, tmp_path / f"{base.name}{len(more)}.jsonl")])
-            for base in (tiny_llama, penal)
-        ]
-        for more in ((), ("--sampling", "greedy"))
-    ]  # fmt: skip
-    assert all(own == penalised for own, penalised in answers)

@@ -1,8 +1,8 @@
 """
-A small Triton kernel, compiled and run on the card: exit status 0 when its result is right.
+Compile and run a small Triton kernel on the card; the exit status is 0 if its result is right.
 
-A program of its own, started by `hardware.probe_triton`, because a compiler that does not know the card can end the process
-it runs in. The kernel takes what TRL's kernels take: masked loads, exponentials and sums, but no matrix product.
+[`~preferans.hardware.device.probe_triton`] runs this as a separate process, because a compiler that does not support the card can crash.
+The kernel uses what TRL's kernels use: masked loads, exponentials and sums, but no matrix product.
 """
 
 import sys

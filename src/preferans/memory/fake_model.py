@@ -1,8 +1,5 @@
 """A model, its adapter and its optimizer state as tensors without content."""
 
-import types
-from collections import defaultdict
-from contextlib import nullcontext
 from unittest import mock
 
 import peft
@@ -16,18 +13,15 @@ from transformers.initialization import no_init_weights
 from transformers.pytorch_utils import Conv1D
 from trl.trainer.utils import disable_dropout_in_model
 
-from ..training.dpo import PreferenceTrainer
 from .live_bytes import LiveBytes
 from .settings import StepSettings
 
-GRADIENT_SCALE = 65536.0
 WEIGHTS_4BIT, EMBEDDINGS, OTHER_WEIGHTS, ADAPTER = (
     "weights in 4 bits",
     "embeddings and head",
     "other weights",
     "adapter weights",
 )
-BACKWARD = "one layer's backward pass"
 
 
 def fake_model(config: PretrainedConfig, settings: StepSettings, counter: LiveBytes) -> nn.Module:
@@ -149,63 +143,3 @@ def optimizer_state(model: nn.Module, settings: StepSettings) -> list[torch.Tens
             if not settings.emulate_cuda:  # the step count, which PyTorch keeps on the CPU
                 state.append(torch.zeros(()))
     return state
-
-
-class FakeTrainer(PreferenceTrainer):
-    """A trainer with only what its loss needs."""
-
-    def __init__(self):
-        pass
-
-
-def fake_trainer(model: nn.Module, settings: StepSettings, counter: LiveBytes) -> FakeTrainer:
-    """Build a trainer whose backward pass counts bytes."""
-    scale = GRADIENT_SCALE if settings.fp16 else 1.0
-
-    def backward(loss: torch.Tensor) -> None:
-        counter.phase = str(counter.phase).replace("forward", "backward, upper half")
-        with counter.counted_as(BACKWARD):
-            loss = loss * scale
-            loss.backward()
-
-    trainer = FakeTrainer()
-    trainer.model = model
-    trainer.accelerator = types.SimpleNamespace(
-        device=torch.device("cpu"),
-        gather=lambda tensor: tensor,
-        gather_for_metrics=lambda tensor: tensor,
-        unwrap_model=lambda wrapped: wrapped,
-        backward=backward,
-    )
-    trainer.args = types.SimpleNamespace(gradient_checkpointing_kwargs={"use_reentrant": False}, discopop_tau=0.05)
-    trainer.aux_loss_enabled, trainer.use_weighting = False, False
-    trainer.ld_alpha, trainer.ref_model = None, None
-    trainer.precompute_ref_logps = settings.precompute_ref_log_probs
-    trainer.f_divergence_type = "reverse_kl"
-    trainer.loss_types = list(settings.loss_type)
-    trainer.loss_weights = [1.0] * len(settings.loss_type)
-    trainer.beta, trainer.label_smoothing = 0.1, 0.1
-    trainer._metrics = {"train": defaultdict(list), "eval": defaultdict(list)}
-    trainer._total_train_tokens, trainer._tp_size = 0, 1
-    trainer.current_gradient_accumulation_steps = 1
-    trainer.maybe_activation_offload_context = nullcontext()
-    if settings.activation_offloading:
-        trainer.maybe_activation_offload_context = _Offloading(model)
-    return trainer
-
-
-class _Offloading(torch.autograd.graph.saved_tensors_hooks):
-    """Move saved activations of at least 1,024 bytes off the card, as TRL's offloading does; parameters stay."""
-
-    def __init__(self, model: nn.Module):
-        super().__init__(self._pack, self._unpack)
-        self.kept = {parameter.untyped_storage()._cdata for parameter in model.parameters()}
-
-    def _pack(self, tensor):
-        if tensor.untyped_storage()._cdata in self.kept or tensor.nbytes < 1024 or not tensor.is_floating_point():
-            return tensor
-        return tensor.to("meta")
-
-    @staticmethod
-    def _unpack(packed):
-        return torch.empty_like(packed, device="cpu") if packed.device.type == "meta" else packed

@@ -7,24 +7,28 @@ live bytes. On a machine without a card, [`~preferans.memory.cuda_emulation.patc
 
 import copy
 import gc
-from collections import Counter
-from contextlib import ExitStack
+import types
+from collections import Counter, defaultdict
+from contextlib import ExitStack, nullcontext
 from typing import NamedTuple
 
 import torch
 from bitsandbytes.functional import quantize_4bit
+from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import _disable_current_modes
 from transformers import PretrainedConfig
 
+from ..training.dpo import PreferenceTrainer
 from .cuda_emulation import cuda_scratch, patches
-from .fake_model import FakeTrainer, fake_model, fake_trainer, optimizer_state
+from .fake_model import fake_model, optimizer_state
 from .live_bytes import LiveBytes
 from .settings import StepSettings
 
 CUDA_BLOCK = 512  # the caching allocator rounds up to this many bytes
 GRADIENTS, OPTIMIZER = "adapter gradients", "optimizer state"
-FORWARD, INPUTS = "activations kept", "batch"
+FORWARD, BACKWARD, INPUTS = "activations kept", "one layer's backward pass", "batch"
+GRADIENT_SCALE = 65536.0
 
 
 class Trace(NamedTuple):
@@ -99,11 +103,71 @@ def walk(config: PretrainedConfig, settings: StepSettings) -> dict[str, Counter[
         state = optimizer_state(model, settings)  # kept alive, as by the optimizer between steps
         for tensor in state:
             counter.assign(tensor, OPTIMIZER)
-        trainer = fake_trainer(model, settings, counter)
+        trainer = _fake_trainer(model, settings, counter)
         gc.collect()  # reference cycles left by building the model
         _train(trainer, settings, counter)
         _evaluate(trainer, settings, counter)
     return counter.peaks
+
+
+class _FakeTrainer(PreferenceTrainer):
+    """A trainer with only what its loss needs."""
+
+    def __init__(self):
+        pass
+
+
+def _fake_trainer(model: nn.Module, settings: StepSettings, counter: LiveBytes) -> _FakeTrainer:
+    """Build a trainer whose backward pass counts bytes."""
+    scale = GRADIENT_SCALE if settings.fp16 else 1.0
+
+    def backward(loss: torch.Tensor) -> None:
+        counter.phase = str(counter.phase).replace("forward", "backward, upper half")
+        with counter.counted_as(BACKWARD):
+            loss = loss * scale
+            loss.backward()
+
+    trainer = _FakeTrainer()
+    trainer.model = model
+    trainer.accelerator = types.SimpleNamespace(
+        device=torch.device("cpu"),
+        gather=lambda tensor: tensor,
+        gather_for_metrics=lambda tensor: tensor,
+        unwrap_model=lambda wrapped: wrapped,
+        backward=backward,
+    )
+    trainer.args = types.SimpleNamespace(gradient_checkpointing_kwargs={"use_reentrant": False}, discopop_tau=0.05)
+    trainer.aux_loss_enabled, trainer.use_weighting = False, False
+    trainer.ld_alpha, trainer.ref_model = None, None
+    trainer.precompute_ref_logps = settings.precompute_ref_log_probs
+    trainer.f_divergence_type = "reverse_kl"
+    trainer.loss_types = list(settings.loss_type)
+    trainer.loss_weights = [1.0] * len(settings.loss_type)
+    trainer.beta, trainer.label_smoothing = 0.1, 0.1
+    trainer._metrics = {"train": defaultdict(list), "eval": defaultdict(list)}
+    trainer._total_train_tokens, trainer._tp_size = 0, 1
+    trainer.current_gradient_accumulation_steps = 1
+    trainer.maybe_activation_offload_context = nullcontext()
+    if settings.activation_offloading:
+        trainer.maybe_activation_offload_context = _Offloading(model)
+    return trainer
+
+
+class _Offloading(torch.autograd.graph.saved_tensors_hooks):
+    """Move saved activations of at least 1,024 bytes off the card, as TRL's offloading does; parameters stay."""
+
+    def __init__(self, model: nn.Module):
+        super().__init__(self._pack, self._unpack)
+        self.kept = {parameter.untyped_storage()._cdata for parameter in model.parameters()}
+
+    def _pack(self, tensor):
+        if tensor.untyped_storage()._cdata in self.kept or tensor.nbytes < 1024 or not tensor.is_floating_point():
+            return tensor
+        return tensor.to("meta")
+
+    @staticmethod
+    def _unpack(packed):
+        return torch.empty_like(packed, device="cpu") if packed.device.type == "meta" else packed
 
 
 def _batch(settings: StepSettings, pairs: int) -> dict[str, torch.Tensor]:
@@ -123,7 +187,7 @@ def _batch(settings: StepSettings, pairs: int) -> dict[str, torch.Tensor]:
     return batch
 
 
-def _train(trainer: FakeTrainer, settings: StepSettings, counter: LiveBytes) -> None:
+def _train(trainer: _FakeTrainer, settings: StepSettings, counter: LiveBytes) -> None:
     model = trainer.model
     model.train()
     batch = _batch(settings, settings.pairs)
@@ -163,7 +227,7 @@ def _train(trainer: FakeTrainer, settings: StepSettings, counter: LiveBytes) -> 
         parameter.grad = None
 
 
-def _evaluate(trainer: FakeTrainer, settings: StepSettings, counter: LiveBytes) -> None:
+def _evaluate(trainer: _FakeTrainer, settings: StepSettings, counter: LiveBytes) -> None:
     trainer.model.eval()
     batch = _batch(settings, settings.evaluated_pairs)
     for tensor in batch.values():

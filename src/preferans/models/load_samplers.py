@@ -64,11 +64,11 @@ def load_samplers(args: argparse.Namespace, chat: bool = True) -> list[Sampler]:
     sampling = {name: getattr(args, name) for name in PROTOTYPE_SAMPLING}
     samplers = []
     for number, label in enumerate(labels_of(args)):
-        name = names[number] if adapters else None
+        active = names[number] if adapters else None
         folders = [model_args.model_name_or_path, *adapters[number : number + 1]]
         files = sorted(file for folder in folders for file in Path(folder).glob("*.safetensors"))
         weights = keys | {"sha256": [sha256_of(file) for file in files], "chat_template_sha256": template}
-        samplers.append(Sampler(model, tokenizer, label, weights, sampling, args.batch_size, args.seed, adapter=name))
+        samplers.append(Sampler(model, tokenizer, label, weights, sampling, args.batch_size, args.seed, active))
     return samplers
 
 

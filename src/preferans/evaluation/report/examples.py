@@ -5,7 +5,7 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-from .words import Words, as_text
+from .words import Words, text_or_json
 
 # Answers in each group; fewer with several comparisons, so that the page stays readable.
 SHOWN, SHOWN_OF_SEVERAL = 5, 3
@@ -139,7 +139,7 @@ def _article(row: dict[str, Any], systems: list[str], parts: dict[str, float], w
     roles = {"user": words("person"), "assistant": words("assistant"), "system": words("system_message")}
     return {
         "prompt": [
-            {"role": turn["role"], "who": roles.get(turn["role"], turn["role"]), "text": as_text(turn["content"])}
+            {"role": turn["role"], "who": roles.get(turn["role"], turn["role"]), "text": text_or_json(turn["content"])}
             for turn in row["prompt"]
         ],
         "change": words("change", value=words.number(sum(parts.values()), 2, True)) if parts else "",

@@ -11,7 +11,7 @@ from ...files import read_json, write_text
 from . import pictures
 from .examples import changed_answers, first_answers
 from .tables import costs, distributions, figure_table, forests, gain_verdict, has_cases, pair_table, verdict_tables
-from .words import ABSENT, GAIN, Words, as_text, digits, printable
+from .words import ABSENT, GAIN, Words, digits, printable, text_or_json
 
 # Training curves: key in words_*.yaml, keys of the trainer's log with the label of each line, reference level, unit
 CURVES: tuple[tuple[str, dict[str, str], float | None, float], ...] = (
@@ -228,7 +228,10 @@ def _run_details(run: dict[str, Any], words: Words) -> dict[str, Any]:
         ("processes", measured.get("world_size")),
         ("precision", measured.get("precision")),
         ("kernels", measured.get("kernels")),
-        ("memory_switches", ", ".join(f"{key} {as_text(on)}" for key, on in provenance.get("switches", {}).items())),
+        (
+            "memory_switches",
+            ", ".join(f"{key} {text_or_json(on)}" for key, on in provenance.get("switches", {}).items()),
+        ),
         ("versions", ", ".join(f"{name} {version}" for name, version in provenance["packages"].items())),
         ("platform", f"{provenance['platform']}, Python {provenance['python']}"),
         ("commit", provenance["git_commit"]),
@@ -241,7 +244,7 @@ def _run_details(run: dict[str, Any], words: Words) -> dict[str, Any]:
             for label, value in facts
             if value not in (None, "")
         ],
-        "keys": [(key, as_text(value)) for key, value in provenance["keys"].items()],
+        "keys": [(key, text_or_json(value)) for key, value in provenance["keys"].items()],
     }
 
 
@@ -252,7 +255,7 @@ def _system_details(system: dict[str, Any], words: Words) -> dict[str, str]:
         "name": system["name"],
         "source": system["source"],
         "model": model,
-        "sampling": ", ".join(f"{key} {as_text(value)}" for key, value in sampling.items()) or ABSENT,
+        "sampling": ", ".join(f"{key} {text_or_json(value)}" for key, value in sampling.items()) or ABSENT,
         "answers": words.number(system["answers"]),
     }
 

@@ -27,7 +27,7 @@ def printable(text: str) -> str:
     return _UNPRINTABLE.sub("\ufffd", writable(text))
 
 
-def as_text(value: Any) -> str:
+def text_or_json(value: Any) -> str:
     """Show a string as it is and any other value as JSON."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
