@@ -1,4 +1,4 @@
-"""Read and write files. A written file is whole or absent: it is written under a temporary name, then renamed."""
+"""Read and write files; a written file is complete or absent."""
 
 import gzip
 import hashlib

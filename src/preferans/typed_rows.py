@@ -1,4 +1,4 @@
-"""Rows of JSON and YAML files as typed objects: one check, and one style of message, for every format."""
+"""Rows of JSON and YAML files as typed objects, with one style of message."""
 
 from typing import Annotated, Any, TypeVar
 

@@ -1,1 +1,1 @@
-"""Preference datasets: contract, folder, formats, check and repair, OpenAssistant, ratings, personas, card."""
+"""Preference datasets: contract, folder, formats, check, repair, and their sources."""

@@ -1,5 +1,5 @@
 """
-Characters that are described in a file, requested by an instruction, and recognized by the words they use.
+Characters: their files, instructions and characteristic words.
 
 A persona is distilled from the prompt into the weights as in [A General Language Assistant as a Laboratory for
 Alignment](https://huggingface.co/papers/2112.00861) (context distillation), here with preference pairs: the answer with the

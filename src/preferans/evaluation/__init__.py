@@ -1,1 +1,1 @@
-"""From answers and runs to scores and a report: statistics, measures, judge, verdicts, comparison."""
+"""Answers and runs to scores and a report: statistics, measures, judge, verdicts."""

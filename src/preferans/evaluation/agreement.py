@@ -1,5 +1,5 @@
 """
-Measure how far raters agree beyond chance: Cohen's kappa for two raters, Krippendorff's alpha for any number, with missing ratings.
+Agreement of raters beyond chance: Cohen's kappa and Krippendorff's alpha.
 
 1 is full agreement and 0 is the agreement of raters who answer at random, each with their own frequencies; below 0 they contradict
 each other.

@@ -1,4 +1,4 @@
-"""Read the answers of several systems to the same prompts, check them, and align them prompt by prompt."""
+"""Read the answers of several systems, and align them prompt by prompt."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""Compare systems and runs: all figures with their intervals and differences, as the record scores.json."""
+"""Compare systems and runs: every figure and difference, as scores.json."""
 
 import dataclasses
 import math

@@ -1,5 +1,5 @@
 """
-Judge answers with a served model: scores by five criteria, and verdicts on two answers, which must agree in both orders.
+Judge answers with a served model: scores, and verdicts on two answers.
 
 [`~preferans.evaluation.judge_run.agreement_with_people`] measures how far the judge agrees with people.
 """

@@ -1,4 +1,4 @@
-"""Judge all answers, resume a stopped run, summarize the verdicts, and compare them with people's ratings."""
+"""Judge all answers, resume, and compare the verdicts with people."""
 
 import math
 from collections import Counter

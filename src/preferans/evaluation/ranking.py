@@ -1,4 +1,4 @@
-"""Compute win rates, length-controlled win rates and a ranking of systems from verdicts on two answers."""
+"""Win rates, length-controlled win rates and a ranking, from verdicts."""
 
 import math
 from collections.abc import Iterator, Sequence

@@ -1,8 +1,8 @@
 """
-Compile and run a small Triton kernel on the card; the exit status is 0 if its result is right.
+Compile and run a small Triton kernel on the card.
 
 [`~preferans.hardware.device.probe_triton`] runs this as a separate process, because a compiler that does not support the card can crash.
-The kernel uses what TRL's kernels use: masked loads, exponentials and sums, but no matrix product.
+The exit status is 0 if the result is right. The kernel uses what TRL's kernels use: masked loads, exponentials and sums, but no matrix product.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""CUDA's behaviour on a machine without a card: kernels that allocate nothing, and the scratch memory of others."""
+"""CUDA's memory behaviour on a machine without a card."""
 
 import types
 from contextlib import AbstractContextManager

@@ -1,4 +1,4 @@
-"""Fit a DPO run to its card: switches chosen by the memory plan, and one retry after running out of memory."""
+"""Fit a DPO run to its card, with one retry after running out of memory."""
 
 import gc
 import signal

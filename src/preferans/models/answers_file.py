@@ -1,4 +1,4 @@
-"""A file of answers that grows while a model generates them, and from which a stopped command resumes."""
+"""A file of answers that grows during generation and can be resumed."""
 
 from pathlib import Path
 from typing import Any

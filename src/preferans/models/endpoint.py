@@ -1,5 +1,5 @@
 """
-A model behind an OpenAI-compatible address: vLLM, llama.cpp, Ollama, `transformers serve`, or a paid service.
+A model behind an OpenAI-compatible address.
 
 The `openai` package handles connections, timeouts, waiting and retries. This module handles the differences between servers, and the error
 messages.

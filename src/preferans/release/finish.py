@@ -1,4 +1,4 @@
-"""The end of a training run, which `scripts/dpo.py` and `scripts/sft.py` share: figures, card, and the mark of a finished run."""
+"""The end of a training run: figures, card, and the mark of a finished run."""
 
 from typing import Any
 

@@ -1,5 +1,5 @@
 """
-Upload to the Hub: permissions are checked before the work, and an upload is one commit that network faults neither lose nor repeat.
+Upload to the Hub in one commit, with permissions checked first.
 
 The client retries only some of its calls, and commits twice if a reply is lost. So the state of the repository decides: it is read, the
 difference is sent as one commit on that state, and after a fault the state is read again.

@@ -1,5 +1,5 @@
 """
-Merge an adapter into the weights of its base model, so that other tools, and the next training, take the two as one model.
+Merge an adapter into the weights of its base model.
 
 An adapter changes the layers between embedding and head. These are the same in a model with a trimmed vocabulary and in the full model,
 because trimming removes only rows of frozen tables. So an adapter trained on one fits the other, and gives the same logits for every

@@ -1,4 +1,4 @@
-"""Compute a merged model, write it, read it again, and compare it with its base model and adapter."""
+"""Compute a merged model, write it, and compare it with base and adapter."""
 
 import gc
 import math

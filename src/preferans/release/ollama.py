@@ -1,4 +1,4 @@
-"""Write a Modelfile for Ollama: the chat template in Ollama's language, stop tokens, and sampling."""
+"""Write a Modelfile for Ollama: chat template, stop tokens and sampling."""
 
 from collections.abc import Sequence
 from typing import NamedTuple

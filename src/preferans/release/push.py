@@ -1,4 +1,4 @@
-"""Push a run to the Hub while it trains. A failed push is reported and does not stop the training."""
+"""Push a run to the Hub while it trains."""
 
 import shutil
 import tempfile

@@ -1,5 +1,5 @@
 """
-Guards of a training run: fp32 adapters, a stop at the first NaN or infinity, and nothing lost on Ctrl-C.
+Guards of training: fp32 adapters, a stop at NaN, and nothing lost on Ctrl-C.
 
 With several processes, all of them take every decision together.
 """

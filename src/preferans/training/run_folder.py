@@ -1,4 +1,4 @@
-"""The folder of a run: provenance, complete checkpoints, and a lock against a second run or process."""
+"""The folder of a run: provenance, complete checkpoints, and a lock."""
 
 import platform
 import subprocess

@@ -1,4 +1,4 @@
-"""The report of a comparison: report.html for people and its short form report.md for a model card."""
+"""The report: report.html for people and report.md for a model card."""
 
 import re
 from pathlib import Path
