@@ -85,7 +85,7 @@ class TestPushing:
         [
             ({"hub_strategy": "checkpoint"}, "hub_strategy checkpoint is not supported"),
             ({"hub_model_id": ""}, "push_to_hub needs hub_model_id"),
-            ({"hub_token": "hf_x"}, "it would be written into files"),
+            ({"hub_token": "hf_x"}, "it would be written to files"),
         ],
     )
     def test_unsupported_hub_keys_are_rejected(self, tiny_llama, pairs, tmp_path, keys, message):
@@ -161,4 +161,4 @@ def test_a_gated_model_is_named_with_how_to_get_access(hub, pairs, tmp_path):
     hub.seed("model", "meta/llama", {"config.json": b"{}"}, gated="manual")
     done = hub.run(command("dpo", "meta/llama", pairs, tmp_path / "run"), check=False)
     shown = " ".join(done.stderr.split())
-    assert done.returncode == 2 and "Ask for access on its page" in shown and "meta/llama" in shown, shown
+    assert done.returncode == 2 and "Request access on its page" in shown and "meta/llama" in shown, shown

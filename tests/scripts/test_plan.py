@@ -16,7 +16,10 @@ from preferans.hardware.device import MIB
         (["recipes/llama1b_ru.yaml", "--hardware_profile", "gtx1650", "--max_lenght", "512"], "max_length"),
         (["recipes/rugpt3large_ru.yaml", "--hardware_profile", "gtx1650", "--max_length", "4096"], "beyond 2048"),
         (["recipes/llama1b_ru.yaml"], "this machine has none. Choose a card with --hardware_profile"),
-        (["recipes/gemma270m_ru.yaml", "--hardware_profile", "gtx1650", "--fp16", "true"], "gemma3_text grow beyond"),
+        (
+            ["recipes/gemma270m_ru.yaml", "--hardware_profile", "gtx1650", "--fp16", "true"],
+            "gemma3_text exceed 65,504",
+        ),
         (["recipes/nope.yaml", "--hardware_profile", "gtx1650"], "no such recipe"),
     ],
 )

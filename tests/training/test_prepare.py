@@ -66,7 +66,7 @@ def test_rejects_mistakes(kinds, keys, words, recipe_keys):
 def test_rejects_a_model_that_overflows_in_fp16(recipe_keys, tmp_path, monkeypatch):
     monkeypatch.setattr(preferans.training.prepare, "find_device", lambda *args: profile_device("gtx1650"))
     keys = {"model_name_or_path": str(make_gemma3(tmp_path / "gemma")), "fp16": True, "dtype": "float16"}
-    with pytest.raises(PreferansError, match="inside models of the type gemma3_text grow beyond 65,504"):
+    with pytest.raises(PreferansError, match="inside models of the type gemma3_text exceed 65,504"):
         prepare(DPO, recipe_keys | keys, None)
 
 

@@ -1,1 +1,1 @@
-"""What a training step takes before it runs: trace, plan, changes, fit."""
+"""Memory of a training step, before it runs: trace, plan, changes, fit."""
