@@ -1,5 +1,5 @@
 """
-Merge a run's adapter into the weights of its base model, and write the two as one model.
+Merge a run's adapter into the weights of its base model.
 
     python scripts/merge.py runs/rugpt3medium_sft_ru --output_dir cache/rugpt3medium_sft_ru
 

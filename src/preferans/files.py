@@ -110,7 +110,7 @@ def numbered_jsonl(path: str | Path) -> Iterator[tuple[int, dict]]:
                     cure = (
                         "This looks like one JSON array; write one object a line instead."
                         if number == 1 and line.startswith("[")
-                        else "The file may be cut short: fetch or write it again, or remove the line."
+                        else "The file may be truncated: download or write it again, or remove the line."
                     )
                     raise PreferansError(f"{path}, line {number}: this is not valid JSON ({error}). {cure}") from None
                 if not isinstance(row, dict):

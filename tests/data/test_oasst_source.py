@@ -34,7 +34,7 @@ def test_parquet_jsonl_and_a_folder_give_the_same_rows(tmp_path):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ('{"message_id": "a"', ["line 1", "not valid JSON", "cut short"]),
+        ('{"message_id": "a"', ["line 1", "not valid JSON", "truncated"]),
         ('{"message_id": "a"}\n', ["line 1", "'parent_id' is missing"]),
         ("[1, 2]\n", ["line 1", "expected a JSON object"]),
         (json.dumps(message("a") | {"rank": "first"}) + "\n", ["line 1", "'rank' must be an integer", "'first'"]),

@@ -327,7 +327,7 @@ def broken(**changes) -> str:
         ),
         (broken(rated_at="14.03.2026"), ["'rated_at'", "ISO 8601", "'14.03.2026'"]),
         (broken(rated_at=1773500700), ["'rated_at' must be text, got 1773500700"]),
-        (broken()[:-20], ["not valid JSON", "cut short"]),
+        (broken()[:-20], ["not valid JSON", "truncated"]),
         ("[1]", ["expected a JSON object"]),
         # contradicts the line before it
         (broken(rater="boris", prompt=prompt("Иной вопрос?")), ["the prompt differs", "line 2"]),

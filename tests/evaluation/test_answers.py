@@ -78,7 +78,7 @@ def test_rejects_files_that_are_not_answers(tmp_path):
     (tmp_path / "cut.jsonl").write_bytes(whole[:-30])
     paragraph = refused(read_systems, str(tmp_path / "cut.jsonl"))
     assert "cut.jsonl, line 2: this is not valid JSON" in paragraph
-    assert "may be cut short" in paragraph
+    assert "may be truncated" in paragraph
 
 
 def test_systems_are_aligned_by_their_prompts(tmp_path):

@@ -64,7 +64,7 @@ def test_export_problems_are_found_before_merging(tmp_path, call_script, monkeyp
     with pytest.raises(PreferansError, match="git clone"):
         call("--gguf", "f16")
     (tmp_path / CONVERTER).touch()
-    with pytest.raises(PreferansError, match="trimmed from that of .* does not know this one"):
+    with pytest.raises(PreferansError, match="trimmed from that of .* does not recognise this one"):
         call("--gguf", "f16", "--llama_cpp", tmp_path)
     with pytest.raises(PreferansError, match="Leave out --adapter_only"):
         call("--gguf", "f16", "--llama_cpp", tmp_path, "--adapter_only")
@@ -76,7 +76,7 @@ def test_export_problems_are_found_before_merging(tmp_path, call_script, monkeyp
 def test_a_failed_conversion_is_reported_and_leaves_no_files(merged, tmp_path):
     failing = stand_in(tmp_path / "failing", "raise NotImplementedError('BPE pre-tokenizer was not recognized')")
     with pytest.raises(
-        PreferansError, match="status 1: NotImplementedError: BPE .* does not know this base model's tokenizer"
+        PreferansError, match="status 1: NotImplementedError: BPE .* does not support this base model's tokenizer"
     ):
         export_gguf(merged, "f16", failing)
     lacking = stand_in(tmp_path / "lacking", "import no_such_package")

@@ -333,7 +333,7 @@ def _complete_scores(judgement: dict) -> dict[str, dict[str, int]]:
 def _decide(
     group: list[dict], ids: tuple[str, str], tally: Counter, differences: list[int], rule: VotingRule
 ) -> tuple[dict, str]:
-    """Return the preference row of two answers, and the outcome that says whether it is used."""
+    """Return the preference row of two answers, and the outcome: used, or the reason why not."""
     first, second = ids
     chosen, rejected = (first, second) if tally[first] >= tally[second] else (second, first)
     margin = sum(differences) / len(differences) * (1 if chosen == first else -1) if differences else None

@@ -35,7 +35,7 @@ def check_vocabulary(model: str) -> None:
     if record is not None:
         raise PreferansError(
             f"--gguf: the vocabulary of {model} is {trimmed_in_words(record)}, and llama.cpp recognises tokenizers by the tokens of one "
-            "text, so it does not know this one. Merge the adapter into the full model with --full_vocabulary, or with --base FOLDER."
+            "text, so it does not recognise this one. Merge the adapter into the full model with --full_vocabulary, or with --base FOLDER."
         )
 
 

@@ -95,7 +95,7 @@ def call_program(command: list[str | Path]) -> None:
     message = last[-1] if last else "no message"
     cure = "Use another version of llama.cpp, or report this to its authors with the name of the base model."
     if "pre-tokenizer" in message:
-        cure = "llama.cpp does not know this base model's tokenizer, so it cannot be exported; the merged model itself is complete."
+        cure = "llama.cpp does not support this base model's tokenizer, so it cannot be exported; the merged model itself is complete."
     elif "ModuleNotFoundError" in message:
         cure = "Install that package: pip install gguf sentencepiece protobuf."
     raise PreferansError(f"llama.cpp's {program} ended with status {process.returncode}: {message:.300}. {cure}")
