@@ -108,3 +108,11 @@ def test_rows_without_a_column_are_numbered():
     rows = Dataset.from_list([preference(1), preference(2)])
     assert column_or_numbers(rows, "id") == ["c1:r1", "c2:r2"]
     assert column_or_numbers(rows, "absent") == ["0", "1"]
+
+
+def test_a_missing_conversation_is_a_conversation_of_its_own():
+    rows = Dataset.from_list(
+        [preference(n) | {"message_tree_id": tree} for n, tree in enumerate(["t", None, "t", None])]
+    )
+    groups = column_or_numbers(rows, "message_tree_id")
+    assert groups[0] == groups[2] == "t" and len(set(groups)) == 3 and all(isinstance(group, str) for group in groups)

@@ -369,3 +369,40 @@ def test_requirements_are_pinned_as_installed():
         assert name in pinned, f"{name} is not in constraints.txt"
         installed = importlib.metadata.version(name).split("+")[0]
         assert pinned[name] == installed
+
+
+@pytest.mark.parametrize("script", ["dpo", "sft"])
+def test_a_dataset_with_some_conversations_missing_is_trained_and_scored(
+    script, tiny_llama, preference_folder, tmp_path, call_script
+):
+    """Two datasets joined: only one of them has conversation trees."""
+    for split in ("train", "test"):
+        rows = read_jsonl(preference_folder / f"{split}.jsonl")
+        write_jsonl(
+            preference_folder / f"{split}.jsonl",
+            [row | {"message_tree_id": None if number % 2 else f"tree{row['id']}"} for number, row in enumerate(rows)],
+        )
+    keys = [
+        "--model_name_or_path",
+        tiny_llama,
+        "--dataset_name",
+        preference_folder,
+        "--output_dir",
+        tmp_path / "run",
+        *ON_CPU,
+    ]
+    keys += [
+        "--max_steps",
+        "1",
+        "--use_peft",
+        "true",
+        "--lora_target_modules",
+        "all-linear",
+        "--bf16",
+        "false",
+        "--report_to",
+        "none",
+    ]
+    call_script(f"scripts/{script}.py", *map(str, keys))
+    assert len(set(read_json(tmp_path / "run" / "test_log_probs.json")["groups"])) == 2
+    assert (tmp_path / "run" / "all_results.json").is_file()

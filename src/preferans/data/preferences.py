@@ -147,5 +147,7 @@ def fingerprint(splits: dict[str, Iterable[dict]]) -> str:
 
 
 def column_or_numbers(rows: "Dataset", column: str) -> list[str]:
-    """Return a column of a dataset, or the numbers of its rows if it does not have the column."""
-    return list(rows[column]) if column in rows.column_names else [str(number) for number in range(len(rows))]
+    """Return a column of a dataset as texts. A missing value, or every value without the column, is the number of its row."""
+    if column not in rows.column_names:
+        return [str(number) for number in range(len(rows))]
+    return [f"row {number}" if value is None else str(value) for number, value in enumerate(rows[column])]
