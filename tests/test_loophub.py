@@ -60,10 +60,10 @@ class TestWhoSeesWhat:
         path = re.sub(r"\{(\w+)\}", lambda match: PATHS[match[1]], template)
         missing = path.replace("secret", "missing")
         for token, status in ((hub.token("bob"), 404), (None, 401)):
-            told = hub.ask(method, path, {}, token)
-            assert (told.status, told.headers["X-Error-Code"]) == (status, "RepoNotFound")
-            assert b"hidden" not in told.body
-            assert hub.ask(method, missing, {}, token)[::2] == told[::2]
+            response = hub.ask(method, path, {}, token)
+            assert (response.status, response.headers["X-Error-Code"]) == (status, "RepoNotFound")
+            assert b"hidden" not in response.body
+            assert hub.ask(method, missing, {}, token)[::2] == response[::2]
 
     def test_lists_contain_visible_repositories_only(self, hub):
         hub.seed("dataset", "alice/open", {})
@@ -89,10 +89,10 @@ class TestWhoSeesWhat:
             ).status
             == 200
         )
-        told = hub.ask("GET", "/api/models/alice/old/revision/main", token=alice)
-        assert (told.status, told.headers["Location"]) == (307, "/api/models/alice/new/revision/main")
-        told = hub.ask("GET", "/api/models/alice/old/revision/main", token=hub.token("bob"))
-        assert (told.status, told.headers["X-Error-Code"]) == (404, "RepoNotFound")
+        response = hub.ask("GET", "/api/models/alice/old/revision/main", token=alice)
+        assert (response.status, response.headers["Location"]) == (307, "/api/models/alice/new/revision/main")
+        response = hub.ask("GET", "/api/models/alice/old/revision/main", token=hub.token("bob"))
+        assert (response.status, response.headers["X-Error-Code"]) == (404, "RepoNotFound")
 
     def test_signed_addresses_need_their_signature(self, hub):
         content = b"\0" * 100
@@ -109,8 +109,8 @@ class TestWhoSeesWhat:
         address = "/meta/llama/resolve/main/config.json"
         for token, status in ((None, 401), (hub.token("bob"), 403)):
             for path in (address, "/api/models/meta/llama/auth-check", "/api/models/meta/llama/xet-read-token/main"):
-                told = hub.ask("GET", path, token=token)
-                assert (told.status, told.headers["X-Error-Code"]) == (status, "GatedRepo")
+                response = hub.ask("GET", path, token=token)
+                assert (response.status, response.headers["X-Error-Code"]) == (status, "GatedRepo")
         assert hub.ask("GET", "/api/models/meta/llama", token=hub.token("bob")).json["gated"] == "manual"
         repository.granted.add("bob")
         assert hub.ask("GET", address, token=hub.token("bob")).body == b"{}"
@@ -149,15 +149,15 @@ class TestWhoMayWrite:
         for user in ("alice", "bob"):
             body = {"name": user, "organization": "press", "type": "model", "private": True}
             assert hub.ask("POST", "/api/repos/create", body, hub.token(user)).status == 200
-        told = [push(hub, f"press/{name}", hub.token("alice")).status for name in ("alice", "bob")]
-        assert told == [200, 403]
+        response = [push(hub, f"press/{name}", hub.token("alice")).status for name in ("alice", "bob")]
+        assert response == [200, 403]
         assert hub.ask("GET", "/api/models/press/bob", token=hub.token("alice")).status == 200
         assert push(hub, "press/alice", hub.token("bob")).status == 200
 
     def test_whoami_returns_the_role(self, hub):
-        told = hub.ask("GET", "/api/whoami-v2", token=hub.token("bob", "read")).json
-        assert (told["name"], told["auth"]["accessToken"]["role"]) == ("bob", "read")
-        assert [(one["name"], one["roleInOrg"]) for one in told["orgs"]] == [("lab", "read")]
+        response = hub.ask("GET", "/api/whoami-v2", token=hub.token("bob", "read")).json
+        assert (response["name"], response["auth"]["accessToken"]["role"]) == ("bob", "read")
+        assert [(one["name"], one["roleInOrg"]) for one in response["orgs"]] == [("lab", "read")]
         fine = hub.token("alice", "fineGrained", [("model alice/x", "repo.write"), ("lab", "repo.content.read")])
         scoped = hub.ask("GET", "/api/whoami-v2", token=fine).json["auth"]["accessToken"]["fineGrained"]["scoped"]
         assert [(one["entity"]["type"], one["entity"]["name"], one["permissions"]) for one in scoped] == [
@@ -170,8 +170,8 @@ class TestWhoMayWrite:
         token = hub.token("alice")
         assert push(hub, "alice/x", token).status == 200
         hub.revoke(token)
-        for told in (push(hub, "alice/x", token), hub.ask("GET", "/api/whoami-v2", token=token)):
-            assert (told.status, told.headers["X-Error-Message"]) == (
+        for response in (push(hub, "alice/x", token), hub.ask("GET", "/api/whoami-v2", token=token)):
+            assert (response.status, response.headers["X-Error-Message"]) == (
                 401,
                 "Invalid credentials in Authorization header",
             )
@@ -196,25 +196,25 @@ class TestCommits:
         first = hub.seed("model", "alice/x", {}).branches["main"]
         token = hub.token("alice")
         second = push(hub, "alice/x", token, path="b.txt", parent=first).json["commitOid"]
-        told = push(hub, "alice/x", token, path="c.txt", parent=first)
-        assert told.status == 412 and b"A commit has happened since" in told.body
+        response = push(hub, "alice/x", token, path="c.txt", parent=first)
+        assert response.status == 412 and b"A commit has happened since" in response.body
         assert push(hub, "alice/x", token, path="d.txt", parent=second[:7]).status == 200
         assert push(hub, "alice/x", token, path="e.txt").status == 200
         assert sorted(hub.files("model", "alice/x")) == ["b.txt", "d.txt", "e.txt"]
 
     def test_one_of_two_simultaneous_commits_wins(self, hub):
-        parent, told = hub.seed("model", "alice/x", {}).branches["main"], []
+        parent, statuses = hub.seed("model", "alice/x", {}).branches["main"], []
         token = hub.token("alice")
 
         def commit(number):
-            told.append(push(hub, "alice/x", token, path=f"{number}.txt", parent=parent).status)
+            statuses.append(push(hub, "alice/x", token, path=f"{number}.txt", parent=parent).status)
 
         threads = [threading.Thread(target=commit, args=(number,)) for number in range(8)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-        assert sorted(told) == [200] + [412] * 7
+        assert sorted(statuses) == [200] + [412] * 7
         assert len(hub.files("model", "alice/x")) == 1
 
     def test_a_commit_is_all_or_nothing(self, hub):
@@ -243,8 +243,8 @@ class TestCommits:
 
     def test_a_card_must_be_valid(self, hub):
         hub.seed("model", "alice/x", {})
-        told = push(hub, "alice/x", hub.token("alice"), path="README.md", content=b"---\nlicense: license\n---\n")
-        assert told.status == 400 and b'\\"license\\" with value' in told.body
+        response = push(hub, "alice/x", hub.token("alice"), path="README.md", content=b"---\nlicense: license\n---\n")
+        assert response.status == 400 and b'\\"license\\" with value' in response.body
 
 
 class TestStorage:
@@ -374,9 +374,9 @@ class TestReading:
         def follow(path):
             pages = []
             while path:
-                told = hub.ask("GET", path)
-                pages.append(told.json)
-                link = re.fullmatch(r'<(.*)>; rel="next"', told.headers.get("Link", ""))
+                response = hub.ask("GET", path)
+                pages.append(response.json)
+                link = re.fullmatch(r'<(.*)>; rel="next"', response.headers.get("Link", ""))
                 path = link and link[1].removeprefix(hub.url)
             return pages
 
@@ -392,9 +392,9 @@ class TestReading:
     def test_headers_and_ranges(self, hub):
         content = bytes(range(200))
         commit = hub.seed("model", "alice/x", {"a.txt": b"0123456789", "w.bin": content}).branches["main"]
-        told = hub.ask("HEAD", "/alice/x/resolve/main/a.txt")
+        response = hub.ask("HEAD", "/alice/x/resolve/main/a.txt")
         git = hashlib.sha1(b"blob 10\0" + b"0123456789").hexdigest()
-        assert (told.headers["X-Repo-Commit"], told.headers["ETag"], told.headers["Content-Length"]) == (
+        assert (response.headers["X-Repo-Commit"], response.headers["ETag"], response.headers["Content-Length"]) == (
             commit,
             f'"{git}"',
             "10",
@@ -408,14 +408,14 @@ class TestReading:
         ]:
             part = hub.ask("GET", f"/alice/x/resolve/{commit[:8]}/a.txt", Range=f"bytes={wanted}")
             assert part.status == status and (got is None or part.body == got)
-        told = hub.ask("HEAD", "/alice/x/resolve/main/w.bin")
-        assert told.status == 302 and told.headers["Location"].startswith("http://localhost:")
-        assert (told.headers["X-Linked-Size"], told.headers["X-Linked-ETag"]) == (
+        response = hub.ask("HEAD", "/alice/x/resolve/main/w.bin")
+        assert response.status == 302 and response.headers["Location"].startswith("http://localhost:")
+        assert (response.headers["X-Linked-Size"], response.headers["X-Linked-ETag"]) == (
             "200",
             f'"{hashlib.sha256(content).hexdigest()}"',
         )
-        told = hub.ask("GET", "/alice/x/resolve/main/none")
-        assert (told.status, told.headers["X-Error-Code"], told.headers["X-Repo-Commit"]) == (
+        response = hub.ask("GET", "/alice/x/resolve/main/none")
+        assert (response.status, response.headers["X-Error-Code"], response.headers["X-Repo-Commit"]) == (
             404,
             "EntryNotFound",
             commit,
@@ -426,9 +426,12 @@ class TestReading:
         store = xet.XetStore()
         store.xorbs["x"] = xet.Xorb(b"", [0, 10, 30, 60], [b"a" * 10, b"b" * 20, b"c" * 30], [b""] * 3)
         store.files["f"] = [xet.Term("x", 30, 1, 2), xet.Term("x", 30, 2, 3), xet.Term("x", 10, 0, 1)]
-        told = store.reconstruction("f", str.upper, 35, 60)
-        assert (told["offset_into_first_range"], [term["range"]["start"] for term in told["terms"]]) == (5, [2, 0])
-        assert told["fetch_info"]["x"][0] == {
+        response = store.reconstruction("f", str.upper, 35, 60)
+        assert (response["offset_into_first_range"], [term["range"]["start"] for term in response["terms"]]) == (
+            5,
+            [2, 0],
+        )
+        assert response["fetch_info"]["x"][0] == {
             "range": {"start": 2, "end": 3},
             "url": "X",
             "url_range": {"start": 30, "end": 59},
@@ -491,9 +494,9 @@ class TestCards:
 class TestFaults:
     def test_a_fault_occurs_the_given_number_of_times(self, hub):
         fault = hub.fault("GET", "/whoami", status=429, headers={"Retry-After": "7"}, times=2, skip=1)
-        told = [hub.ask("GET", "/api/whoami-v2", token=hub.token("alice")) for _ in range(5)]
-        assert [one.status for one in told] == [200, 429, 429, 200, 200]
-        assert [one.headers.get("Retry-After") for one in told] == [None, "7", "7", None, None]
+        responses = [hub.ask("GET", "/api/whoami-v2", token=hub.token("alice")) for _ in range(5)]
+        assert [one.status for one in responses] == [200, 429, 429, 200, 200]
+        assert [one.headers.get("Retry-After") for one in responses] == [None, "7", "7", None, None]
         assert fault.hits == 2 and hub.problems() == []
         assert [request.fault for request in hub.asked("GET", "/whoami")] == [
             None,
@@ -665,7 +668,7 @@ assert not api.repo_exists("alice/d", repo_type="dataset")
         assert hub.files("model", "lab/y")["b.txt"] == b"four"
 
     def test_uploads_by_the_real_client_with_faults(self, hub):
-        """What the client does of itself: waits as long as it is told, and commits twice where an answer is lost."""
+        """The client waits as long as the response requires, and commits twice if a response is lost."""
         hub.seed("model", "alice/x", {})
         hub.fault("POST", "/preupload/", status=429, headers={"Retry-After": "0"})
         hub.run("""
@@ -716,7 +719,7 @@ def assert_transport(hub, over_xet: bool, over_lfs: bool) -> None:
     assert bool(hub.asked("PUT", "/lfs/")) == bool(hub.asked("GET", "/cdn/")) == over_lfs
 
 
-# One process for both: importing the libraries takes most of the time. What the environment variable says is what is set between.
+# One process for both: importing the libraries takes most of the time. The environment variable's setting is changed in between.
 ROUND_TRIP = """
 import os
 from pathlib import Path

@@ -9,7 +9,7 @@ from ..support.rows import preference, write_preferences
 
 
 def test_reads_the_present_content_of_a_folder(tmp_path):
-    """`datasets` caches a local folder with a card by its name alone, whatever it contains."""
+    """`datasets` caches a local folder with a card by its name alone, not by its content."""
     for parent, rows in (("a", [preference(1)]), ("b", [preference(2), preference(3)]), ("a", [preference(4)])):
         write_preferences(tmp_path / parent / "pairs", {"train": rows})
         assert load_preferences(str(tmp_path / parent / "pairs"))["train"].to_list() == rows

@@ -223,7 +223,7 @@ def test_a_truncated_last_line_is_judged_again(tmp_path):
 
 
 def test_agreement_with_people(tmp_path):
-    """The judge: x, x, y, tie. Anna: x, x, y, y. Both say x of 2; anna says y of 2, the judge of 1."""
+    """The judge: x, x, y, tie. Anna: x, x, y, y. Both choose x in 2; Anna chooses y in 2, the judge in 1."""
     texts = {"x": [GOOD, GOOD, POOR, POOR], "y": [POOR, POOR, GOOD, "Слабый иначе"]}
     rows, *_, task = judged(tmp_path, fair, texts)
     five = {"a1": dict.fromkeys(CRITERIA, 3), "a2": dict.fromkeys(CRITERIA, 2)}

@@ -24,7 +24,7 @@ SETS = {path.stem: read_probes(path) for path in sorted(PROBES.glob("*.jsonl"))}
 SIENNA, PIRATE = (load_persona(ROOT / "personas" / f"{name}.yaml") for name in ("sienna", "pirate"))
 
 
-def said(row: dict) -> str:
+def prompt_text(row: dict) -> str:
     return "\n".join(message["content"] for message in row["prompt"])
 
 
@@ -39,7 +39,7 @@ def test_there_are_four_sets_of_forty_and_more():
 
 @pytest.mark.parametrize("name", SETS)
 def test_probes_are_clean_russian(name):
-    prompts = [said(row) for row in SETS[name].values()]
+    prompts = [prompt_text(row) for row in SETS[name].values()]
     assert all(map(is_russian, prompts))
     for text in prompts:
         assert "  " not in text
@@ -48,7 +48,7 @@ def test_probes_are_clean_russian(name):
 
 
 def test_no_probe_is_nearly_another():
-    asked = [said(row) for rows in SETS.values() for row in rows.values()]
+    asked = [prompt_text(row) for rows in SETS.values() for row in rows.values()]
     parts = [asked]
     while parts:  # half against half, then each half within itself
         part = parts.pop()
@@ -70,7 +70,7 @@ def test_what_the_sets_promise():
             "the question gives the answer away"
         )
     assert len({row["kind"] for row in SETS["answer_format"].values()}) == len(FORM_CHECKS)
-    asked = [said(row) for row in SETS["persona"].values()]
+    asked = [prompt_text(row) for row in SETS["persona"].values()]
     assert near_duplicates(asked, IDENTITY_QUESTIONS) == [None] * len(asked)
     for persona in (SIENNA, PIRATE):
         assert sum(row.get("persona", persona.slug) == persona.slug for row in SETS["persona"].values()) >= 40

@@ -69,7 +69,7 @@ def test_planning_needs_no_torch():
 
 @pytest.fixture
 def big_card(monkeypatch):
-    """A machine whose `torch.cuda` tells of an 80 GB card. Its kernels cannot be tried here."""
+    """A machine whose `torch.cuda` reports an 80 GB card. Its kernels cannot be run here."""
     total = 80 << 30
     properties = SimpleNamespace(name="H100", major=9, minor=0, total_memory=total)
     capped = {}

@@ -1,4 +1,4 @@
-"""The doctor on this very machine, and what it says where something is wrong."""
+"""The doctor on this machine, and its messages if something is wrong."""
 
 import json
 import os
@@ -27,7 +27,7 @@ def examine(profile: str | None = None) -> dict[str, doctor.Diagnosis]:
 
 @pytest.fixture
 def no_card(monkeypatch):
-    """Whatever machine this is, the tests see none of its cards."""
+    """The tests see no card of this machine."""
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
 
 

@@ -262,10 +262,10 @@ CONFIGS = sorted(path.name for path in (ROOT / "accelerate_configs").glob("*.yam
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_accelerate_reads_each_config(name):
-    """Also the keys inside fsdp_config and deepspeed_config, which accelerate passes over when it does not know them."""
+    """Also the keys inside fsdp_config and deepspeed_config, which accelerate ignores if they are unknown."""
     config = load_config_from_file(str(ROOT / "accelerate_configs" / name))
     assert isinstance(config, ClusterConfig)
-    assert config.mixed_precision == "no"  # precision lives in the recipe
+    assert config.mixed_precision == "no"  # the recipe sets the precision
     known = {action.dest for action in launch_command_parser()._actions}
     for key in (*config.fsdp_config, *config.deepspeed_config):
         assert key in known, key

@@ -59,7 +59,7 @@ def test_retries_after_temporary_faults(fault):
 
 
 @pytest.mark.parametrize(
-    ("fault", "said"),
+    ("fault", "message"),
     [
         (status(429, "quota"), "rate-limiting you.*quota.*same command later"),
         (status(429, "quota", retry_after="9999"), "rate-limiting"),
@@ -69,9 +69,9 @@ def test_retries_after_temporary_faults(fault):
         (cut("наполовину"), "closed the connection"),
     ],
 )
-def test_permanent_faults_are_one_message(fault, said):
+def test_permanent_faults_are_one_message(fault, message):
     with ScriptedEndpoint(one_of(fault)) as server:
-        with pytest.raises(PreferansError, match=said) as error:
+        with pytest.raises(PreferansError, match=message) as error:
             Endpoint(server.url, "m").settle(temperature=0.0)
     assert "\n" not in str(error.value)
 

@@ -147,7 +147,7 @@ def test_token_counts_can_be_missing(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         (["--endpoint", "http://localhost:1"], "choose one of the server"),
         (["--model", "m"], "give --endpoint too"),
@@ -156,8 +156,8 @@ def test_token_counts_can_be_missing(tmp_path):
         (["--endpoint", "localhost", "--model", "m"], "write a complete address"),
     ],
 )
-def test_rejects_options_for_local_models(questions, tmp_path, call_script, options, said):
-    with pytest.raises(PreferansError, match=said):
+def test_rejects_options_for_local_models(questions, tmp_path, call_script, options, message):
+    with pytest.raises(PreferansError, match=message):
         call_script("scripts/generate.py", *options, "--prompts", questions, "--output", tmp_path / "a.jsonl")
     assert not (tmp_path / "a.jsonl").exists()
 
@@ -169,7 +169,7 @@ def test_rejects_plain_texts(tmp_path):
 
 
 def test_answers_of_a_served_model(server, tmp_path, call_script, patient):
-    """One that always says the same, a random one that samples, and one without a chat template."""
+    """A model with constant answers, a random one that samples, and one without a chat template."""
     folder = tmp_path / "pairs"
     folder.mkdir()
     write_jsonl(folder / "test.jsonl", [preference(number) for number in range(2)])
@@ -191,7 +191,7 @@ def test_answers_of_a_served_model(server, tmp_path, call_script, patient):
         for name, seed in (("first", 1), ("again", 1), ("other", 2))
     )
     assert first == again
-    assert not set(first) & set(other)  # it samples, which the server does only when it is told so
+    assert not set(first) & set(other)  # it samples, which the server does only on request
     assert {row["finish_reason"] for row in read_jsonl(tmp_path / "first.jsonl")} <= {"length", "stop"}
 
     silent = make_llama(tmp_path / "silent", chat_template=None)

@@ -149,10 +149,10 @@ def test_rejects_a_base_with_other_weights(first_run, pairs, tiny_llama, tmp_pat
 def test_revisions():
     assert split_revision("anna/model@v2") == ("anna/model", "v2")
     assert split_revision("anna/model") == ("anna/model", None)
-    said = {"model_name_or_path": "anna/model@v2"}
-    assert with_revision(said, "r.yaml") == {"model_name_or_path": "anna/model", "model_revision": "v2"}
+    keys = {"model_name_or_path": "anna/model@v2"}
+    assert with_revision(keys, "r.yaml") == {"model_name_or_path": "anna/model", "model_revision": "v2"}
     with pytest.raises(PreferansError, match="has revision v2, but model_revision is v1"):
-        with_revision(said | {"model_revision": "v1"}, "r.yaml")
+        with_revision(keys | {"model_revision": "v1"}, "r.yaml")
 
 
 def test_a_folder_name_can_contain_an_at_sign(tmp_path, tiny_llama):

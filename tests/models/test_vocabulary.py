@@ -87,13 +87,13 @@ def test_the_card_of_a_run_mentions_a_trimmed_base(trimmed, full, cut, tmp_path)
     write_json(tmp_path / "provenance.json", provenance(None, {"model_name_or_path": base}, data, seed=0))
     write_json(tmp_path / "test_log_probs.json", {"before": []})
     card = " ".join(model_card(tmp_path).split())
-    said = f"The adapter was trained with a vocabulary trimmed from that of `{full.name}`"
-    assert (said in card) == trimmed
+    note = f"The adapter was trained with a vocabulary trimmed from that of `{full.name}`"
+    assert (note in card) == trimmed
     assert "Dataset: `pairs`" in card
     assert str(full.parent) not in card and str(cut.parent) not in card
 
 
-# Any characters that Unicode knows as neither letter nor digit, besides those that Russian texts are made of.
+# Any characters that are neither letters nor digits in Unicode, besides those of Russian texts.
 SIGNS = st.characters(exclude_categories=("L", "N", "Cn", "Co", "Cs"))
 RUSSIAN_TEXTS = st.text(
     st.one_of(st.sampled_from(sorted(RUSSIAN) + [*" ,.!?—«»№0123456789\n"] * 3), SIGNS), min_size=1
@@ -194,11 +194,11 @@ def test_the_script(tmp_path, call_script, capsys):
     corpus.write_text("你好世界, how are you doing today?\n", encoding="utf-8")
     command = ["scripts/trim_vocab.py", full, "--output_dir", target]
     call_script(*command, "--corpus", corpus, "--latin_cutoff", 300)
-    told = capsys.readouterr().out
+    printed = capsys.readouterr().out
     record = trimmed_from(target)
-    assert f"1,{record['tokens_before'] - 1000} before, {record['tokens_after']:,} after" in told
+    assert f"1,{record['tokens_before'] - 1000} before, {record['tokens_after']:,} after" in printed
     assert record["check"]["split_alike"] > 500 and record["corpus_texts"] == 1
-    assert "all 1 of the corpus" in told
+    assert "all 1 of the corpus" in printed
     ids = AutoTokenizer.from_pretrained(target)("你好世界")["input_ids"]
     assert [read_json(target / "kept_token_ids.json")[i] for i in ids] == AutoTokenizer.from_pretrained(full)(
         "你好世界"

@@ -125,8 +125,8 @@ class TestPublishedFiles:
         write_jsonl(tmp_path / "answers, two.jsonl", [row])
         monkeypatch.setattr(Path, "home", lambda: PureWindowsPath("C:\\Users\\anna"))
         with pack(tmp_path / "answers, two.jsonl", "alice/answers") as parcel:
-            told = warnings_for(parcel, "alice/answers")
-            assert any("answers, two.jsonl contains folders of this machine" in warning for warning in told)
+            found = warnings_for(parcel, "alice/answers")
+            assert any("answers, two.jsonl contains folders of this machine" in warning for warning in found)
             [config] = card_metadata(parcel.card)["configs"]
             assert config["data_files"] == [{"split": "train", "path": "answers, two.jsonl"}]
 
@@ -146,22 +146,22 @@ class TestPublishedFiles:
         state = read_json(folder / "trainer_state.json")
         write_json(folder / "trainer_state.json", state | {"best_model_checkpoint": "/home/anna/run/checkpoint-2"})
         with pack(folder, "alice/run") as parcel:
-            told = read_json(parcel.files["trainer_state.json"])
-        assert told == state | {"best_model_checkpoint": "checkpoint-2"}
+            published = read_json(parcel.files["trainer_state.json"])
+        assert published == state | {"best_model_checkpoint": "checkpoint-2"}
 
     def test_a_report_of_another_run_is_reported(self, run, tmp_path):
         for name, text in REPORT.items():
             (tmp_path / name).write_text(text)
         own = sha256_of(run / "adapter_model.safetensors")
-        for checksum, told in (("0" * 64, True), (own, False)):
+        for checksum, is_warned in (("0" * 64, True), (own, False)):
             write_json(tmp_path / "scores.json", {"systems": [{"weights": None}, {"weights": {"sha256": [checksum]}}]})
             with pack(run, "alice/run", tmp_path) as parcel:
                 found = [warning for warning in warnings_for(parcel, "alice/run") if "another run" in warning]
-                assert bool(found) is told
+                assert bool(found) is is_warned
 
     @pytest.mark.parametrize("head", ["license: [mit", "license: a: b", "- mit", "just words", ""])
     def test_a_hand_written_card_is_kept(self, things, tmp_path, head):
-        """Its head may be anything; what is no YAML is said in one paragraph."""
+        """A card's head may be anything; a head that is not YAML gets a message of one paragraph."""
         model = tmp_path / "model"
         shutil.copytree(things["merged"], model)
         (model / "README.md").write_text(f"---\n{head}\n---\n# Mine\n", encoding="utf-8")
@@ -228,7 +228,7 @@ class TestPublishedFiles:
         hub.run(["scripts/publish.py", things["answers"], "--repo_id", "alice/two"])
         assert len([name for name in hub.files("dataset", "alice/two") if name.endswith(".parquet")]) == 5
 
-    @pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="asks Linux what is mapped")
+    @pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="reads the memory map, which only Linux has")
     def test_no_file_is_mapped_when_its_folder_is_removed(self, hub, things, monkeypatch):
         """Windows would refuse to remove it, and the publication would end in an error."""
         code = """
@@ -261,7 +261,7 @@ for source, name in ((os.environ["DATASET"], "alice/two"), (os.environ["RUN"], "
     def test_the_name_of_a_llama_model_is_checked(self, things, tmp_path):
         run = on_base(things["run"], tmp_path / "run", "meta-llama/Llama-3.2-1B-Instruct")
         with pack(run, "alice/mine") as parcel:
-            assert any("Llama-mine" in told for told in warnings_for(parcel, "alice/mine"))
+            assert any("Llama-mine" in warning for warning in warnings_for(parcel, "alice/mine"))
             assert (
                 read_json(parcel.files["adapter_config.json"])["base_model_name_or_path"]
                 == "meta-llama/Llama-3.2-1B-Instruct"

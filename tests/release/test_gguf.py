@@ -1,5 +1,5 @@
 """
-A merged model becomes a GGUF file by llama.cpp, with a Modelfile that says what the chat template says.
+A merged model becomes a GGUF file by llama.cpp, with a Modelfile that renders the same as the chat template.
 
 Where llama.cpp is not on this machine (the environment variable LLAMA_CPP, or the path), a stand-in for its converter shows only how it
 is called and what is made of its failures; that the real one writes the model is then not tested.
@@ -91,7 +91,7 @@ def test_a_failed_conversion_is_reported_and_leaves_no_files(merged, tmp_path):
     assert not [path for path in merged.iterdir() if "gguf" in path.name]
 
 
-@pytest.mark.skipif(llama_cpp() is None, reason="llama.cpp is not here: LLAMA_CPP names its checkout")
+@pytest.mark.skipif(llama_cpp() is None, reason="llama.cpp is missing; set LLAMA_CPP to its folder")
 @pytest.mark.parametrize("gguf_type", ["f16", "q8_0", "q4_0"])
 def test_llama_cpp_writes_the_model(merged, gguf_type, tmp_path):
     import gguf

@@ -73,7 +73,7 @@ GOES_ON = {("403", "read by Xet")}
 
 
 def page_rows() -> dict[str, tuple[str, str]]:
-    """Fault: what is seen, and how it ends, as the page says."""
+    """Each fault: what is printed and how it ends, as documented."""
     rows = re.findall(r"^\| ([^|]+) \| ([^|]+) \| ([^|]+) \|$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
     start = rows.index(("Fault", "What you see", "How it ends"))
     return {fault: (seen, end) for fault, seen, end in rows[start + 1 :] if not fault.startswith("-")}
@@ -110,7 +110,7 @@ def met(tmp_path_factory):
             if (bodiless and fault.endswith("body")) or (step, fault) == ("look back", "reply cut short"):
                 continue
             case = add(fault, step, what, once="lost" not in what and what.get("status", 0) > 404 and fault != "413")
-            if (fault, step) == ("409", "create"):  # as the Hub says that the repository is there
+            if (fault, step) == ("409", "create"):  # the Hub's response if the repository exists
                 hub.seed("model", case["name"], {}, private=True)
                 case["faults"][0]["body"] = {
                     "error": "You already created this model repo",
@@ -203,23 +203,23 @@ def test_each_fault_ends_as_documented(met):
     for case in met["cases"]:
         seen, end = rows[case["fault"]]
         first = case["first"]
-        told = f"{case['fault']} at {case['step']} over {case['transport']}: {first}"
+        context = f"{case['fault']} at {case['step']} over {case['transport']}: {first}"
         if end.startswith("stops") and (case["fault"], case["step"]) not in GOES_ON:
-            assert all(phrase in first["end"] for phrase in re.findall("`([^`]+)`", seen)), told
+            assert all(phrase in first["end"] for phrase in re.findall("`([^`]+)`", seen)), context
         else:
-            assert first["end"].startswith("sent "), told
+            assert first["end"].startswith("sent "), context
             if first["shown"]:
-                assert re.search(r"Retrying in \d+ s", first["shown"]), told
+                assert re.search(r"Retrying in \d+ s", first["shown"]), context
         # Where nothing helps, nobody is made to wait.
         if case["fault"] in REFUSALS and "Retry" not in first["shown"]:
-            assert not first["waits"], told
+            assert not first["waits"], context
 
 
 def test_after_each_fault_every_file_is_stored_once(met):
     """Whole or not at all after the first call; after the second, whole, in one commit, and sent once."""
     hub = met["hub"]
     for case in met["cases"]:
-        told = f"{case['fault']} at {case['step']} over {case['transport']}: {case['first']}, {case['again']}"
+        context = f"{case['fault']} at {case['step']} over {case['transport']}: {case['first']}, {case['again']}"
         repository = hub.repositories.get(("model", case["name"]))
         if case["fault"] == "another file comes back":
             continue
@@ -229,13 +229,15 @@ def test_after_each_fault_every_file_is_stored_once(met):
         commits = len(repository.history()) if repository else 0
         done = case["first"]["end"].startswith("sent ")
         if case["again"] is None and not done:
-            assert stored == {} and commits <= 1, told
+            assert stored == {} and commits <= 1, context
             continue
         others = {"notes.txt": b"mine"} if case["fault"] == "someone commits in between" else {}
-        assert stored == sent | others, told
-        assert commits == 2 + len(others), told
+        assert stored == sent | others, context
+        assert commits == 2 + len(others), context
         if case["again"]:
-            assert case["again"]["end"] == ("sent 0" if done or case["step"] in AFTER_THE_COMMIT else "sent 3"), told
+            assert case["again"]["end"] == ("sent 0" if done or case["step"] in AFTER_THE_COMMIT else "sent 3"), (
+                context
+            )
 
 
 def test_retry_after_is_honoured(met):
@@ -253,7 +255,7 @@ def test_retry_after_is_honoured(met):
 
 
 def test_a_network_error_while_reading_back_is_retried(monkeypatch):
-    """The client says that its cache lacks the file, which is a FileNotFoundError to Python."""
+    """The client reports a file that is missing in its cache, by a subclass of FileNotFoundError."""
     calls = []
 
     def read() -> str:

@@ -28,7 +28,7 @@ def logits(model, ids: list[int]) -> torch.Tensor:
 
 
 def trained_logits(cut, trained) -> tuple[torch.Tensor, list[int], list[int]]:
-    """What the trimmed model says with its adapter, and the old number of its kept tokens and of those of the text."""
+    """Logits of the trimmed model with its adapter, and the old ids of its kept tokens and of the text's tokens."""
     kept = read_json(cut / "kept_token_ids.json")
     ids = AutoTokenizer.from_pretrained(cut)(TEXT)["input_ids"]
     base = AutoModelForCausalLM.from_pretrained(cut, dtype=torch.float32)
@@ -63,9 +63,9 @@ def test_a_merged_trimmed_model_stays_trimmed(full, cut, trained, tmp_path):
 
 def test_the_merged_full_model_gives_the_trained_logits(full, cut, trained, tmp_path, call_script, capsys):
     call_script("scripts/merge.py", trained, "--full_vocabulary", "--output_dir", tmp_path / "merged")
-    told = capsys.readouterr().out
+    printed = capsys.readouterr().out
     expected, kept, ids = trained_logits(cut, trained)
-    assert f"Trained with {len(kept):,} of" in told
+    assert f"Trained with {len(kept):,} of" in printed
     merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged", dtype="auto")
     source = AutoModelForCausalLM.from_pretrained(full, dtype="auto")
     assert str(merged.dtype) == f"torch.{DTYPES[full.name]}"

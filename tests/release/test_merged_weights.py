@@ -33,9 +33,9 @@ def test_the_agreement_with_base_and_adapter_is_reported(full, trained, tmp_path
     assert 0 < found["logit_difference"] <= found["bound"] < found["adapter_effect"]
     if DTYPES[full.name] == "float16":  # rounded, so farther than sums in fp32 can be
         assert found["logit_difference"] > 1e-4
-    told = " ".join(capsys.readouterr().out.split())
-    assert f"differ by at most {found['logit_difference']:.1e}" in told
-    assert f"the same at {found['greedy_agreement']:.1%}" in told
+    printed = " ".join(capsys.readouterr().out.split())
+    assert f"differ by at most {found['logit_difference']:.1e}" in printed
+    assert f"the same at {found['greedy_agreement']:.1%}" in printed
     card = " ".join((tmp_path / "merged" / "README.md").read_text(encoding="utf-8").split())
     assert f"On {found['positions']} positions of Russian texts" in card
 

@@ -88,7 +88,7 @@ class TestCards:
         assert 'hf_hub_download("a/b", "chat_template.jinja")' in shown[1]
 
     def test_the_limits_are_stated(self, run, tmp_path):
-        """No figures are claimed that are not there, and rounded weights are told."""
+        """A card without figures claims none, and mentions rounded weights."""
         base, folder = tmp_path / "base", tmp_path / "run"
         base.mkdir()
         write_json(base / "preferans_base.json", {"base_model": "google/gemma-3-270m", "gguf_sha256": "f" * 64})
@@ -108,11 +108,11 @@ class TestCards:
         )
 
     def test_portable_values_contain_no_local_folder(self):
-        told = portable(
+        cleaned = portable(
             {
                 "a": ["/home/anna/x", "C:\\Users\\anna\\y", "~/z", "\\\\server\\v", "org/name", "data/x"],
                 "b": "/a\n/b",
                 "c": 1,
             }
         )
-        assert told == {"a": ["x", "y", "z", "v", "org/name", "data/x"], "b": "/a\n/b", "c": 1}
+        assert cleaned == {"a": ["x", "y", "z", "v", "org/name", "data/x"], "b": "/a\n/b", "c": 1}

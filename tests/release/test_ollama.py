@@ -14,9 +14,9 @@ from ..support.tiny import CHAT_TEMPLATE, PLAIN_TEMPLATE
 # Llama 3.2's way: a system message is always there, with a date in it.
 DATED = (
     "{{- bos_token -}}"
-    "{%- if messages[0].role == 'system' -%}{%- set told = messages[0].content | trim -%}{%- set messages = messages[1:] -%}"
-    "{%- else -%}{%- set told = '' -%}{%- endif -%}"
-    "{{- '<|start_header_id|>system<|end_header_id|>\n\nToday Date: ' + strftime_now('%Y') + '\n\n' + told + '<|eot_id|>' -}}"
+    "{%- if messages[0].role == 'system' -%}{%- set system_text = messages[0].content | trim -%}{%- set messages = messages[1:] -%}"
+    "{%- else -%}{%- set system_text = '' -%}{%- endif -%}"
+    "{{- '<|start_header_id|>system<|end_header_id|>\n\nToday Date: ' + strftime_now('%Y') + '\n\n' + system_text + '<|eot_id|>' -}}"
     + CHAT_TEMPLATE.removeprefix("{{- bos_token -}}")
 )
 
@@ -107,14 +107,14 @@ GO = """package main
 import ("encoding/json"; "os"; "text/template")
 type Message struct { Role, Content string }
 func main() {
-  var said struct { Template, System string; Messages []*Message }
-  json.NewDecoder(os.Stdin).Decode(&said)
-  template.Must(template.New("").Parse(said.Template)).Execute(os.Stdout, map[string]any{"System": said.System, "Messages": said.Messages})
+  var input struct { Template, System string; Messages []*Message }
+  json.NewDecoder(os.Stdin).Decode(&input)
+  template.Must(template.New("").Parse(input.Template)).Execute(os.Stdout, map[string]any{"System": input.System, "Messages": input.Messages})
 }
 """
 
 
-@pytest.mark.skipif(shutil.which("go") is None, reason="Go is not here, whose template language Ollama speaks")
+@pytest.mark.skipif(shutil.which("go") is None, reason="Go is missing; Ollama's templates are Go templates")
 @pytest.mark.parametrize("template", [CHAT_TEMPLATE, PLAIN_TEMPLATE, DATED], ids=["llama3", "plain", "dated"])
 def test_go_renders_the_same_text(tokenizer, template, tmp_path):
     tokenizer.chat_template = template

@@ -118,7 +118,7 @@ def test_rejects_answers_to_different_prompts_before_any_request(tmp_path, call_
 
 
 def test_judges_with_a_served_model(server, tmp_path, call_script, capsys, patient):
-    """It says «А» whatever it is shown, so both orders of each pair disagree."""
+    """A judge that always answers «А», so the two orders of each pair disagree."""
     scores = {"relevance": 4, "clarity": 4, "completeness": 2, "originality": 1, "style": 5}
     reply = json.dumps(scores | {"reason": "Так.", "better": "А"}, ensure_ascii=False)
     model = make_parrot(tmp_path / "parrot", reply)

@@ -103,10 +103,10 @@ def test_data_to_report(tiny_llama, tmp_path):
     assert [row["prompt"] for row in answers] == [row["prompt"] for row in read_jsonl(before)]
 
     report = tmp_path / "report"
-    told = run_command(
+    printed = run_command(
         sys.executable, "scripts/score.py", run, after, "--baseline", before, "--output_dir", report
     ).stdout
-    assert str(report / "report.html") in told
+    assert str(report / "report.html") in printed
     scores = read_json(report / "scores.json")
     assert scores["runs"][0]["pairs"]["test_reward_accuracy"]["value"] == results["test_reward_accuracy"]
     assert [system["name"] for system in scores["systems"]] == ["before", "after"]
@@ -188,8 +188,8 @@ def script_of(recipe: str) -> str:
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_every_recipe_runs_on_a_tiny_model(recipe, preference_folder, tmp_path, call_script):
-    said = yaml.safe_load((ROOT / recipe).read_text(encoding="utf-8"))
-    model = said["model_name_or_path"].lower()
+    recipe_keys = yaml.safe_load((ROOT / recipe).read_text(encoding="utf-8"))
+    model = recipe_keys["model_name_or_path"].lower()
     make = next(make for name, make in ARCHITECTURES.items() if name in model)
     base = make(tmp_path / "base")
     call_script(
@@ -206,10 +206,12 @@ def test_every_recipe_runs_on_a_tiny_model(recipe, preference_folder, tmp_path, 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_every_recipe_has_its_commands_and_its_own_folder(recipe):
     text = (ROOT / recipe).read_text(encoding="utf-8")
-    said = yaml.safe_load(text)
+    recipe_keys = yaml.safe_load(text)
     others = [yaml.safe_load((ROOT / other).read_text(encoding="utf-8")) for other in RECIPES if other != recipe]
-    assert said["output_dir"] not in [other["output_dir"] for other in others]
-    assert f"--output_dir {said['dataset_name']}" in text or f"{said['dataset_name']}/train.jsonl" in text
+    assert recipe_keys["output_dir"] not in [other["output_dir"] for other in others]
+    assert (
+        f"--output_dir {recipe_keys['dataset_name']}" in text or f"{recipe_keys['dataset_name']}/train.jsonl" in text
+    )
     for named in re.findall(r"recipes/[\w/]+\.(?:yaml|jinja)", text.replace("recipes/NAME.yaml", "")):
         assert (ROOT / named).is_file(), named
 
@@ -243,7 +245,7 @@ def test_an_error_is_one_message_with_status_2():
     assert len(done.stderr.strip().splitlines()) == 1
 
 
-# Mistakes a newcomer makes, each with what the paragraph must say; nothing may be written.
+# Mistakes of newcomers, each with the words its message must contain; nothing may be written.
 
 
 def refused(call_script, *command) -> str:

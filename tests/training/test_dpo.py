@@ -16,7 +16,7 @@ from ..support.trainers import adapter_weights, first_batch, gradients
 
 def test_an_evaluation_does_not_change_later_gradients(make_trainer, monkeypatch):
     packed = []
-    # as on a CPU with AVX512-BF16, whatever this one has
+    # as on a CPU with AVX512-BF16, also if this one does not have it
     monkeypatch.setattr("bitsandbytes.nn.modules.has_avx512bf16", lambda: True)
     monkeypatch.setattr(
         "bitsandbytes.nn.modules._convert_weight_packed_for_cpu", lambda *args: packed.append(1) or args
@@ -67,10 +67,10 @@ def test_trying_the_longest_pairs_changes_nothing(make_trainer):
     settings = {"max_steps": 3, "learning_rate": 1e-3, "precompute_ref_log_probs": True}
     plain = make_trainer(**settings)
     plain.train()
-    told = []
-    tried = make_trainer(ours={"on_longest": told.append}, **settings)
+    sizes = []
+    tried = make_trainer(ours={"on_longest": sizes.append}, **settings)
     tried.train()
-    assert len(told) == 1 and told[0] > 1 << 20
+    assert len(sizes) == 1 and sizes[0] > 1 << 20
     for name, weights in adapter_weights(plain).items():
         assert torch.equal(weights, adapter_weights(tried)[name]), name
     for ours, trls in zip(tried.state.log_history[:-1], plain.state.log_history[:-1], strict=True):
