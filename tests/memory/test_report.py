@@ -30,6 +30,11 @@ def test_a_sweep_has_variants_for_each_length(tiny_llama):
     json.dumps([plan.as_json() for _, _, plan in plans])
 
 
+def test_rejects_a_rank_of_zero(tiny_llama):
+    with pytest.raises(PreferansError, match="lora_r is 0, but must be above 0"):
+        read_plan_command(["--model_name_or_path", str(tiny_llama), "--lora_r", "0"])
+
+
 def test_rejects_a_system_without_a_profile(tiny_llama):
     with pytest.raises(PreferansError, match="--system needs --hardware_profile"):
         read_plan_command(["--model_name_or_path", str(tiny_llama), "--system", "Windows"])

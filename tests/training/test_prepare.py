@@ -55,12 +55,20 @@ def test_prints_and_applies_its_decisions(kinds, recipe_keys, capsys):
         ({"model_name_or_path": "nobody/nothing"}, "model_name_or_path nobody/nothing: HF_HUB_OFFLINE is set"),
         ({"model_name_or_path": "./absent"}, "there is no such folder"),
         ({"output_dir": ""}, "Command line: the key 'output_dir' is missing"),
+        ({"lora_r": 0}, "Command line: lora_r is 0, but must be above 0."),
+        ({"per_device_train_batch_size": 0}, "per_device_train_batch_size is 0"),
     ],
 )
 def test_rejects_mistakes(kinds, keys, words, recipe_keys):
     with pytest.raises(PreferansError) as caught:
         prepare(kinds, recipe_keys | keys, None)
     assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("beta", [-1.0, 0, float("nan")])
+def test_rejects_a_beta_that_trains_backwards_or_not_at_all(beta, recipe_keys):
+    with pytest.raises(PreferansError, match=f"beta is {beta}, but must be above 0"):
+        prepare(DPO, recipe_keys | {"beta": beta}, None)
 
 
 def test_rejects_a_model_that_overflows_in_fp16(recipe_keys, tmp_path, monkeypatch):
