@@ -91,6 +91,29 @@ def test_stops_a_run_that_does_not_fit_unless_the_plan_is_ignored(recipe_keys, m
     assert "does not fit" in capsys.readouterr().out
 
 
+def test_a_run_whose_memory_cannot_be_planned_trains_if_the_plan_is_ignored(recipe_keys, capsys):
+    recipe_keys |= {"use_dora": True}
+    with pytest.raises(PreferansError, match="cannot be planned.*--ignore_plan true trains without a plan"):
+        fit(prepare(KINDS, recipe_keys, None))
+    switches, plan = fit(prepare(KINDS, recipe_keys | {"ignore_plan": True}, None))
+    assert plan is None
+    assert switches.gradient_checkpointing and switches.separate_passes  # the least memory
+    assert f"Training starts with {switches.in_words}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        ({"lora_target_modules": ["all"]}, "Target modules .*all.* not found"),
+        ({"attn_implementation": "flash_attention_2"}, "FlashAttention2"),
+    ],
+)
+def test_an_error_of_the_recipe_is_not_blamed_on_the_plan(recipe_keys, keys, words):
+    with pytest.raises(PreferansError, match=f"cannot be built with these keys .*{words}") as caught:
+        fit(prepare(KINDS, recipe_keys | keys, None))
+    assert "ignore_plan" not in str(caught.value)
+
+
 def test_the_longest_pair_is_that_of_the_trainer(tiny_llama, tmp_path, recipe_keys):
     prepared = prepare(KINDS, recipe_keys, None)
     trainer = build_trainer(tiny_llama, tmp_path, rows=prepared.train_rows, max_length=None)

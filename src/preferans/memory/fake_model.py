@@ -27,8 +27,8 @@ WEIGHTS_4BIT, EMBEDDINGS, OTHER_WEIGHTS, ADAPTER = (
 def fake_model(config: PretrainedConfig, settings: StepSettings, counter: LiveBytes) -> nn.Module:
     """Build the base model with linear layers in 4 bits, the adapter in fp32 and TRL's fused head, as the trainer does."""
     dtype = torch.float32 if settings.dtype in ("auto", None) else getattr(torch, settings.dtype)
-    attention = settings.attn_implementation or "sdpa"
     with no_init_weights():
+        attention = settings.attn_implementation  # by default, transformers chooses what the architecture supports
         model = AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation=attention)
     model.tie_weights()
     if settings.load_in_4bit:

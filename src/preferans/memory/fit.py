@@ -18,7 +18,7 @@ from ..models.loading import prompt_text
 from ..models.trimmed import trimmed_from
 from ..training.prepare import Prepared
 from .changes import keys_in_words
-from .plan import Plan, PlanOptions, can_separate, fastest_that_fits, ladder
+from .plan import Plan, PlanOptions, UnplannedMemory, can_separate, fastest_that_fits, ladder
 from .report import WORDS, mib
 from .settings import SMALLEST_TILE, Switches, load_shape, settings_of
 
@@ -29,7 +29,7 @@ SMALLER_RUN = (
 
 
 class Fit(NamedTuple):
-    """The switches of a run, and its plan; the plan is `None` for a model that is sharded among cards."""
+    """The switches of a run, and its plan; the plan is `None` for a model that is sharded among cards or cannot be planned."""
 
     switches: Switches
     plan: Plan | None
@@ -101,7 +101,13 @@ def fit(prepared: Prepared) -> Fit:
     may_not_fit = begun or prepared.ignores_plan
     options = PlanOptions(recipe_keys, trimmed_from(model_args.model_name_or_path) is not None, not may_not_fit)
     tries = [begun] if begun else ladder(given, recipe_keys, count())
-    switches, plan = fastest_that_fits(config, settings, prepared.device, tries, options)
+    try:
+        switches, plan = fastest_that_fits(config, settings, prepared.device, tries, options)
+    except UnplannedMemory as error:
+        if not prepared.ignores_plan:
+            raise
+        print(f"*** {error} Training starts with {tries[-1].in_words}. ***")
+        return Fit(tries[-1], None)
     if plan.verdict == "does_not_fit" and not may_not_fit:
         raise PreferansError(f"{prepared.recipe_name}: {_too_big(plan, prepared.device)}")
     # Each process sees its own card's free memory, and all must use the same switches.

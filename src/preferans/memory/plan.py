@@ -193,15 +193,25 @@ def make_plan(
     return Plan(verdict, traced, reserve, usable, settings, saving, together, unsure)
 
 
+class UnplannedMemory(PreferansError):
+    """The memory of a model cannot be planned, although it may train."""
+
+
 def _traced(trace: Callable, config: PretrainedConfig, settings: StepSettings) -> Trace:
     try:
         return trace(config, settings)
     except PreferansError:
         raise
     except Exception as error:
-        raise PreferansError(
-            f"The memory of a model of the type {config.model_type} with these keys cannot be planned ({type(error).__name__}: "
-            f"{' '.join(str(error).split()):.200}). Train with --ignore_plan true, with short pairs first."
+        reason = f"({type(error).__name__}: {' '.join(str(error).split()):.200})"
+        # transformers and PEFT reject a model's and an adapter's keys with these errors; training would end in the same way.
+        if isinstance(error, (ValueError, ImportError)):
+            raise PreferansError(
+                f"A model of the type {config.model_type} cannot be built with these keys {reason}."
+            ) from error
+        raise UnplannedMemory(
+            f"The memory of a model of the type {config.model_type} with these keys cannot be planned {reason}; "
+            "--ignore_plan true trains without a plan."
         ) from error
 
 
