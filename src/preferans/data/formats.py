@@ -2,12 +2,14 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 from datasets import load_dataset_builder
 
 from ..errors import PreferansError
 from ..files import iter_jsonl, read_json
 from .folder import load_preferences
+from .preferences import messages_in_text
 from .tables import read_parquet_rows
 
 _JSON_ENDINGS = (".jsonl", ".json")
@@ -85,9 +87,13 @@ def dataset_format(splits: dict[str, list]) -> tuple[bool, bool]:
         `tuple[bool, bool]`: whether the answers are lists of messages, and whether the prompt is implicit.
     """
     rows = [row for part in splits.values() for row in part if isinstance(row, dict)]
-    lists = sum(isinstance(row.get("chosen"), list) for row in rows)
-    texts = sum(isinstance(row.get("chosen"), str) for row in rows)
-    return lists >= texts, 2 * sum("prompt" in row for row in rows) < len(rows)
+    lists = [any(map(_is_messages, (row.get("prompt"), row.get("chosen")))) for row in rows]
+    texts = [isinstance(row.get("chosen"), str) for row in rows]
+    return 2 * sum(lists) >= sum(map(max, lists, texts)), 2 * sum("prompt" in row for row in rows) < len(rows)
+
+
+def _is_messages(value: Any) -> bool:
+    return isinstance(value, list) or (isinstance(value, str) and messages_in_text(value) is not None)
 
 
 def dataset_language(splits: dict[str, list]) -> str:
