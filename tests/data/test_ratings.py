@@ -118,7 +118,7 @@ def test_a_pair_is_a_valid_preference_row():
         (
             [with_texts("Нет.", "Расскажи о Чехове и Горьком.", prompt=prompt("Расскажи о Чехове и Горьком."))],
             {},
-            "a1>a2",
+            "echo",
         ),
     ],
 )

@@ -114,9 +114,14 @@ def _token_problems(
     if double is not None:
         yield Problem("double_eos", f"the tokens of an answer end with {tokenizer.decode(double)} twice")
     longest = len(prompt) + max(len(tokens[f"{column}_ids"]) for column in ANSWERS)
+    kept = [tokens[f"{column}_ids"][: max_length - len(prompt)] for column in ANSWERS]
     if len(prompt) >= max_length:
         words = f"the prompt alone fills max_length {max_length}"
         yield Problem("prompt_too_long", words, f"one of {len(prompt)} tokens")
+    elif kept[0] == kept[1]:
+        words = f"'chosen' and 'rejected' differ only beyond max_length {max_length}"
+        words = words if longest > max_length else "'chosen' and 'rejected' have the same tokens"
+        yield Problem("equal_after_cut", words, f"{longest} tokens with the prompt")
     elif longest > max_length:
         words = f"the end of an answer is beyond max_length {max_length}"
         yield Problem("truncated", words, f"{longest} tokens with the prompt")

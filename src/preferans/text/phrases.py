@@ -9,6 +9,8 @@ import re
 from collections.abc import Collection, Iterable, Iterator
 from functools import cache
 
+from ..utf8 import normal_form
+
 _WORD = r"\w+(?:[-.,:]\w+)*"
 _PHRASE = re.compile(rf"{_WORD}\*?(?: {_WORD}\*?)*")
 _PHRASE_WITH_NUMBERS = re.compile(rf"(?:{_WORD}|#(?:-{_WORD})?)\*?(?: (?:{_WORD}|#(?:-{_WORD})?)\*?)*")
@@ -21,8 +23,8 @@ _PART_END = re.compile(r"[.,:;!?…\n()]")
 
 
 def lowered(text: str) -> str:
-    """Convert a text to lower case, with «е» for «ё»."""
-    return text.lower().replace("ё", "е")
+    """Convert a text to lower case, with «е» for «ё» and composed letters."""
+    return normal_form(text).lower().replace("ё", "е")
 
 
 def own_words(text: str) -> str:
