@@ -11,7 +11,7 @@ from typing import Any
 
 from datasets import Dataset
 from transformers import PretrainedConfig, PreTrainedTokenizerBase, TrainingArguments
-from trl import ModelConfig, ScriptArguments
+from trl import DPOConfig, ModelConfig, ScriptArguments
 
 from ..data.folder import load_checked_splits
 from ..data.preferences import fingerprint
@@ -22,6 +22,7 @@ from ..hardware.processes import check_processes, from_main, is_sharded
 from ..hub_names import commit_in_cache
 from ..models.loading import check_model_exists, load_config, load_tokenizer, prompt_text
 from ..models.starting_adapter import StartingAdapter, check_base, find_adapter, on_its_base, with_revision
+from .cut_pairs import report_cut_pairs, warn_of_plain_texts
 from .recipe import fill
 from .run_folder import FINISHED_FILE, check_run_dir, provenance
 
@@ -123,14 +124,20 @@ def prepare(argument_types: tuple[type, ...], recipe_keys: dict[str, Any], recip
     conversational = not isinstance(train_rows[0]["prompt"], str)
     tokenizer = load_run_tokenizer(keys, model_args, adapter, conversational)
     max_length = training_args.max_length
+    train_rows = drop_long_prompts(train_rows, tokenizer, max_length, "The training split")
+    test_rows = drop_long_prompts(test_rows, tokenizer, max_length, "The test split")
+    warn_of_plain_texts(train_rows, tokenizer, keys["model_name_or_path"])
+    if isinstance(training_args, DPOConfig) and training_args.truncation_mode == "keep_start":
+        report_cut_pairs(train_rows, tokenizer, max_length, "The training split")
+        report_cut_pairs(test_rows, tokenizer, max_length, "The test split")
     return Prepared(
         model_args=model_args,
         training_args=training_args,
         device=device,
         precision=precision,
         kernels=kernels,
-        train_rows=drop_long_prompts(train_rows, tokenizer, max_length, "The training split"),
-        test_rows=drop_long_prompts(test_rows, tokenizer, max_length, "The test split"),
+        train_rows=train_rows,
+        test_rows=test_rows,
         tokenizer=tokenizer,
         provenance=run,
         recipe_name=recipe_name,
