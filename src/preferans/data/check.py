@@ -67,7 +67,7 @@ SHORTCUT_PAIRS, SHORTCUT_SHARE = 100, 0.65
 _TITLE = re.compile(r"[«\"]?[A-Z][\w'’-]*(?: (?:(?:of|the|and|in|on|a|to|for|de|la) )*[A-Z][\w'’-]*){1,6}[»\"]?[.!]?")
 
 _ERROR_CURES = {
-    "schema": "Fix these rows in their source. --fix drops rows that cannot be read, and turns a text prompt beside messages into a message.",
+    "schema": "Fix these rows in their source. --fix turns texts beside messages, and lists of messages in texts, into messages, and drops rows that cannot be read.",
     "roles": "End a prompt with a message of the user, and write an answer as one message of the assistant, or drop the rows with --fix.",
     "empty": "Drop these rows, for example with --fix.",
     "equal": "Drop these rows, for example with --fix: neither answer is better.",

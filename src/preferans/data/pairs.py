@@ -200,7 +200,7 @@ def _as_messages(row: dict) -> tuple[dict, str]:
     found = {column: messages_in_text(row[column]) for column in COLUMNS if isinstance(row.get(column), str)}
     parsed = {column: messages for column, messages in found.items() if messages is not None}
     texts = [column for column, messages in found.items() if messages is None and row[column].strip()]
-    mixed = f"{_listed([*parsed])} contains a list of messages as a text" if parsed else ""
+    mixed = f"lists of messages are texts in {', '.join(map(repr, parsed))}" if parsed else ""
     if texts == ["prompt"]:
         mixed = mixed or _TEXT_PROMPT
         parsed["prompt"] = [{"role": "user", "content": row["prompt"]}]
@@ -208,10 +208,6 @@ def _as_messages(row: dict) -> tuple[dict, str]:
         mixed = mixed or "'chosen' and 'rejected' are texts, but 'prompt' is a list of messages"
         parsed |= {column: [{"role": "assistant", "content": row[column]}] for column in texts}
     return row | parsed, mixed
-
-
-def _listed(columns: list[str]) -> str:
-    return " and ".join(f"'{column}'" for column in columns)
 
 
 def _split_messages(row: dict) -> dict[str, Any]:
