@@ -12,7 +12,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 
 from ..text.characters import character_damage, comparable
-from ..text.language import foreign_words, loops
+from ..text.intrusions import confusion
+from ..text.language import loops
 from ..text.manners import refuses
 from ..text.measures import is_complete
 from .pairs import ANSWERS, Pair, Problem, message_text
@@ -26,9 +27,9 @@ CHARACTER_KINDS = {
 }
 # A refusal of more characters usually contains an answer too.
 REFUSAL_LENGTH, REFUSAL_PROMPTS, COPY_LENGTH = 300, 3, 20
-# An answer of this many times its rival's length is padded if most of it is repeated or occurs elsewhere; at the second factor, it is padded if no
-# other pair is like it.
-PADDED, PADDED_ALONE, OUTLIER, RIVAL_LENGTH = 4, 10, 5, 40
+# An answer of `PADDED` times its rival's length is padded if less than 1/`NEW` of it is neither punctuation nor repeated, here or elsewhere, or if it
+# contains its rival; at `PADDED_ALONE` times, if no other pair is like it.
+PADDED, NEW, PADDED_ALONE, OUTLIER, RIVAL_LENGTH, PADDED_LENGTH = 3, 3, 6, 5, 40, 200
 
 _ROLE = re.compile(
     r"(?:\A|\n)[ \t#*]*((?:Пользователь|Ассистент|Human|User|Assistant|System)[ *]*:)|(<(?:end|eot|конец)>|(?:\A|\n)<(?:human|bot|assistant)>)"
@@ -53,6 +54,7 @@ _PERSONAL = {
     "a card number": re.compile(r"(?<![\d-])[245]\d{3}([ -]?)\d{4}\1\d{4}\1\d{4}(?![\d-])"),
 }
 _CODE = re.compile(r"```.*?(?:```|\Z)|`[^`\n]*`", re.DOTALL)
+_LAYOUT = re.compile(r"([\s_|/\\-])[\s_|/\\-]+")  # of tables and drawings
 _SENTENCE = re.compile(r"[^.!?…\n]+[.!?…]*")
 
 
@@ -89,8 +91,10 @@ def column_damage(pair: Pair, column: str) -> dict[str, str]:
         return damage
     text = pair.text(column)
     damage = character_damage(text, pair.user_text)
-    if column == "rejected" and "homoglyphs" in damage and len(foreign_words(text, pair.user_text)) > 1:
-        del damage["homoglyphs"]
+    if column == "rejected" and "homoglyphs" in damage:
+        intruders = confusion(text, pair.user_text).intruders
+        if any(intruder.language != "mixed" for intruder in intruders):
+            del damage["homoglyphs"]
     return damage
 
 
@@ -140,7 +144,7 @@ def padded_answers(pairs: list[Pair]) -> Iterator[tuple[Pair, Problem]]:
     spread = max(0.1, 1.4826 * statistics.median([abs(value - centre) for value in logs])) if logs else 0.0
     for pair, log, texts in zip(pairs, logs, sentences, strict=True):
         column, other = ANSWERS if len(pair.text("chosen")) > len(pair.text("rejected")) else ANSWERS[::-1]
-        ratio, rival = math.exp(log), comparable(pair.text(other))
+        ratio, rival, own = math.exp(log), comparable(pair.text(other)), comparable(pair.text(column))
         if ratio < PADDED:
             continue
         counts = Counter(texts[column])
@@ -150,8 +154,8 @@ def padded_answers(pairs: list[Pair]) -> Iterator[tuple[Pair, Problem]]:
             if len(sentence) >= COPY_LENGTH
         )
         if (
-            2 * old > len(comparable(pair.text(column)))
-            or (len(rival) >= RIVAL_LENGTH and rival in comparable(pair.text(column)))
+            NEW * (len(own) - old) < len(_LAYOUT.sub(r"\1", pair.text(column))) > PADDED_LENGTH
+            or (len(rival) >= RIVAL_LENGTH and rival in own)
             or (len(rival) >= RIVAL_LENGTH and ratio >= PADDED_ALONE and log - centre > OUTLIER * spread)
         ):
             yield pair, Problem("padded", f"'{column}' is padded", f"{ratio:.0f} times as long as the other answer")
