@@ -58,6 +58,26 @@ def test_the_nearest_known_word_is_suggested():
     assert did_you_mean("xyz", ["beta", "learning_rate"]) == ""
 
 
+@pytest.mark.parametrize(
+    ("word", "known"),
+    [
+        ("torch_dtype", "torch_compile"),
+        ("rpo_alpha", "lora_alpha"),
+        ("dpo_beta", "do_eval"),
+        ("base_model", "sync_ref_model"),
+        ("kto_pair", "exo_pair"),
+    ],
+)
+def test_a_word_that_shares_only_a_part_is_not_suggested(word, known):
+    assert did_you_mean(word, [known]) == ""
+
+
+def test_a_list_of_mistakes_keeps_its_lines(capsys):
+    with pytest.raises(SystemExit):
+        run(failing(PreferansError("x.yaml: 2 mistakes.\n- line 1: wrong.\n- line 2: also wrong.")))
+    assert capsys.readouterr().err == "\nError: x.yaml: 2 mistakes.\n- line 1: wrong.\n- line 2: also wrong.\n"
+
+
 @pytest.mark.parametrize("arguments", [["--help"], ["-h", "more"], []])
 def test_a_docstring_is_printed_as_help(arguments, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["script.py", *arguments])

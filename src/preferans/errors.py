@@ -30,7 +30,8 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     Returns:
         `str`: such as `" Did you mean 'learning_rate'?"`, or an empty string if no known word is near.
     """
-    near = get_close_matches(word, list(known), n=1, cutoff=0.6)
+    cutoff = 0.6 if len(word) < 5 else 0.76
+    near = get_close_matches(word, list(known), n=1, cutoff=cutoff)
     return f" Did you mean '{near[0]}'?" if near else ""
 
 
@@ -76,7 +77,7 @@ def run(main: Callable[[], int | None]) -> None:
     """
     Run a script's `main` and end the process with its exit status.
 
-    A [`PreferansError`] is printed as one paragraph and ends with status 2; Ctrl-C ends with status 130. Any other exception is a
+    A [`PreferansError`] is printed, wrapped, and ends with status 2; Ctrl-C ends with status 130. Any other exception is a
     bug and keeps its traceback. If a launcher started several processes, the first one of each machine prints; the others print
     only an error that they met alone.
 
@@ -96,10 +97,9 @@ def run(main: Callable[[], int | None]) -> None:
         if local_rank > 0:
             time.sleep(SECONDS_FOR_THE_FIRST)
         where = f" in process {rank}" if rank > 0 else ""
-        message = f"Error{where}: {error}"
-        print(
-            "\n" + textwrap.fill(message, width=100, break_long_words=False, break_on_hyphens=False), file=sys.stderr
-        )
+        lines = f"Error{where}: {error}".splitlines()
+        wrapped = [textwrap.fill(line, width=100, break_long_words=False, break_on_hyphens=False) for line in lines]
+        print("\n" + "\n".join(wrapped), file=sys.stderr)
         status = 2
     except PermissionError as error:
         print(f"\nError: {error.filename}: no permission to read or write it ({error.strerror}).", file=sys.stderr)

@@ -221,7 +221,7 @@ def read_yaml(
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         if not isinstance(node, yaml.MappingNode):
-            raise PreferansError(f"{path}: a {what} is a list of lines 'key: value', and this file is not.")
+            raise PreferansError(f"{path}: a {what} has lines 'key: value', and this file {_not_a_mapping(node)}.")
         lines: dict[str, int] = {}
         for key_node, _ in node.value:
             line = key_node.start_mark.line + 1
@@ -238,6 +238,17 @@ def read_yaml(
         return yaml.safe_load(text), lines
     except (yaml.YAMLError, ValueError) as error:  # ValueError: a date such as 2026-13-45
         raise PreferansError(f"{path}: this is not valid YAML ({' '.join(str(error).split())}).") from None
+
+
+def _not_a_mapping(node: yaml.Node | None) -> str:
+    """Describe a YAML file that is not a mapping, and what to do about it."""
+    if node is None:
+        return "is empty"
+    if isinstance(node, yaml.SequenceNode):
+        return "is a list; remove the dashes or brackets around its keys"
+    if re.search(r"^\s*\w+\s*=", str(node.value), re.MULTILINE) or " = " in str(node.value):
+        return "has 'key = value' (TOML or INI); write a colon instead of each '='"
+    return "is plain text"
 
 
 def yaml_text(node: yaml.Node) -> str:
