@@ -1,6 +1,7 @@
 """The error that users can fix themselves, and the start and the end of every script."""
 
 import argparse
+import errno
 import logging
 import os
 import sys
@@ -13,6 +14,23 @@ from types import TracebackType
 
 # If several processes fail alike, the launcher ends the others within this time, so that only one of them prints.
 SECONDS_FOR_THE_FIRST = 5
+SOCKS = (
+    "the variable ALL_PROXY (or HTTPS_PROXY) names a SOCKS proxy, which needs the package socksio. Install it: pip install socksio. Or "
+    "unset the variable."
+)
+
+
+_FILE_PROBLEMS = {
+    errno.EACCES: "no permission to read or write it",
+    errno.EPERM: "no permission to read or write it",
+    errno.EROFS: "no permission to read or write it",
+    errno.EISDIR: "this is a folder, and a file is needed",
+    errno.ENOTDIR: "a part of this path is a file, and a folder is needed",
+    errno.ENOENT: "there is no such file or folder",
+    errno.ENAMETOOLONG: "the name is too long",
+    errno.ENOSPC: "the disk is full. Free some space, and run the same command again",
+    errno.EDQUOT: "your share of the disk is full. Free some space, and run the same command again",
+}
 
 
 class PreferansError(Exception):
@@ -101,8 +119,10 @@ def run(main: Callable[[], int | None]) -> None:
         wrapped = [textwrap.fill(line, width=100, break_long_words=False, break_on_hyphens=False) for line in lines]
         print("\n" + "\n".join(wrapped), file=sys.stderr)
         status = 2
-    except PermissionError as error:
-        print(f"\nError: {error.filename}: no permission to read or write it ({error.strerror}).", file=sys.stderr)
+    except ImportError as error:
+        if "socksio" not in str(error):
+            raise
+        print(f"\nError: {SOCKS}", file=sys.stderr)
         status = 2
     except RuntimeError as error:
         if type(error).__name__ != "OutOfMemoryError":  # PyTorch's, which not every script imports
@@ -116,6 +136,12 @@ def run(main: Callable[[], int | None]) -> None:
     except BrokenPipeError:  # the reader, such as head, has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 1
+    except OSError as error:
+        if error.errno not in _FILE_PROBLEMS:
+            raise
+        name = f"{error.filename}: " if error.filename else ""
+        print(f"\nError: {name}{_FILE_PROBLEMS[error.errno]} ({error.strerror}).", file=sys.stderr)
+        status = 2
     except KeyboardInterrupt:
         if rank == 0:
             print("\nStopped. What is finished is on disk; the same command resumes from there.", file=sys.stderr)

@@ -11,7 +11,6 @@ from .folder import load_preferences
 from .tables import read_parquet_rows
 
 _JSON_ENDINGS = (".jsonl", ".json")
-_FILE_ENDINGS = (*_JSON_ENDINGS, ".parquet")
 LANGUAGE_TAG = re.compile(r"[a-z]{2,3}([-_]\w+)?")
 
 
@@ -21,7 +20,7 @@ def read_dataset(name: str, config: str | None = None) -> dict[str, list]:
 
     Args:
         name (`str`):
-            Folder, `.jsonl`, `.json` or `.parquet` file, or id of a dataset on the Hub. JSON lines are read one by one, so that a value of
+            Folder, file (see [`~preferans.data.local_files.dataset_files`]), or id of a dataset on the Hub. JSON lines are read one by one, so that a value of
             another type than in the row before is read too.
         config (`str`, *optional*):
             Configuration of the dataset.
@@ -37,8 +36,6 @@ def read_dataset(name: str, config: str | None = None) -> dict[str, list]:
         splits = {"train": _file_rows(path)}
     elif path.is_dir():
         splits = _folder_rows(name, config)
-    elif path.suffix in (*_FILE_ENDINGS, ".csv") or path.is_absolute() or name.startswith(".") or name.count("/") > 1:
-        raise PreferansError(f"DATASET {name}: there is no such file or folder. Correct the path.")
     else:
         splits = _loaded_rows(name, config)
     if not any(splits.values()):
@@ -47,13 +44,10 @@ def read_dataset(name: str, config: str | None = None) -> dict[str, list]:
 
 
 def _file_rows(path: Path) -> list:
-    if path.suffix == ".parquet":
+    if path.suffix.lower() == ".parquet":
         return read_parquet_rows(path)
-    if path.suffix not in _JSON_ENDINGS:
-        raise PreferansError(
-            f"DATASET {path}: a file must end in {', '.join(_FILE_ENDINGS[:-1])} or {_FILE_ENDINGS[-1]}. Convert it to JSON lines with "
-            "prompt, chosen and rejected."
-        )
+    if path.suffix.lower() not in _JSON_ENDINGS:  # such as CSV
+        return _loaded_rows(str(path), None)["train"]
     with open(path, encoding="utf-8-sig", errors="replace") as file:
         is_list = file.read(1000).lstrip().startswith("[")
     return read_json(path) if is_list else list(iter_jsonl(path))
