@@ -19,6 +19,7 @@ def test_a_dataset_that_cannot_be_loaded_is_an_error(tmp_path):
         load_preferences(str(tmp_path / "absent"))
     for name, words in (
         ("data/absent", "Build it first"),
+        ("pairs.jsonl", "Build it first"),
         ("~/pairs", "write the whole path"),
         ("https://huggingface.co/datasets/anna/pairs", "Write the id alone"),
         ("C:\\data\\pairs", "there is no such file or folder"),

@@ -11,7 +11,7 @@ from datasets import Dataset, DatasetDict
 from ..errors import PreferansError
 from ..files import sha256_of
 from ..hub_names import can_be_on_hub, split_revision, unreadable
-from .local_files import check_cache, check_encoding, check_readable, dataset_files, readable_folder
+from .local_files import DATASET_ENDINGS, check_cache, check_encoding, check_readable, dataset_files, readable_folder
 from .preferences import check_leakage, check_rows
 
 
@@ -31,7 +31,7 @@ def load_preferences(name: str, config: str | None = None) -> DatasetDict:
     """
     if Path(name).exists():
         return _load_local(name, config)
-    if not can_be_on_hub(name):
+    if not can_be_on_hub(name) or name.lower().endswith(DATASET_ENDINGS):
         home = " '~' is not expanded here: write the whole path." if name.startswith("~") else ""
         address = " Write the id alone, such as NAMESPACE/NAME." if "://" in name else ""
         raise PreferansError(
