@@ -4,11 +4,15 @@ import gzip
 import os
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from preferans.errors import PreferansError
 from preferans.files import (
+    check_utf8,
     checksums,
     decode_utf8,
+    is_stray,
     iter_jsonl,
     new_folder,
     numbered_jsonl,
@@ -138,3 +142,47 @@ def test_decodes_utf8_or_names_the_file():
     assert decode_utf8("\ufeffёж".encode(), "x.txt") == "ёж"
     with pytest.raises(PreferansError, match=r"x\.txt: this is not UTF-8 text .* Save it as UTF-8"):
         decode_utf8(b"\xcf\xf0", "x.txt")
+
+
+def test_the_likely_encoding_is_named():
+    for text, encoding, words in (
+        ("Привет, мир", "cp1251", "It looks like Windows-1251. Save it as UTF-8"),
+        ("Привет, мир", "utf-16", "It looks like UTF-16. Save it as UTF-8"),
+    ):
+        with pytest.raises(PreferansError, match=words):
+            decode_utf8(text.encode(encoding), "x.txt")
+    with pytest.raises(PreferansError) as caught:
+        decode_utf8("Привет".encode("cp866"), "x.txt")
+    assert "looks like" not in str(caught.value)
+
+
+@given(st.binary(max_size=40))
+def test_a_file_is_checked_as_it_is_decoded(tmp_path_factory, content):
+    path = tmp_path_factory.mktemp("checked") / "x.txt"
+    path.write_bytes(content)
+    try:
+        content.decode("utf-8")
+    except UnicodeDecodeError:
+        with pytest.raises(PreferansError, match="this is not UTF-8 text"):
+            check_utf8(path)
+    else:
+        check_utf8(path)
+
+
+def test_a_folder_in_place_of_a_file_is_named(tmp_path):
+    for read in (read_json, read_jsonl, read_yaml):
+        with pytest.raises(PreferansError, match="this is a folder"):
+            read(tmp_path)
+
+
+def test_json_may_begin_with_a_byte_order_mark(tmp_path):
+    (tmp_path / "x.json").write_bytes(b"\xef\xbb\xbf[1]")
+    assert read_json(tmp_path / "x.json") == [1]
+
+
+def test_files_of_file_managers_do_not_count(tmp_path):
+    (tmp_path / "a.txt").touch()
+    for name in (".DS_Store", "desktop.ini", "Thumbs.db", "._a.txt", "~$a.docx"):
+        (tmp_path / name).touch()
+        assert is_stray(tmp_path / name)
+    assert list(checksums(tmp_path)) == ["a.txt"]

@@ -26,6 +26,7 @@ _FILE_PROBLEMS = {
     errno.EROFS: "no permission to read or write it",
     errno.EISDIR: "this is a folder, and a file is needed",
     errno.ENOTDIR: "a part of this path is a file, and a folder is needed",
+    errno.EEXIST: "this is a file, and a folder is needed",
     errno.ENOENT: "there is no such file or folder",
     errno.ENAMETOOLONG: "the name is too long",
     errno.ENOSPC: "the disk is full. Free some space, and run the same command again",

@@ -63,11 +63,13 @@ def test_an_invalid_row_is_named_with_its_split(preference_folder):
             "'dataset_train_split: train_prefs' and 'dataset_test_split: test_prefs'.",
         ),
         (["a", "b"], "Write 'dataset_train_split: NAME' and 'dataset_test_split: NAME'."),
+        (["train", "test"], None),
     ],
 )
 def test_a_missing_split_is_named_with_the_likely_one(splits, words):
     message = missing_splits({"dataset_train_split": "train", "dataset_test_split": "test"}, splits)
-    assert words in message
+    assert message == words or words in message
+    assert missing_splits({"--split": "dev"}, ["train"], "{} {}").endswith("Write '--split train'.")
 
 
 def read_from_hub(hub, name: str, **environment) -> str:

@@ -116,6 +116,11 @@ def test_refuses_to_replace_other_folders(tmp_path):
     (tmp_path / "thesis.txt").write_text("…", encoding="utf-8")
     with pytest.raises(PreferansError, match=r"holds something else \(thesis.txt\)"):
         check_output_dir(tmp_path)
+    (tmp_path / "many").mkdir()
+    for number in range(9):
+        (tmp_path / "many" / f"{number}.txt").touch()
+    with pytest.raises(PreferansError, match=r"\(0\.txt, 1\.txt, 2\.txt, 3\.txt, 4\.txt, …\)"):
+        check_output_dir(tmp_path / "many")
     with pytest.raises(PreferansError, match=r"thesis\.txt is a file"):
         check_output_dir(tmp_path / "thesis.txt" / "deeper")
     project = tmp_path / "project"

@@ -93,21 +93,22 @@ def missing_splits(wanted: dict[str, str], splits: Collection[str], form: str = 
     missing = {key: name for key, name in wanted.items() if name not in splits}
     if not missing:
         return None
-    likely = {key: _likely_split(name, splits) for key, name in missing.items()}
     problem = f"there is no split {' and no split '.join(map(repr, missing.values()))}, only {', '.join(splits)}."
-    if any(likely.values()) or len(splits) > 1:
-        lines = [f"'{form.format(key, name or 'NAME')}'" for key, name in likely.items()]
-        return f"{problem} Write {' and '.join(lines)}."
-    return (
-        f"{problem} Hold out pairs for the test: put them into a file test.jsonl, and the others into train.jsonl in the same folder "
-        f"({' and '.join(wanted)} name the splits)."
-    )
+    if len(splits) == 1 and len(wanted) > 1:
+        return (
+            f"{problem} Hold out pairs for the test: put them into a file test.jsonl, and the others into train.jsonl in the same folder "
+            f"({' and '.join(wanted)} name the splits)."
+        )
+    likely = {key: _likely_split(name, splits) for key, name in missing.items()}
+    return f"{problem} Write {' and '.join(repr(form.format(key, name)) for key, name in likely.items())}."
 
 
-def _likely_split(wanted: str, splits: Collection[str]) -> str | None:
+def _likely_split(wanted: str, splits: Collection[str]) -> str:
+    if len(splits) == 1:
+        return next(iter(splits))
     beginnings = ("train",) if wanted.startswith("train") else ("test", "val", "dev", "eval")
     likely = [name for beginning in beginnings for name in splits if name.lower().startswith(beginning)]
-    return min(likely, key=lambda name: "pref" not in name, default=None)  # train_prefs, beside train_sft
+    return min(likely, key=lambda name: "pref" not in name, default="NAME")  # train_prefs, beside train_sft
 
 
 def load_checked_splits(name: str, config: str | None, train_split: str, test_split: str) -> tuple[Dataset, Dataset]:

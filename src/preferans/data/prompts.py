@@ -38,6 +38,8 @@ def read_prompts(path: str | Path) -> list[dict]:
     path = Path(path)
     if not is_prompt_file(path.name):
         raise PreferansError(f"{path}: a file of prompts must end in {', '.join(PROMPT_FILES)}.")
+    if path.is_dir():
+        raise PreferansError(f"{path}: this is a folder; a file is needed. For a dataset, use --dataset_name.")
     if not path.is_file():
         raise PreferansError(f"{path}: there is no such file.")
     rows, seen = [], set()

@@ -173,8 +173,10 @@ def check_output_dir(output_dir: str | Path, option: str = "--output_dir") -> No
         ]
         others = [name for name in files if name != "README.md" and not re.fullmatch(r"data/[^/]+\.parquet", name)]
         if others or (files and stored_fingerprint(path) is None):
+            first = sorted(others or files)[:5]
+            more = ", …" if len(others or files) > len(first) else ""
             raise PreferansError(
-                f"{option} {output_dir}: the folder holds something else ({', '.join(others or files)}), which would be replaced. Name "
+                f"{option} {output_dir}: the folder holds something else ({', '.join(first)}{more}), which would be replaced. Name "
                 "a new folder."
             )
     else:
