@@ -71,7 +71,7 @@ def response(status: int) -> HfHubHTTPError:
     ("error", "words"),
     [
         (DatasetNotFoundError("Dataset 'a/b' doesn't exist on the Hub or cannot be accessed."), "no such dataset, or it is private"),
-        (DatasetNotFoundError("Dataset 'a/b' is a gated dataset on the Hub."), "gated. Request access on https://.*/datasets/a/b, then sign in"),
+        (DatasetNotFoundError("Dataset 'a/b' is a gated dataset on the Hub."), "gated. Request access on its page, https://.*/datasets/a/b, then sign in"),
         (DatasetNotFoundError("Revision 'x' doesn't exist for dataset 'a/b' on the Hub."), "no such revision"),
         (response(401), "or it is private .* hf auth login"),
         (response(503), "cannot be reached .* HTTPS_PROXY"),

@@ -66,8 +66,8 @@ def unreadable(name: str, error: BaseException, kind: str = "dataset") -> str:
             f"download it ({reason})."
         )
     if "gated" in words.lower():
-        return f"the {kind} is gated. Request access on {page}, then sign in: hf auth login."
-    if "Revision" in words:
+        return f"the {kind} is gated. Request access on its page, {page}, then sign in: hf auth login."
+    if "Revision" in words or "RevisionNotFoundError" in kinds:
         return f"the {kind} has no such revision ({reason}). Correct the part after '@'."
     if kinds & {"DatasetNotFoundError", "RepositoryNotFoundError"} or set(statuses) & {401, 403, 404}:
         return (
