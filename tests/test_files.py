@@ -12,6 +12,7 @@ from preferans.files import (
     check_utf8,
     checksums,
     decode_utf8,
+    entries,
     is_stray,
     iter_jsonl,
     new_folder,
@@ -186,3 +187,10 @@ def test_files_of_file_managers_do_not_count(tmp_path):
         (tmp_path / name).touch()
         assert is_stray(tmp_path / name)
     assert list(checksums(tmp_path)) == ["a.txt"]
+
+
+def test_a_folder_with_only_files_of_file_managers_is_empty(tmp_path):
+    (tmp_path / "Thumbs.db").touch()
+    assert entries(tmp_path) == []
+    (tmp_path / "a").mkdir()
+    assert entries(tmp_path) == [tmp_path / "a"]

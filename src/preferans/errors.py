@@ -42,6 +42,11 @@ class TrainingDiverged(PreferansError):
     """The loss, a gradient or a weight became NaN, infinite or zero."""
 
 
+def is_file_problem(error: BaseException) -> bool:
+    """Check whether an error is about a path or the disk, such as a full one, so that [`run`] reports it."""
+    return isinstance(error, OSError) and error.errno in _FILE_PROBLEMS
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """
     Suggest the nearest known word.
@@ -138,7 +143,7 @@ def run(main: Callable[[], int | None]) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 1
     except OSError as error:
-        if error.errno not in _FILE_PROBLEMS:
+        if error.errno not in _FILE_PROBLEMS:  # a bug
             raise
         name = f"{error.filename}: " if error.filename else ""
         print(f"\nError: {name}{_FILE_PROBLEMS[error.errno]} ({error.strerror}).", file=sys.stderr)

@@ -85,6 +85,11 @@ def is_stray(path: str | Path) -> bool:
     return Path(path).name in STRAY_FILES or Path(path).name.startswith(("._", "~$", ".~lock."))
 
 
+def entries(folder: str | Path) -> list[Path]:
+    """List what is in a folder, without the files that file managers leave."""
+    return [entry for entry in Path(folder).iterdir() if not is_stray(entry)]
+
+
 def write_json(path: str | Path, value: Any) -> None:
     """Write `value` to `path` atomically, as readable JSON."""
     write_text(path, json.dumps(value, ensure_ascii=False, indent=2) + "\n")

@@ -58,8 +58,8 @@ def test_a_folder_may_have_any_name(folder_name, tmp_path):
 def test_names_of_files_in_capital_letters_and_with_brackets_are_read(names, tmp_path):
     write_jsonl(tmp_path / names[0], ROWS[:2])
     write_jsonl(tmp_path / names[1], ROWS[2:])
-    loaded = load_preferences(str(tmp_path))
-    assert {name: rows.to_list() for name, rows in loaded.items()} == {"train": ROWS[:2], "test": ROWS[2:]}
+    for loaded in (load_preferences(str(tmp_path)), read_dataset(str(tmp_path))):
+        assert {name: list(rows) for name, rows in loaded.items()} == {"train": ROWS[:2], "test": ROWS[2:]}
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import datasets
 import yaml
 from datasets import Dataset, DatasetDict
 
-from ..errors import PreferansError
+from ..errors import PreferansError, is_file_problem
 from ..files import sha256_of
 from ..hub_names import can_be_on_hub, split_revision, unreadable
 from .local_files import DATASET_ENDINGS, check_cache, check_encoding, check_readable, dataset_files, readable_folder
@@ -41,11 +41,24 @@ def load_preferences(name: str, config: str | None = None) -> DatasetDict:
     hub_name, revision = split_revision(name)
     try:
         return datasets.load_dataset(hub_name, name=config, revision=revision)
-    except Exception as error:  # datasets raises a dozen types, and all of them mean that the dataset cannot be loaded
+    except (
+        Exception
+    ) as error:  # datasets raises a dozen types, and nearly all of them mean that the dataset cannot be loaded
+        if is_file_problem(error.__cause__ or error):
+            raise error.__cause__ or error from None
         raise PreferansError(f"dataset_name {name}: {_config_problem(error) or unreadable(hub_name, error)}") from None
 
 
-def _load_local(name: str, config: str | None) -> DatasetDict:
+def readable_name(name: str) -> tuple[str, Path]:
+    """
+    Check a local dataset, and return a folder that `datasets` can read.
+
+    Returns:
+        `tuple[str, Path]`: the dataset itself or a copy, see [`~preferans.data.local_files.readable_folder`], and the cache for it.
+
+    Raises:
+        [`PreferansError`]: if a file is not UTF-8, or the cache cannot be written.
+    """
     files = dataset_files(name)
     check_encoding(files)
     check_cache()
@@ -54,12 +67,17 @@ def _load_local(name: str, config: str | None) -> DatasetDict:
     folder = Path(name) if Path(name).is_dir() else Path(name).parent
     contents = "\n".join(f"{file.relative_to(folder).as_posix()} {sha256_of(file)}" for file in files)
     cache = Path(datasets.config.HF_DATASETS_CACHE, "preferans", hashlib.sha256(contents.encode()).hexdigest())
+    return readable_folder(name, files, cache), cache
+
+
+def _load_local(name: str, config: str | None) -> DatasetDict:
+    folder, cache = readable_name(name)
     try:
-        return datasets.load_dataset(readable_folder(name, files, cache), name=config, cache_dir=str(cache))
+        return datasets.load_dataset(folder, name=config, cache_dir=str(cache))
     except Exception as error:  # as above
-        check_readable(name, files)
+        check_readable(name, dataset_files(name))
         reason = error.__cause__ or error  # a DatasetGenerationError has no reason of its own
-        if isinstance(reason, OSError) and reason.errno:  # such as a full disk
+        if is_file_problem(reason):
             raise reason from None
         card = " in the header of README.md" if isinstance(reason, yaml.YAMLError) else ""
         if "corresponds to no data" in str(reason):

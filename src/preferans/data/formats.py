@@ -7,7 +7,7 @@ from datasets import load_dataset_builder
 
 from ..errors import PreferansError
 from ..files import iter_jsonl, read_json
-from .folder import load_preferences
+from .folder import load_preferences, readable_name
 from .tables import read_parquet_rows
 
 _JSON_ENDINGS = (".jsonl", ".json")
@@ -54,8 +54,11 @@ def _file_rows(path: Path) -> list:
 
 
 def _folder_rows(name: str, config: str | None) -> dict[str, list]:
+    folder, cache = readable_name(name)
+    if folder != name:  # names that only a copy makes readable
+        return _loaded_rows(name, config)
     try:
-        data_files = load_dataset_builder(name, name=config).config.data_files
+        data_files = load_dataset_builder(name, name=config, cache_dir=str(cache)).config.data_files
     except Exception:  # load_preferences reports the problem
         data_files = None
     files = [Path(file) for part in (data_files or {}).values() for file in part]

@@ -11,7 +11,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from ..errors import PreferansError
-from ..files import is_stray, read_json, sha256_of, write_json
+from ..files import entries, read_json, sha256_of, write_json
 from ..hardware.processes import count, from_main
 
 # Written last: it marks a finished run.
@@ -173,9 +173,7 @@ def check_run_dir(output_dir: str | Path, run: dict[str, Any]) -> None:
     """
     path = Path(output_dir) / "provenance.json"
     if not path.exists():
-        if Path(output_dir).exists() and {
-            entry.name for entry in Path(output_dir).iterdir() if not is_stray(entry)
-        } - {LOCK_NAME}:
+        if Path(output_dir).exists() and {entry.name for entry in entries(output_dir)} - {LOCK_NAME}:
             raise PreferansError(
                 f"output_dir {output_dir}: the folder is not empty and is not a run. Name a new folder."
             )
