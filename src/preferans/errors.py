@@ -101,8 +101,8 @@ def run(main: Callable[[], int | None]) -> None:
     """
     Run a script's `main` and end the process with its exit status.
 
-    A [`PreferansError`] is printed, wrapped, and ends with status 2; Ctrl-C ends with status 130. Any other exception is a
-    bug and keeps its traceback. If a launcher started several processes, the first one of each machine prints; the others print
+    A [`PreferansError`], a problem with a path or the disk, and a full card are printed as one message and end with status 2; Ctrl-C
+    ends with status 130. Any other exception is a bug and keeps its traceback. If a launcher started several processes, the first one of each machine prints; the others print
     only an error that they met alone.
 
     Args:
@@ -117,39 +117,38 @@ def run(main: Callable[[], int | None]) -> None:
             stream.reconfigure(errors="replace")
     try:
         status = main() or 0
-    except PreferansError as error:
-        if local_rank > 0:
-            time.sleep(SECONDS_FOR_THE_FIRST)
-        where = f" in process {rank}" if rank > 0 else ""
-        lines = f"Error{where}: {error}".splitlines()
-        wrapped = [textwrap.fill(line, width=100, break_long_words=False, break_on_hyphens=False) for line in lines]
-        print("\n" + "\n".join(wrapped), file=sys.stderr)
-        status = 2
-    except ImportError as error:
-        if "socksio" not in str(error):
-            raise
-        print(f"\nError: {SOCKS}", file=sys.stderr)
-        status = 2
-    except RuntimeError as error:
-        if type(error).__name__ != "OutOfMemoryError":  # PyTorch's, which not every script imports
-            raise
-        print(
-            "\nError: the card ran out of memory. Close other programs that use it, or write smaller batches or a smaller max_length; "
-            "python scripts/plan.py RECIPE shows what fits.",
-            file=sys.stderr,
-        )
-        status = 2
     except BrokenPipeError:  # the reader, such as head, has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 1
-    except OSError as error:
-        if error.errno not in _FILE_PROBLEMS:  # a bug
-            raise
-        name = f"{error.filename}: " if error.filename else ""
-        print(f"\nError: {name}{_FILE_PROBLEMS[error.errno]} ({error.strerror}).", file=sys.stderr)
-        status = 2
     except KeyboardInterrupt:
         if rank == 0:
             print("\nStopped. What is finished is on disk; the same command resumes from there.", file=sys.stderr)
         status = 130
+    except Exception as error:
+        message = _message_of(error)
+        if message is None:
+            raise
+        if local_rank > 0:
+            time.sleep(SECONDS_FOR_THE_FIRST)
+        lines = f"Error{f' in process {rank}' if rank > 0 else ''}: {message}".splitlines()
+        wrapped = [textwrap.fill(line, width=100, break_long_words=False, break_on_hyphens=False) for line in lines]
+        print("\n" + "\n".join(wrapped), file=sys.stderr)
+        status = 2
     sys.exit(status)
+
+
+def _message_of(error: Exception) -> str | None:
+    """Return what to print for an error that the user can fix; `None` for a bug."""
+    if isinstance(error, PreferansError):
+        return str(error)
+    if isinstance(error, OSError) and error.errno in _FILE_PROBLEMS:
+        name = f"{error.filename}: " if error.filename else ""
+        return f"{name}{_FILE_PROBLEMS[error.errno]} ({error.strerror})."
+    if isinstance(error, ImportError) and "socksio" in str(error):
+        return SOCKS
+    if type(error).__name__ == "OutOfMemoryError":  # PyTorch's, which not every script imports
+        return (
+            "the card ran out of memory. Close other programs that use it, or write smaller batches or a smaller max_length; "
+            "python scripts/plan.py RECIPE shows what fits."
+        )
+    return None

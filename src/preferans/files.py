@@ -19,6 +19,7 @@ import yaml
 
 from .errors import PreferansError, did_you_mean
 
+_TOML = "has 'key = value' (TOML or INI); write a colon instead of each '='"
 STRAY_FILES = (".DS_Store", "desktop.ini", "Thumbs.db", "thumbs.db", "Desktop.ini")
 
 
@@ -281,7 +282,8 @@ def read_yaml(
             lines[key] = line
         return yaml.safe_load(text), lines
     except (yaml.YAMLError, ValueError) as error:  # ValueError: a date such as 2026-13-45
-        raise PreferansError(f"{path}: this is not valid YAML ({' '.join(str(error).split())}).") from None
+        hint = f" It {_TOML}." if _is_toml(text) else ""
+        raise PreferansError(f"{path}: this is not valid YAML ({' '.join(str(error).split())}).{hint}") from None
 
 
 def _not_a_mapping(node: yaml.Node | None) -> str:
@@ -290,9 +292,11 @@ def _not_a_mapping(node: yaml.Node | None) -> str:
         return "is empty"
     if isinstance(node, yaml.SequenceNode):
         return "is a list; remove the dashes or brackets around its keys"
-    if re.search(r"^\s*\w+\s*=", str(node.value), re.MULTILINE) or " = " in str(node.value):
-        return "has 'key = value' (TOML or INI); write a colon instead of each '='"
-    return "is plain text"
+    return _TOML if _is_toml(str(node.value)) else "is plain text"
+
+
+def _is_toml(text: str) -> bool:
+    return bool(re.search(r"^\s*\w+\s*=", text, re.MULTILINE))
 
 
 def yaml_text(node: yaml.Node) -> str:

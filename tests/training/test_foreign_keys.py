@@ -8,7 +8,7 @@ from trl import DPOConfig, ModelConfig, ScriptArguments, SFTConfig
 
 from preferans.errors import PreferansError
 from preferans.training.arguments import HardwareArguments, PreferansArguments
-from preferans.training.foreign_keys import FOREIGN_KEYS, FOREIGN_VALUES, key_remedy, value_remedy
+from preferans.training.foreign_keys import FOREIGN_KEYS, FOREIGN_VALUES, LIST_KEYS, key_remedy, value_remedy
 from preferans.training.recipe import Keys, read_recipe
 
 DPO = (PreferansArguments, ScriptArguments, ModelConfig, DPOConfig)
@@ -166,6 +166,11 @@ def test_every_value_to_write_is_allowed():
         ("target_modules", ["q_proj", "v_proj"], "Write 'lora_target_modules: [q_proj, v_proj]'."),
         ("per_device_train", 1, "Did you mean 'per_device_train_batch_size'?"),
         ("learning_rat", 1, "Did you mean 'learning_rate'?"),
+        (
+            "lora_target",
+            "q_proj, v_proj",
+            "Its name is 'lora_target_modules'. Write 'lora_target_modules: [q_proj, v_proj]'.",
+        ),
         ("zoo", 1, "Remove it; --help_keys lists every key."),
     ],
 )
@@ -207,7 +212,7 @@ def test_the_command_line_is_corrected_in_its_own_form():
         ("", "is empty"),
         ("# only a comment\n", "is empty"),
         ("- beta: 0.1\n", "is a list; remove the dashes"),
-        ("[training]\nbeta = 0.1\n", "x.yaml"),
+        ("[training]\nbeta = 0.1\n", "write a colon instead of each '='"),
         ("beta = 0.1\nmax_length = 512\n", "write a colon instead of each '='"),
         ("# Recipe\n\nTrain with a beta of 0.1.\n", "is plain text"),
         ("```yaml\nbeta: 0.1\n```\n", "not valid YAML"),
@@ -216,6 +221,13 @@ def test_the_command_line_is_corrected_in_its_own_form():
 )
 def test_a_file_of_another_kind_is_named(text, words, tmp_path):
     assert words in refused(tmp_path, text)
+
+
+def test_values_separated_by_commas_are_a_list(tmp_path):
+    assert "Write 'loss_type: [sigmoid, sft]'." in refused(tmp_path, "loss_type: sigmoid,sft\n")
+    assert value_remedy("lora_target_modules", r".*\.(q|v)_proj") is None
+    assert value_remedy("run_name", "a,b") is None
+    assert set(LIST_KEYS) <= set(Keys(DPO).fields)
 
 
 def test_json_is_a_recipe(tmp_path):

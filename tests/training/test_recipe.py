@@ -121,6 +121,8 @@ def test_rejects_mistakes_in_a_recipe_with_the_fix(tmp_path, text, words):
         (["--max_length", "1", "2"], ["max_length must be an integer"]),
         (["--dtype", "float8"], ["one of float16, float32"]),
         (["0.1"], ["'0.1' is out of place"]),
+        (["-beta", "0.1"], ["'-beta' is out of place", "Write --beta."]),
+        (["beta=0.1"], ["'beta=0.1' is out of place", "Write --beta."]),
     ],
 )
 def test_rejects_mistakes_on_the_command_line(argv, words):
@@ -201,5 +203,7 @@ def test_trls_keys_are_allowed():
     assert "trust_remote_code" not in list_keys(kinds)
     with pytest.raises(PreferansError, match="Did you mean 'wandb'"):
         read_recipe(kinds, ["--report_to", "wandbb"])
+    with pytest.raises(PreferansError, match="lr_scheduler_kwargs must be a mapping"):
+        read_recipe(kinds, ["--lr_scheduler_kwargs", "min_lr"])
     with pytest.raises(PreferansError, match="Did you mean 'cosine'"):
         read_recipe(kinds, ["--lr_scheduler_type", "cosin"])

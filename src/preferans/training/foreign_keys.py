@@ -1,5 +1,6 @@
 """Keys and values of other tools and of older versions of TRL, and what to write instead."""
 
+import re
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,15 @@ from ..errors import did_you_mean
 
 _TABLE = yaml.safe_load((Path(__file__).parent / "foreign_keys.yaml").read_text(encoding="utf-8"))
 FOREIGN_KEYS: dict[str, str] = _TABLE["keys"]
+# Other tools separate the values of these keys by commas in one text.
+LIST_KEYS = (
+    "loss_type",
+    "loss_weights",
+    "lora_modules_to_save",
+    "lora_target_modules",
+    "optim_target_modules",
+    "report_to",
+)
 FOREIGN_VALUES: dict[str, dict[str, str]] = _TABLE["values"]
 
 
@@ -44,7 +54,9 @@ def key_remedy(key: str, value: Any, known: Collection[str], line: str) -> str:
 
 
 def value_remedy(key: str, value: Any) -> str | None:
-    """Return what to write instead of a value of another tool, or `None` for other values."""
+    """Return what to write instead of a value that other tools have, or `None` for other values."""
+    if key in LIST_KEYS and isinstance(value, str) and re.fullmatch(r"[\w.-]+( *, *[\w.-]+)+", value):
+        return f"Write '{key}: [{', '.join(word.strip() for word in value.split(','))}]'."
     words = value if isinstance(value, list) else [value]
     remedies = FOREIGN_VALUES.get(key, {})
     return next((remedies[word] for word in words if isinstance(word, str) and word in remedies), None)

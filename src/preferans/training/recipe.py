@@ -183,6 +183,9 @@ class Keys:
             )
         if remedy := value_remedy(key, value):
             raise PreferansError(f"{location}: {key} cannot be {value!r}. {remedy}")
+        return self._check_value(key, value, location)
+
+    def _check_value(self, key: str, value: Any, location: str) -> Any:
         kind, field = self.kinds[key], self.fields[key]
         choices = (
             field.metadata.get("choices")
@@ -198,6 +201,8 @@ class Keys:
                 f'unquoted {unquoted} as {str(value).lower()}: write "{unquoted}" in quotes if you mean the word.'
             )
         fitted = value if value is None and optional else convert(value, kind)
+        if key.endswith("_kwargs") and isinstance(fitted, str):
+            raise PreferansError(f"{location}: {key} must be a mapping such as {{name: value}}, got {value!r}.")
         if fitted is MISSING:
             quotes = (
                 " Put it in quotes."
@@ -278,7 +283,7 @@ def read_command_line(argv: list[str], keys: Keys) -> tuple[str | None, dict[str
             if recipe is not None or not word.lower().endswith((".yaml", ".yml")):
                 raise PreferansError(
                     f"Command line: '{word}' is out of place. The order is: a recipe ending in .yaml, then --key value …"
-                    + (" JSON is valid YAML: rename the file." if word.lower().endswith(".json") else "")
+                    + _order_remedy(word)
                 )
             recipe = word
             continue
@@ -295,6 +300,13 @@ def read_command_line(argv: list[str], keys: Keys) -> tuple[str | None, dict[str
             raise PreferansError(f"Command line: --{key} is given twice. Keep one of the two.")
         values[key] = _read_words(given, keys.kinds.get(key))
     return recipe, keys.check_all(((key, value, COMMAND_LINE) for key, value in values.items()), COMMAND_LINE)
+
+
+def _order_remedy(word: str) -> str:
+    if word.lower().endswith(".json"):
+        return " JSON is valid YAML: rename the file."
+    key = word.lstrip("-").partition("=")[0]
+    return f" Write --{key}." if word.startswith("-") or "=" in word else ""
 
 
 def _read_words(given: list[str], kind: Any) -> Any:
