@@ -4,12 +4,9 @@ import gzip
 import os
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from preferans.errors import PreferansError
 from preferans.files import (
-    check_utf8,
     checksums,
     decode_utf8,
     entries,
@@ -57,7 +54,7 @@ def test_packed_json_lines_are_unpacked(tmp_path):
         (b'{"a": 1}\n{"a": \n', "line 2: this is not valid JSON"),
         (b"[1, 2]\n", "line 1: expected a JSON object"),
         (b"[\n", "line 1.*write one object"),
-        (b'{"a": "\xff"}\n', "not UTF-8"),
+        (b'{"a": 1}\n{"a": "\xff"}\n', "line 2: this is not UTF-8"),
     ],
 )
 def test_a_broken_line_is_named(content, message, tmp_path):
@@ -155,19 +152,6 @@ def test_the_likely_encoding_is_named():
     with pytest.raises(PreferansError) as caught:
         decode_utf8("Привет".encode("cp866"), "x.txt")
     assert "looks like" not in str(caught.value)
-
-
-@given(st.binary(max_size=40))
-def test_a_file_is_checked_as_it_is_decoded(tmp_path_factory, content):
-    path = tmp_path_factory.mktemp("checked") / "x.txt"
-    path.write_bytes(content)
-    try:
-        content.decode("utf-8")
-    except UnicodeDecodeError:
-        with pytest.raises(PreferansError, match="this is not UTF-8 text"):
-            check_utf8(path)
-    else:
-        check_utf8(path)
 
 
 def test_a_folder_in_place_of_a_file_is_named(tmp_path):

@@ -54,23 +54,6 @@ def decode_utf8(content: bytes, name: str) -> str:
         raise _not_utf8(name, error) from None
 
 
-def check_utf8(path: str | Path) -> None:
-    """
-    Check that a file is UTF-8, without holding it in memory.
-
-    Raises:
-        [`PreferansError`]: names the file.
-    """
-    decoder = codecs.getincrementaldecoder("utf-8")()
-    with open(path, "rb") as file:
-        try:
-            while block := file.read(2**20):
-                decoder.decode(block)
-            decoder.decode(b"", final=True)
-        except UnicodeDecodeError as error:
-            raise _not_utf8(str(path), error) from None
-
-
 def _not_utf8(name: str, error: UnicodeDecodeError) -> PreferansError:
     high = [byte for byte in error.object[:10_000] if byte >= 0x80]
     encoding = ""
@@ -143,8 +126,9 @@ def numbered_jsonl(path: str | Path) -> Iterator[tuple[int, dict]]:
     """
     path = Path(path)
     try:
-        with (gzip.open if path.suffix.lower() == ".gz" else open)(path, "rt", encoding="utf-8-sig") as file:
-            for number, line in enumerate(file, start=1):
+        with (gzip.open if path.suffix.lower() == ".gz" else open)(path, "rb") as file:
+            for number, content in enumerate(file, start=1):
+                line = decode_utf8(content, f"{path}, line {number}")
                 if not line.strip():
                     continue
                 try:
@@ -165,8 +149,6 @@ def numbered_jsonl(path: str | Path) -> Iterator[tuple[int, dict]]:
         raise PreferansError(f"{path}: there is no such file.") from None
     except IsADirectoryError:
         raise PreferansError(f"{path}: this is a folder; a file is needed.") from None
-    except UnicodeDecodeError as error:
-        raise _not_utf8(str(path), error) from None
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise PreferansError(f"{path}: this archive cannot be unpacked ({error}). Fetch it again.") from None
 

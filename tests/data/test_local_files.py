@@ -9,10 +9,12 @@ import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from preferans.data.folder import load_preferences
 from preferans.data.formats import read_dataset
-from preferans.data.local_files import dataset_files
+from preferans.data.local_files import dataset_files, readable_folder
 from preferans.errors import PreferansError
 from preferans.files import write_json, write_jsonl
 
@@ -101,21 +103,25 @@ def test_files_of_file_managers_are_ignored(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
-        ("train.jsonl", '{"prompt": "Привет всем"}\n'.encode("cp1251"), "train.jsonl: this is not UTF-8 text .* looks like Windows-1251. Save"),
-        ("train.jsonl", '{"prompt": "Привет"}\n'.encode("utf-16"), "train.jsonl: this is not UTF-8 text .* looks like UTF-16. Save"),
-        ("train.csv", csv_text(";").encode("cp1251"), "train.csv: this is not UTF-8 text .* looks like Windows-1251. Save"),
-        ("train.csv", csv_text("\t").encode("utf-16"), "train.csv: this is not UTF-8 text .* looks like UTF-16. Save"),
+        ("train.jsonl", '{"prompt": "Привет всем"}\n'.encode("cp1251"), "train.jsonl, line 1: this is not UTF-8 text .* looks like Windows-1251. Save"),
+        ("train.jsonl", '{"prompt": "Привет"}\n'.encode("utf-16"), "train.jsonl, line 1: this is not UTF-8 text .* looks like UTF-16. Save"),
+        ("train.csv", csv_text(";").encode("cp1251"), "train.csv, line 2: this is not UTF-8 text .* looks like Windows-1251. Save"),
+        ("train.csv", csv_text("\t").encode("utf-16"), "train.csv, line 1: this is not UTF-8 text .* looks like UTF-16. Save"),
         ("train.csv", b'prompt,chosen\n"a,b\n', "train.csv: this file cannot be read"),
         ("train.csv", b"prompt,chosen,rejected\n", "the dataset is empty"),
         ("train.jsonl", b'{"prompt": "a"}\n{"prompt": ', "train.jsonl, line 2: this is not valid JSON"),
         ("train.json", b'[{"prompt": "a"}, ', "train.json: this is not valid JSON"),
         ("train.parquet", b"PAR1 and no more", "train.parquet: this file cannot be read .* Write or download it again"),
         ("train.jsonl", b"", "train.jsonl: the file is empty"),
+        ("train.jsonl", b"null\n", "train.jsonl, line 1: expected a JSON object, got null"),
+        ("train.jsonl", b'{"prompt": "a"}\n null\n', "train.jsonl, line 2: expected a JSON object, got null"),
+        ("train.json", b"\n\nnull\n", "train.json, line 3: expected a JSON object, got null"),
+        ("train.jsonl.gz", gzip.compress(b"null"), "train.jsonl.gz, line 1: expected a JSON object, got null"),
         ("train.parquet", b"version https://git-lfs.github.com/spec/v1\n", "train.parquet: this is a pointer of Git LFS .* git lfs pull"),
         ("train.jsonl", b"<!DOCTYPE html>\n<html>", "train.jsonl: this is a web page"),
         ("train.jsonl.gz", gzip.compress(b'{"prompt": "a"}\n')[:-9], "train.jsonl.gz: this archive cannot be unpacked"),
         ("pairs.xlsx", b"PK", "the folder has no file that ends in .jsonl"),
-        ("README.md", "# Данные и пары\n".encode("cp1251"), "README.md: this is not UTF-8 text"),
+        ("README.md", "# Данные и пары\n".encode("cp1251"), "README.md, line 1: this is not UTF-8 text"),
         ("README.md", b"---\nconfigs: [\n---\n", "in the header of README.md"),
     ],
 )  # fmt: skip
@@ -145,3 +151,46 @@ def test_a_configuration_that_does_not_exist_is_named(tmp_path):
     write_jsonl(tmp_path / "train.jsonl", ROWS)
     with pytest.raises(PreferansError, match="dataset_config names no configuration"):
         load_preferences(str(tmp_path), "clean")
+
+
+CELLS = st.text(st.characters(exclude_characters="\r", exclude_categories=["Cs"]), max_size=8)
+
+
+@given(st.lists(st.tuples(CELLS, CELLS, CELLS), max_size=4), st.sampled_from([";", "\t"]))
+def test_a_copy_with_commas_has_the_same_cells(tmp_path_factory, rows, separator):
+    folder = tmp_path_factory.mktemp("cells")
+    file, table = folder / "train.csv", [("prompt", "chosen", "rejected"), *rows]
+    with open(file, "w", encoding="utf-8", newline="") as out:
+        csv.writer(out, delimiter=separator).writerows(table)
+    copy = readable_folder(str(file), [file], folder)
+    with open(f"{copy}/train.csv", encoding="utf-8", newline="") as opened:
+        assert list(map(tuple, csv.reader(opened))) == table
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["prompt", "chosen", "a"]), inner),
+    max_leaves=5,
+)
+
+
+@settings(max_examples=30, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    st.sampled_from(["train.jsonl", "train.json", "train.csv", "train.tsv", "train.parquet", "train.jsonl.gz"]),
+    st.binary(max_size=30)
+    | st.lists(JSON, max_size=3).map(lambda rows: "\n".join(map(json.dumps, rows)).encode())
+    | st.text('a;,"\n\t{}[]:1', max_size=30).map(str.encode),
+)
+def test_any_file_is_read_or_refused(tmp_path_factory, name, content):
+    file = tmp_path_factory.mktemp("any") / name
+    file.write_bytes(content)
+    for path in (file, file.parent):
+        try:
+            for rows in load_preferences(str(path)).values():
+                rows.to_list()
+        except PreferansError as error:
+            assert name in str(error) or str(path) in str(error)
+        try:
+            read_dataset(str(path))
+        except PreferansError as error:
+            assert name in str(error) or str(path) in str(error)

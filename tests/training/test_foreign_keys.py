@@ -4,6 +4,8 @@ import re
 
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 from trl import DPOConfig, ModelConfig, ScriptArguments, SFTConfig
 
 from preferans.errors import PreferansError
@@ -221,6 +223,23 @@ def test_the_command_line_is_corrected_in_its_own_form():
 )
 def test_a_file_of_another_kind_is_named(text, words, tmp_path):
     assert words in refused(tmp_path, text)
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from([*FOREIGN_KEYS, "beta", "max_length", "loss_type"]) | st.text(min_size=1, max_size=5),
+        st.none() | st.booleans() | st.integers() | st.text(max_size=5) | st.lists(st.text(max_size=3)),
+    )
+)
+def test_any_mixture_of_keys_names_each_wrong_one(recipe):
+    keys = Keys(DPO)
+    wrong = [key for key in recipe if key not in keys.fields]
+    try:
+        checked = keys.check_all([(key, value, "x.yaml, line 1") for key, value in recipe.items()], "x.yaml")
+    except PreferansError as error:
+        assert all(f"'{key}'" in str(error) for key in wrong)
+    else:
+        assert not wrong and set(checked) == set(recipe)
 
 
 def test_values_separated_by_commas_are_a_list(tmp_path):

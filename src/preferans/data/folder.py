@@ -11,7 +11,7 @@ from datasets import Dataset, DatasetDict
 from ..errors import PreferansError, is_file_problem
 from ..files import sha256_of
 from ..hub_names import can_be_on_hub, split_revision, unreadable
-from .local_files import DATASET_ENDINGS, check_cache, check_encoding, check_readable, dataset_files, readable_folder
+from .local_files import DATASET_ENDINGS, check_cache, check_lines, check_readable, dataset_files, readable_folder
 from .preferences import check_leakage, check_rows
 
 
@@ -57,10 +57,10 @@ def readable_name(name: str) -> tuple[str, Path]:
         `tuple[str, Path]`: the dataset itself or a copy, see [`~preferans.data.local_files.readable_folder`], and the cache for it.
 
     Raises:
-        [`PreferansError`]: if a file is not UTF-8, or the cache cannot be written.
+        [`PreferansError`]: if a text file is not UTF-8 or has `null` as a row, or the cache cannot be written.
     """
     files = dataset_files(name)
-    check_encoding(files)
+    check_lines(files)
     check_cache()
     # datasets (5.2) caches a local folder with a card by its name and not by its content, so that a rebuilt dataset, or another one with
     # the same name, would be read as the old one. So each content has its own cache.

@@ -1,10 +1,13 @@
 """Local dataset files: names and separators that `datasets` cannot read, and what is wrong with a file."""
 
 import csv
+import gzip
 import re
 import shutil
 import sys
+import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import datasets
@@ -12,7 +15,7 @@ import pandas
 import pyarrow.parquet as pq
 
 from ..errors import PreferansError
-from ..files import check_utf8, is_stray, new_folder, numbered_jsonl, read_json
+from ..files import decode_utf8, is_stray, new_folder, numbered_jsonl, read_json
 
 TEXT_ENDINGS = (".jsonl", ".json", ".csv", ".tsv", "readme.md")
 DATASET_ENDINGS = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".jsonl.gz", ".json.gz", ".csv.gz")
@@ -38,16 +41,25 @@ def dataset_files(name: str | Path) -> list[Path]:
     return [path]
 
 
-def check_encoding(files: list[Path]) -> None:
+def check_lines(files: list[Path]) -> None:
     """
-    Check that text files are UTF-8: `datasets` reads some other files without an error.
+    Check what `datasets` does not: text files are UTF-8, and no row of JSON lines is `null`, which ends pyarrow's process.
 
     Raises:
-        [`PreferansError`]: names the file.
+        [`PreferansError`]: names the file and the line.
     """
     for file in files:
-        if file.name.lower().endswith(TEXT_ENDINGS):
-            check_utf8(file)
+        name = file.name.lower()
+        packed = name.endswith(".gz")
+        if not name.removesuffix(".gz").endswith(TEXT_ENDINGS):
+            continue
+        with suppress(EOFError, gzip.BadGzipFile, zlib.error), (gzip.open if packed else open)(file, "rb") as opened:
+            begun = False
+            for number, line in enumerate(opened, start=1):
+                text = decode_utf8(line, f"{file}, line {number}").lstrip()
+                if ".json" in name and text.startswith("null") and (".jsonl" in name or not begun):
+                    raise PreferansError(f"{file}, line {number}: expected a JSON object, got null. Remove the line.")
+                begun = begun or bool(text)
 
 
 def readable_folder(name: str, files: list[Path], cache: Path) -> str:
