@@ -1,6 +1,7 @@
 """Exit statuses, messages, and `--help` before heavy imports."""
 
 import argparse
+import errno
 import subprocess
 import sys
 
@@ -23,6 +24,13 @@ def failing(error: BaseException):
     [
         (PreferansError("--beta x: not a number."), 2, "\nError: --beta x: not a number.\n"),
         (PermissionError(13, "Permission denied", "locked.json"), 2, "locked.json: no permission to read or write it"),
+        (IsADirectoryError(errno.EISDIR, "Is a directory", "x"), 2, "x: this is a folder, and a file is needed"),
+        (NotADirectoryError(errno.ENOTDIR, "Not a directory", "x"), 2, "x: a part of this path is a file"),
+        (FileExistsError(errno.EEXIST, "File exists", "x"), 2, "x: this is a file, and a folder is needed"),
+        (FileNotFoundError(errno.ENOENT, "No such file or directory", "x"), 2, "x: there is no such file or folder"),
+        (OSError(errno.ENAMETOOLONG, "File name too long", "x"), 2, "x: the name is too long"),
+        (OSError(errno.ENOSPC, "No space left on device"), 2, "the disk is full. Free some space"),
+        (ImportError("Using SOCKS proxy, but the 'socksio' package is not installed."), 2, "pip install socksio"),
         (KeyboardInterrupt(), 130, "the same command resumes from there"),
     ],
 )
@@ -33,9 +41,12 @@ def test_an_error_becomes_a_message_and_an_exit_status(error, status, message, c
     assert message in capsys.readouterr().err
 
 
-def test_a_bug_keeps_its_traceback():
-    with pytest.raises(ZeroDivisionError):
-        run(failing(ZeroDivisionError()))
+@pytest.mark.parametrize(
+    "error", [ZeroDivisionError(), OSError("no number"), ImportError("no module"), RuntimeError()]
+)
+def test_a_bug_keeps_its_traceback(error):
+    with pytest.raises(type(error)):
+        run(failing(error))
 
 
 def test_the_status_of_main_is_the_exit_status():
@@ -56,6 +67,26 @@ def test_other_processes_of_a_run_print_no_output(monkeypatch, capsys):
 def test_the_nearest_known_word_is_suggested():
     assert did_you_mean("learning_rat", ["beta", "learning_rate"]) == " Did you mean 'learning_rate'?"
     assert did_you_mean("xyz", ["beta", "learning_rate"]) == ""
+
+
+@pytest.mark.parametrize(
+    ("word", "known"),
+    [
+        ("torch_dtype", "torch_compile"),
+        ("rpo_alpha", "lora_alpha"),
+        ("dpo_beta", "do_eval"),
+        ("base_model", "sync_ref_model"),
+        ("kto_pair", "exo_pair"),
+    ],
+)
+def test_a_word_that_shares_only_a_part_is_not_suggested(word, known):
+    assert did_you_mean(word, [known]) == ""
+
+
+def test_a_list_of_mistakes_keeps_its_lines(capsys):
+    with pytest.raises(SystemExit):
+        run(failing(PreferansError("x.yaml: 2 mistakes.\n- line 1: wrong.\n- line 2: also wrong.")))
+    assert capsys.readouterr().err == "\nError: x.yaml: 2 mistakes.\n- line 1: wrong.\n- line 2: also wrong.\n"
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["-h", "more"], []])

@@ -68,3 +68,19 @@ def test_plain_spanish_template(tiny_llama):
     )
     prompt = tokenizer.apply_chat_template(messages[:1], tokenize=False, add_generation_prompt=True)
     assert prompt == "<|begin_of_text|>Pregunta: ¿Cuánto es 2 + 2?\nRespuesta:"
+
+
+def test_faults_of_the_hub_are_told_apart(hub):
+    hub.seed("model", "meta/gated", {"config.json": b"{}"}, gated="manual")
+    code = """
+from preferans.errors import PreferansError
+from preferans.models.loading import load_config
+for name in ("meta/absent", "meta/gated"):
+    try:
+        load_config(name, "main")
+    except PreferansError as error:
+        print(error)
+"""
+    absent, gated = hub.run(code, token=hub.token("bob", gated=False)).stdout.splitlines()
+    assert "on the Hub there is no such model, or it is private" in absent
+    assert "the model is gated. Request access on its page" in gated

@@ -1,11 +1,17 @@
 """Checkpoints, lock and provenance of a run's folder."""
 
+import shutil
+from dataclasses import fields
+
 import pytest
+from trl import DPOConfig
 
 from preferans.errors import PreferansError
 from preferans.files import write_json
+from preferans.training.arguments import PreferansArguments
 from preferans.training.run_folder import (
     LOCK_NAME,
+    WITHOUT_EFFECT,
     check_run_dir,
     kept_scores,
     last_checkpoint,
@@ -64,6 +70,36 @@ def test_a_folder_has_one_run(tmp_path, tiny_llama):
         check_run_dir(tmp_path / "other", run)
 
 
+def test_a_run_resumes_in_another_place_and_with_other_logging(tmp_path, tiny_llama):
+    moved = tmp_path / "llama"
+    shutil.copytree(tiny_llama, moved)
+    dataset = {"name": "x", "fingerprint": "1", "train_pairs": 1, "test_pairs": 1}
+    recipe_keys = {
+        "model_name_or_path": str(tiny_llama),
+        "dataset_name": "data/x",
+        "output_dir": "runs/x",
+        "beta": 0.1,
+    }
+    write_json(tmp_path / "run" / "provenance.json", provenance("x.yaml", recipe_keys, dataset, 1))
+    changes = {
+        "model_name_or_path": str(moved),
+        "dataset_name": "elsewhere/x",
+        "output_dir": str(tmp_path / "run"),
+        "logging_steps": 1,
+        "save_steps": 5,
+        "eval_strategy": "steps",
+        "per_device_eval_batch_size": 4,
+        "report_to": ["tensorboard"],
+    }
+    check_run_dir(tmp_path / "run", provenance("x.yaml", recipe_keys | changes, dataset, 1))
+    for key, value in {"learning_rate": 1e-4, "max_steps": 5, "per_device_train_batch_size": 2, "seed": 1}.items():
+        with pytest.raises(PreferansError, match=rf"{key}: None there, {value} here"):
+            check_run_dir(tmp_path / "run", provenance("x.yaml", recipe_keys | {key: value}, dataset, 1))
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new" / ".DS_Store").touch()
+    check_run_dir(tmp_path / "new", provenance("x.yaml", recipe_keys, dataset, 1))
+
+
 def test_scores_before_training_are_computed_once(tmp_path):
     calls = []
 
@@ -73,3 +109,7 @@ def test_scores_before_training_are_computed_once(tmp_path):
 
     assert kept_scores(tmp_path, compute) == kept_scores(tmp_path, compute) == [{"chosen_logp": -1.5}]
     assert len(calls) == 1
+
+
+def test_keys_without_effect_exist():
+    assert set(WITHOUT_EFFECT) <= {field.name for kind in (DPOConfig, PreferansArguments) for field in fields(kind)}

@@ -6,7 +6,6 @@ import torch
 from accelerate import init_empty_weights
 from bitsandbytes.nn import Linear4bit
 from huggingface_hub.constants import HF_HUB_OFFLINE
-from huggingface_hub.errors import GatedRepoError
 from jinja2 import TemplateError
 from safetensors import SafetensorError
 from transformers import (
@@ -23,6 +22,7 @@ from trl import ModelConfig, get_quantization_config
 from ..errors import PreferansError
 from ..hardware.device import Device
 from ..hardware.processes import is_sharded, receives_weights
+from ..hub_names import unreadable
 
 
 def load_checked_tokenizer(name: str, chat_template_path: str | None, conversational: bool) -> PreTrainedTokenizerBase:
@@ -114,12 +114,9 @@ def _not_loaded(name: str, error: Exception) -> str:
             f"model_name_or_path {name}: HF_HUB_OFFLINE is set, and the model is not completely in the cache. Unset it once and download the model: "
             f"hf download {name}."
         )
-    gated = isinstance(error.__cause__, GatedRepoError) or "gated" in str(error)
-    return f"model_name_or_path {name}: the model cannot be loaded ({' '.join(str(error).split()):.300}). " + (
-        f"Request access on its page, https://huggingface.co/{name}, and log in: hf auth login."
-        if gated
-        else "Check the name; a gated model (Llama) also needs access granted on its page and `hf auth login`."
-    )
+    if not Path(name).exists():
+        return f"model_name_or_path {name}: {unreadable(name, error, 'model')}"
+    return f"model_name_or_path {name}: the model cannot be loaded ({' '.join(str(error).split()):.300})."
 
 
 def prompt_text(prompt: list[dict] | str, tokenizer: PreTrainedTokenizerBase) -> str:

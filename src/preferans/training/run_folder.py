@@ -11,7 +11,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from ..errors import PreferansError
-from ..files import read_json, sha256_of, write_json
+from ..files import entries, read_json, sha256_of, write_json
 from ..hardware.processes import count, from_main
 
 # Written last: it marks a finished run.
@@ -56,8 +56,15 @@ def last_checkpoint(output_dir: str | Path, num_processes: int = 1) -> str | Non
 
 
 LOCK_NAME = "process.lock"
-# Keys that do not affect the result.
-WITHOUT_EFFECT = ("ignore_plan", "longest_first", "push_to_hub", "hub_model_id", "hub_strategy", "hub_private_repo")
+# Keys that do not affect the adapter.
+WITHOUT_EFFECT = (
+    "dataloader_num_workers", "dataloader_persistent_workers", "dataloader_pin_memory", "dataloader_prefetch_factor",
+    "dataset_num_proc", "ddp_timeout", "disable_tqdm", "do_eval", "do_predict", "do_train", "eval_accumulation_steps", "eval_steps",
+    "eval_strategy", "hub_model_id", "hub_private_repo", "hub_strategy", "ignore_plan", "log_level", "log_level_replica",
+    "logging_first_step", "logging_steps", "logging_strategy", "longest_first", "output_dir", "per_device_eval_batch_size",
+    "precompute_ref_batch_size", "project", "push_to_hub", "report_to", "run_name", "save_steps", "save_strategy", "save_total_limit",
+    "skip_memory_metrics", "torch_empty_cache_steps", "trackio_bucket_id", "trackio_space_id", "trackio_static_space_id",
+)  # fmt: skip
 
 
 @contextmanager
@@ -166,14 +173,22 @@ def check_run_dir(output_dir: str | Path, run: dict[str, Any]) -> None:
     """
     path = Path(output_dir) / "provenance.json"
     if not path.exists():
-        if Path(output_dir).exists() and {entry.name for entry in Path(output_dir).iterdir()} - {LOCK_NAME}:
+        if Path(output_dir).exists() and {entry.name for entry in entries(output_dir)} - {LOCK_NAME}:
             raise PreferansError(
                 f"output_dir {output_dir}: the folder is not empty and is not a run. Name a new folder."
             )
         return
     old = read_json(path)
-    # num_processes is compared below by its real value, because batches and random states depend on it.
-    keys = sorted((set(old["keys"]) | set(run["keys"])) - {"num_processes", *WITHOUT_EFFECT})
+    contents = {
+        "dataset_name": (old["dataset"]["fingerprint"], run["dataset"]["fingerprint"]),
+        "model_name_or_path": (old["model"]["weights_sha256"], run["model"]["weights_sha256"]),
+        "chat_template_path": (old["chat_template_sha256"], run["chat_template_sha256"]),
+        "the adapter it starts from": (_start_of(old), _start_of(run)),
+    }
+    # A path may change if its content is the same. num_processes is compared below by its real value, because batches and random
+    # states depend on it.
+    moved = {key for key, (there, here) in contents.items() if there and there == here}
+    keys = sorted((set(old["keys"]) | set(run["keys"])) - {"num_processes", *WITHOUT_EFFECT} - moved)
     differences = [
         f"{key}: {old['keys'].get(key)!r} there, {run['keys'].get(key)!r} here"
         for key in keys
@@ -182,16 +197,7 @@ def check_run_dir(output_dir: str | Path, run: dict[str, Any]) -> None:
     there, here = old.get("num_processes", 1), run["num_processes"]
     if there != here:
         differences.append(f"num_processes: {there} there, {here} here")
-    differences += [
-        f"{key}: the content has changed"
-        for key, same in (
-            ("dataset_name", old["dataset"]["fingerprint"] == run["dataset"]["fingerprint"]),
-            ("model_name_or_path", old["model"]["weights_sha256"] == run["model"]["weights_sha256"]),
-            ("chat_template_path", old["chat_template_sha256"] == run["chat_template_sha256"]),
-            ("the adapter it starts from", _start_of(old) == _start_of(run)),
-        )
-        if not same
-    ]
+    differences += [f"{key}: the content has changed" for key, (there, here) in contents.items() if there != here]
     if differences:
         raise PreferansError(
             f"output_dir {output_dir}: the folder has a run of another recipe ({'; '.join(differences)}). Name another "
