@@ -50,7 +50,7 @@ def load_samplers(args: argparse.Namespace, chat: bool = True) -> list[Sampler]:
     keys, adapters = _model_keys(args), _as_list(args.adapter)
     model_args = ModelConfig(**keys)
     tokenizers = [
-        _load_tokenizer(model_args, adapter, args.chat_template_path, chat) for adapter in adapters or [None]
+        _load_tokenizer(model_args, adapter, args.chat_template_path, chat) for adapter in adapters or (None,)
     ]
     device = find_device(args.use_cpu, triton=False)  # only training has Triton kernels
     decide_precision(device, fp16=False, bf16=False, dtype=model_args.dtype)
