@@ -65,12 +65,6 @@ def test_rejects_mistakes(kinds, keys, words, recipe_keys):
     assert words in str(caught.value)
 
 
-@pytest.mark.parametrize("beta", [-1.0, 0, float("nan")])
-def test_rejects_a_beta_that_trains_backwards_or_not_at_all(beta, recipe_keys):
-    with pytest.raises(PreferansError, match=f"beta is {beta}, but must be above 0"):
-        prepare(DPO, recipe_keys | {"beta": beta}, None)
-
-
 def test_rejects_a_model_that_overflows_in_fp16(recipe_keys, tmp_path, monkeypatch):
     monkeypatch.setattr(preferans.training.prepare, "find_device", lambda *args: profile_device("gtx1650"))
     keys = {"model_name_or_path": str(make_gemma3(tmp_path / "gemma")), "fp16": True, "dtype": "float16"}

@@ -77,7 +77,7 @@ class Sampler:
         Returns:
             `list[dict]`: in the order of `prompts`: `id`, `prompt` (without a persona's instruction), `answer`, `model`, `weights`,
             `sampling`, `persona` (if there is one: its name and the checksum of its instruction), `finish_reason` (`"stop"` if the model
-            ended the answer, `"length"` if the limit did) and `new_tokens`.
+            ended the answer, `"length"` if the limit did), `new_tokens`, and `thinking` if a thinking block was removed.
 
         Raises:
             [`PreferansError`]: if the file has other answers, or a prompt does not fit the chat template or the model.
@@ -140,6 +140,8 @@ class Sampler:
             end = next((i for i, token in enumerate(ids) if token in stop_ids), None)
             ids = ids if end is None else ids[:end]
             answer = self.tokenizer.decode(ids, skip_special_tokens=True).strip()
+            if texts[name].rstrip().endswith("<think>"):  # some chat templates open the thinking block
+                answer = f"<think>{answer}"
             reason = "length" if end is None else "stop"
             rows.append({"id": name, "answer": answer, "finish_reason": reason, "new_tokens": len(ids)})
         return rows

@@ -1,7 +1,7 @@
 """
 Check a run before its model is loaded, so that a mistake costs seconds and not an hour.
 
-[`prepare`] runs the steps in order; `scripts/plan.py` shares [`check_positive_keys`], [`resolve_base_model`] and [`choose_precision`].
+[`prepare`] runs the steps in order; `scripts/plan.py` shares [`resolve_base_model`] and [`choose_precision`].
 """
 
 import dataclasses
@@ -23,20 +23,11 @@ from ..hub_names import commit_in_cache
 from ..models.loading import check_model_exists, load_config, load_tokenizer, prompt_text
 from ..models.starting_adapter import StartingAdapter, check_base, find_adapter, on_its_base, with_revision
 from .cut_pairs import report_cut_pairs, warn_of_plain_texts
+from .key_limits import check_numbers
 from .recipe import fill
 from .run_folder import FINISHED_FILE, check_run_dir, provenance
 
 REQUIRED_KEYS = ("model_name_or_path", "dataset_name", "output_dir")
-POSITIVE_KEYS = (
-    "beta",
-    "lora_r",
-    "lora_alpha",
-    "per_device_train_batch_size",
-    "per_device_eval_batch_size",
-    "precompute_ref_batch_size",
-    "gradient_accumulation_steps",
-    "max_length",
-)
 
 
 @dataclasses.dataclass
@@ -102,7 +93,7 @@ def prepare(argument_types: tuple[type, ...], recipe_keys: dict[str, Any], recip
     """
     recipe_name = recipe_path or "Command line"
     check_required_keys(recipe_keys, recipe_name)
-    check_positive_keys(recipe_keys, recipe_name)
+    check_numbers(recipe_keys, recipe_name)
     keys, adapter = resolve_base_model(recipe_keys, recipe_name)
     check_base_model(keys, adapter, recipe_keys, recipe_name)
     device = find_device(keys.get("use_cpu", False), keys.get("hardware_profile"))
@@ -196,14 +187,6 @@ def check_required_keys(recipe_keys: dict[str, Any], recipe_name: str) -> None:
     for key in REQUIRED_KEYS:
         if not recipe_keys.get(key):
             raise PreferansError(f"{recipe_name}: the key '{key}' is missing.")
-
-
-def check_positive_keys(recipe_keys: dict[str, Any], recipe_name: str) -> None:
-    """Check keys that must be above zero; with a negative `beta`, for example, DPO prefers the rejected answers."""
-    for key in POSITIVE_KEYS:
-        value = recipe_keys.get(key)
-        if isinstance(value, (int, float)) and not value > 0:
-            raise PreferansError(f"{recipe_name}: {key} is {value}, but must be above 0.")
 
 
 def resolve_base_model(
