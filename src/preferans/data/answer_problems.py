@@ -9,7 +9,9 @@ import math
 import re
 import statistics
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+
+from tqdm.auto import tqdm
 
 from ..text.characters import character_damage, comparable
 from ..text.intrusions import confusion
@@ -170,9 +172,9 @@ def _sentences(text: str) -> list[str]:
     return [found for match in _SENTENCE.findall(text) if (found := comparable(match))]
 
 
-def content_problems(pairs: list[Pair]) -> Iterable[tuple[Pair, Problem]]:
+def content_problems(pairs: list[Pair]) -> Iterator[tuple[Pair, Problem]]:
     """Find the problems in the texts of all pairs, alone and beside each other."""
-    for pair in pairs:
+    for pair in tqdm(pairs, desc="Checking texts", unit="pair", disable=None):
         for problem in text_problems(pair):
             yield pair, problem
     yield from copied_answers(pairs)

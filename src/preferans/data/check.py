@@ -47,7 +47,9 @@ import statistics
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from ..text.intrusions import confusion
+from tqdm.auto import tqdm
+
+from ..text.intrusions import Confusion, confusion
 from .answer_problems import content_problems
 from .check_tokens import template_pattern, tokenize_pairs
 from .formats import dataset_format
@@ -278,7 +280,10 @@ def _shortcut_finding(pairs: list[Pair]) -> Iterator[Finding]:
 
 def _language_findings(pairs: list[Pair]) -> Iterator[Finding]:
     """Find chosen answers that are not in Russian, or mixed with other languages."""
-    judged = {column: [confusion(pair.text(column), pair.user_text) for pair in pairs] for column in ANSWERS}
+    judged: dict[str, list[Confusion]] = {column: [] for column in ANSWERS}
+    for pair in tqdm(pairs, desc="Judging languages", unit="pair", disable=None):
+        for column in ANSWERS:
+            judged[column].append(confusion(pair.text(column), pair.user_text))
     prose = {
         column: [one.in_russian for one in results if one.in_russian is not None] for column, results in judged.items()
     }

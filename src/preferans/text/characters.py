@@ -8,7 +8,7 @@ import html
 import re
 import unicodedata
 from collections.abc import Iterator
-from functools import cache
+from functools import cache, lru_cache
 
 import pymorphy3
 
@@ -44,6 +44,7 @@ _RUSSIAN = re.compile(r"[а-яёА-ЯЁ]{2,}")
 _ABOUT_HTML = re.compile(r"html|xml|css|\bтег|верст|вёрст|разметк|\btags?\b|markup|javascript", re.IGNORECASE)
 
 
+@lru_cache(maxsize=10_000)
 def comparable(text: str) -> str:
     """
     Reduce a text to what distinguishes it from another: no case, spaces, punctuation and emphasis, and «е» for «ё».
@@ -53,9 +54,19 @@ def comparable(text: str) -> str:
     text = normal_form(text).casefold().replace("ё", "е").strip()
     if 2 * len(re.findall(r"\w", text)) < len(re.findall(r"\S", text)):
         return text
-    text = re.sub(r"(?<![\w)])[-−–](?=\d)", "∖", text)
-    kept = (char for char in text if char in "/%#@&∖" or unicodedata.category(char)[0] not in "PZC")
-    return "".join(kept)
+    return re.sub(r"(?<![\w)])[-−–](?=\d)", "∖", text).translate(_MEANINGFUL)
+
+
+class _Meaningful(dict[int, str]):
+    """Map the codes of characters to themselves, but those of spaces and punctuation to nothing."""
+
+    def __missing__(self, code: int) -> str:
+        char = chr(code)
+        self[code] = char if char in "/%#@&∖" or unicodedata.category(char)[0] not in "PZC" else ""
+        return self[code]
+
+
+_MEANINGFUL = _Meaningful()
 
 
 def character_damage(text: str, prompt: str = "") -> dict[str, str]:
