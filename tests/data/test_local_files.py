@@ -97,7 +97,16 @@ def test_files_of_file_managers_are_ignored(tmp_path):
     for name in (".DS_Store", "desktop.ini", "Thumbs.db", "._train.jsonl", "~$train.csv"):
         (tmp_path / name).write_bytes(b"\x00\xcf\xf0")
     assert load_preferences(str(tmp_path))["train"].to_list() == ROWS
+    (tmp_path / ".git").mkdir()
+    (tmp_path / ".git" / "index.json").write_bytes(b"\xcf\xf0")
     assert dataset_files(tmp_path) == [tmp_path / "train.jsonl"]
+    assert load_preferences(str(tmp_path))["train"].to_list() == ROWS
+
+
+def test_files_with_the_same_name_in_other_letters_are_refused(tmp_path):
+    write_jsonl(tmp_path / "train[1].jsonl", ROWS)
+    write_jsonl(tmp_path / "train_1_.jsonl", ROWS)
+    assert "train[1].jsonl differs from another file only in" in refused(tmp_path)
 
 
 @pytest.mark.parametrize(
