@@ -88,8 +88,9 @@ def readable_folder(name: str, files: list[Path], cache: Path) -> str:
         raise PreferansError(
             f"dataset_name {name}: {old[same]} differs from another file only in capital letters or brackets. Rename one."
         )
-    # The processes of a run copy at the same time.
-    with FileLock(f"{cache}.lock"), new_folder(cache / "files") as folder:
+    # Not in the cache itself, where datasets puts its own folder of the same name. The processes of a run copy at the same time.
+    copy = cache / "copy" / "dataset"
+    with FileLock(f"{cache}.lock"), new_folder(copy) as folder:
         for file, clean in new.items():
             target = folder / clean
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -97,7 +98,7 @@ def readable_folder(name: str, files: list[Path], cache: Path) -> str:
                 _write_with_commas(file, separators[file], target)
             else:
                 shutil.copy2(file, target)
-    return str(cache / "files")
+    return str(copy)
 
 
 def _clean_name(name: str) -> str:
