@@ -12,11 +12,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from preferans.data.folder import load_preferences
+from preferans.data.folder import load_preferences, readable_name
 from preferans.data.formats import read_dataset
 from preferans.data.local_files import dataset_files, readable_folder
 from preferans.errors import PreferansError
-from preferans.files import write_json, write_jsonl
+from preferans.files import checksums, write_json, write_jsonl
 
 from ..support.rows import preference
 
@@ -46,6 +46,14 @@ def test_a_folder_may_have_any_name(folder_name, tmp_path):
     write_jsonl(folder / "test.jsonl", ROWS[2:])
     for loaded in (load_preferences(str(folder)), read_dataset(str(folder))):
         assert {name: list(rows) for name, rows in loaded.items()} == {"train": ROWS[:2], "test": ROWS[2:]}
+
+
+def test_a_copy_is_made_and_read_once(tmp_path):
+    write_jsonl(tmp_path / "train[1].jsonl", ROWS)
+    first, second = (load_preferences(str(tmp_path))["train"] for _ in range(2))
+    assert first.cache_files == second.cache_files and first._fingerprint == second._fingerprint
+    folder, _ = readable_name(str(tmp_path))
+    assert list(checksums(folder)) == ["train_1_.jsonl"]
 
 
 @pytest.mark.parametrize(
@@ -97,7 +105,16 @@ def test_files_of_file_managers_are_ignored(tmp_path):
     for name in (".DS_Store", "desktop.ini", "Thumbs.db", "._train.jsonl", "~$train.csv"):
         (tmp_path / name).write_bytes(b"\x00\xcf\xf0")
     assert load_preferences(str(tmp_path))["train"].to_list() == ROWS
+    (tmp_path / ".git").mkdir()
+    (tmp_path / ".git" / "index.json").write_bytes(b"\xcf\xf0")
     assert dataset_files(tmp_path) == [tmp_path / "train.jsonl"]
+    assert load_preferences(str(tmp_path))["train"].to_list() == ROWS
+
+
+def test_files_with_the_same_name_in_other_letters_are_refused(tmp_path):
+    write_jsonl(tmp_path / "train[1].jsonl", ROWS)
+    write_jsonl(tmp_path / "train_1_.jsonl", ROWS)
+    assert "train[1].jsonl differs from another file only in" in refused(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -138,6 +155,15 @@ def test_a_file_of_another_kind_and_an_empty_folder_are_named(tmp_path):
     assert "pairs.xlsx: a file must end in .jsonl" in refused(tmp_path / "pairs.xlsx")
     (tmp_path / "empty").mkdir()
     assert "the folder has no file that ends in" in refused(tmp_path / "empty")
+
+
+def test_rows_of_mixed_types_lead_to_the_check(tmp_path):
+    write_jsonl(tmp_path / "train.jsonl", ROWS[:2])
+    write_jsonl(tmp_path / "test.jsonl", [ROWS[2] | {"prompt": "Текст?"}, {"prompt": "Текст?"}])
+    assert "this cannot be read as a dataset" in refused(tmp_path) and f"scripts/check_data.py {tmp_path}" in refused(
+        tmp_path
+    )
+    assert len(read_dataset(str(tmp_path))["test"]) == 2
 
 
 def test_a_cache_that_cannot_be_written_is_named(tmp_path, monkeypatch):

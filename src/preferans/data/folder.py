@@ -83,7 +83,8 @@ def _load_local(name: str, config: str | None) -> DatasetDict:
         if "corresponds to no data" in str(reason):
             raise PreferansError(f"dataset_name {name}: the dataset is empty.") from None
         problem = (
-            f"this cannot be read as a dataset ({type(reason).__name__}{card}: {' '.join(str(reason).split()):.300})."
+            f"this cannot be read as a dataset ({type(reason).__name__}{card}: {' '.join(str(reason).split()):.300}). If rows "
+            f"have values of other types than the first ones, this names them: python scripts/check_data.py {name}"
         )
         raise PreferansError(f"dataset_name {name}: {_config_problem(error) or problem}") from None
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import datasets
 import pandas
 import pyarrow.parquet as pq
+from filelock import FileLock
 
 from ..errors import PreferansError
 from ..files import decode_utf8, is_stray, new_folder, numbered_jsonl, read_json
@@ -26,14 +27,15 @@ GLOB_CHARACTERS = re.compile(r"[\[\]*?]")
 
 def dataset_files(name: str | Path) -> list[Path]:
     """
-    List the files of a local dataset, which is a folder or a single file.
+    List the files of a local dataset, which is a folder or a single file, without hidden ones.
 
     Raises:
         [`PreferansError`]: if a single file has another ending.
     """
     path = Path(name)
     if path.is_dir():
-        return [file for file in sorted(path.rglob("*")) if file.is_file() and not is_stray(file)]
+        files = [file for file in sorted(path.rglob("*")) if file.is_file() and not is_stray(file)]
+        return [file for file in files if not any(part.startswith(".") for part in file.relative_to(path).parts)]
     if not path.name.lower().endswith(DATASET_ENDINGS):
         raise PreferansError(
             f"dataset_name {name}: a file must end in {', '.join(DATASET_ENDINGS)}. Convert it to JSON lines with prompt, chosen and rejected."
@@ -77,11 +79,18 @@ def readable_folder(name: str, files: list[Path], cache: Path) -> str:
     old = {
         file: "train" + "".join(file.suffixes[-2:]) if single else file.relative_to(path).as_posix() for file in files
     }
-    new = {file: _clean_name(name) for file, name in old.items()}
+    new = {file: _clean_name(clean) for file, clean in old.items()}
     separators = {file: separator for file in files if (separator := _other_separator(file))}
     if not single and not separators and old == new and not GLOB_CHARACTERS.search(str(path.resolve())):
         return name
-    with new_folder(cache / "files") as folder:
+    same = next((file for file in files if list(new.values()).count(new[file]) > 1), None)
+    if same:
+        raise PreferansError(
+            f"dataset_name {name}: {old[same]} differs from another file only in capital letters or brackets. Rename one."
+        )
+    # Not in the cache itself, where datasets puts its own folder of the same name. The processes of a run copy at the same time.
+    copy = cache / "copy" / "dataset"
+    with FileLock(f"{cache}.lock"), new_folder(copy) as folder:
         for file, clean in new.items():
             target = folder / clean
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -89,7 +98,7 @@ def readable_folder(name: str, files: list[Path], cache: Path) -> str:
                 _write_with_commas(file, separators[file], target)
             else:
                 shutil.copy2(file, target)
-    return str(cache / "files")
+    return str(copy)
 
 
 def _clean_name(name: str) -> str:
