@@ -1,6 +1,8 @@
 """Load a model and its tokenizer, check what was loaded, and turn a prompt into text."""
 
+import dataclasses
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import init_empty_weights
@@ -142,9 +144,10 @@ def load_model(model_args: ModelConfig, device: Device) -> PreTrainedModel:
     Raises:
         [`PreferansError`]: if it cannot be loaded, or a linear layer is not in 4 bits as required.
     """
-    quantization = get_quantization_config(model_args)
     dtype = model_args.dtype if model_args.dtype in ("auto", None) else getattr(torch, model_args.dtype)
     config = load_config(model_args.model_name_or_path, model_args.model_revision)
+    check_stored_bits(config, model_args.load_in_4bit, model_args.load_in_8bit, model_args.model_name_or_path)
+    quantization = _quantization(model_args, config)
     try:
         if receives_weights():
             # The main process loads the weights, and sends each process its part when training starts.
@@ -159,7 +162,8 @@ def load_model(model_args: ModelConfig, device: Device) -> PreTrainedModel:
             revision=model_args.model_revision,
             dtype=dtype,
             attn_implementation=model_args.attn_implementation,
-            quantization_config=quantization,
+            config=config,
+            **quantization,
             # The trainer places a sharded model; otherwise each process has its own card.
             device_map=None if is_sharded() else {"": torch.cuda.current_device() if device.kind == "cuda" else "cpu"},
         )
@@ -174,6 +178,46 @@ def load_model(model_args: ModelConfig, device: Device) -> PreTrainedModel:
         check_4bit(model)
         keep_4bit_differentiable(model)
     return model
+
+
+def check_stored_bits(config: PretrainedConfig, load_in_4bit: bool, load_in_8bit: bool, location: str) -> None:
+    """
+    Check that a model whose weights are stored in 4 or 8 bits is loaded as such, because the weights cannot be restored.
+
+    Args:
+        config ([`~transformers.PretrainedConfig`]): Configuration of the model.
+        load_in_4bit (`bool`), load_in_8bit (`bool`): Keys of the run.
+        location (`str`): Location for messages.
+
+    Raises:
+        [`PreferansError`]: names the missing key.
+    """
+    stored = getattr(config, "quantization_config", None) or {}
+    for key, is_set in (("load_in_4bit", load_in_4bit), ("load_in_8bit", load_in_8bit)):
+        if stored.get(key) and not is_set:
+            raise PreferansError(
+                f"{location}: {key} is false, but the weights of {config.name_or_path} are stored in {key[8]} bits. Set {key}: true "
+                f"(--{key}), or name the model with weights in 16 bits."
+            )
+
+
+def _quantization(model_args: ModelConfig, config: PretrainedConfig) -> dict[str, Any]:
+    """Return the option with which the model is quantized: empty if it is not, or if its weights are stored in few bits."""
+    dtype = model_args.dtype
+    if dtype in ("auto", None):
+        dtype = str(config.get_text_config().dtype or torch.float32).removeprefix("torch.")
+    stored = getattr(config, "quantization_config", None)
+    if stored:
+        if stored.get("load_in_4bit"):  # most such models are stored with bfloat16, which a card may lack
+            config.quantization_config = stored | {"bnb_4bit_compute_dtype": dtype}
+        return {}
+    try:
+        quantization = get_quantization_config(dataclasses.replace(model_args, dtype=dtype))
+    except ValueError as error:
+        raise PreferansError(
+            f"The model cannot be quantized with these keys: {' '.join(str(error).split())}"
+        ) from None
+    return {"quantization_config": quantization} if quantization else {}
 
 
 def check_4bit(model: torch.nn.Module) -> int:
