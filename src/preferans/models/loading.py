@@ -1,4 +1,4 @@
-"""Load a model and its tokenizer, check what was loaded, and turn a prompt into text."""
+"""Load a model and its tokenizer, and check what was loaded."""
 
 import dataclasses
 from pathlib import Path
@@ -9,7 +9,6 @@ from accelerate import init_empty_weights
 from bitsandbytes.nn import Linear4bit
 from huggingface_hub.constants import HF_HUB_OFFLINE
 from huggingface_hub.errors import GatedRepoError
-from jinja2 import TemplateError
 from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
@@ -25,6 +24,7 @@ from trl import ModelConfig, get_quantization_config
 from ..errors import PreferansError
 from ..hardware.device import Device
 from ..hardware.processes import is_sharded, receives_weights
+from .chat_template import check_template
 
 
 def load_checked_tokenizer(name: str, chat_template_path: str | None, conversational: bool) -> PreTrainedTokenizerBase:
@@ -88,7 +88,7 @@ def load_tokenizer(
         chat (`bool`, *optional*, defaults to `True`): Whether prompts are messages. Plain texts need no template.
 
     Raises:
-        [`PreferansError`]: if the tokenizer or the template cannot be read, or messages have no chat template.
+        [`PreferansError`]: if the tokenizer or the template cannot be read, or messages have no chat template or a broken one.
     """
     try:
         tokenizer = AutoTokenizer.from_pretrained(name, revision=revision)
@@ -104,6 +104,8 @@ def load_tokenizer(
             f"{name} has no chat template, so messages cannot be turned into text. Set chat_template_path (for a Russian base model: "
             "recipes/chat_templates/plain_ru.jinja), or build the dataset with --format text."
         )
+    if chat:
+        check_template(tokenizer, f"chat_template_path {chat_template_path}" if chat_template_path else name)
     tokenizer.padding_side = "left"
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
@@ -122,14 +124,6 @@ def _not_loaded(name: str, error: Exception) -> str:
         if gated
         else "Check the name; a gated model (Llama) also needs access granted on its page and `hf auth login`."
     )
-
-
-def prompt_text(prompt: list[dict] | str, tokenizer: PreTrainedTokenizerBase) -> str:
-    """Return a prompt as the model's input text, with special tokens, up to the start of the answer."""
-    if isinstance(prompt, str):
-        bos = tokenizer.bos_token_id
-        return (tokenizer.bos_token if bos is not None and tokenizer("")["input_ids"][:1] == [bos] else "") + prompt
-    return tokenizer.apply_chat_template(prompt, tokenize=False, add_generation_prompt=True)
 
 
 def load_model(model_args: ModelConfig, device: Device) -> PreTrainedModel:
@@ -259,17 +253,3 @@ def keep_4bit_differentiable(model: torch.nn.Module) -> None:
     for module in model.modules():
         if isinstance(module, Linear4bit):
             module.support_avx512bf16_for_cpu = False
-
-
-def fold_system(messages: list[dict], tokenizer: PreTrainedTokenizerBase) -> list[dict]:
-    """Move the system message to the start of the user's first message if the chat template has no system role (Gemma)."""
-    if messages[0]["role"] != "system":
-        return messages
-    try:
-        text = tokenizer.apply_chat_template(messages[:2], tokenize=False)
-    except TemplateError:
-        text = ""
-    if messages[0]["content"].strip() in text:
-        return messages
-    system, first, *others = messages
-    return [{"role": "user", "content": f"{system['content']}\n\n{first['content']}"}, *others]

@@ -20,7 +20,8 @@ from ..hardware.decisions import Decisions, apply_kernels, decide_kernels, decid
 from ..hardware.device import Device, apply_profile, find_device
 from ..hardware.processes import check_processes, from_main, is_sharded
 from ..hub_names import commit_in_cache
-from ..models.loading import check_model_exists, check_stored_bits, load_config, load_tokenizer, prompt_text
+from ..models.chat_template import fit_to_template, prompt_text
+from ..models.loading import check_model_exists, check_stored_bits, load_config, load_tokenizer
 from ..models.lora_modules import check_lora_modules
 from ..models.starting_adapter import StartingAdapter, check_base, find_adapter, on_its_base, with_revision
 from .key_limits import check_numbers
@@ -118,6 +119,8 @@ def prepare(argument_types: tuple[type, ...], recipe_keys: dict[str, Any], recip
         return None
     conversational = not isinstance(train_rows[0]["prompt"], str)
     tokenizer = load_run_tokenizer(keys, model_args, adapter, conversational)
+    train_rows = fit_to_template(train_rows, tokenizer, "The training split")
+    test_rows = fit_to_template(test_rows, tokenizer, "The test split")
     max_length = training_args.max_length
     return Prepared(
         model_args=model_args,
