@@ -76,8 +76,8 @@ from preferans.data.prompts import distinct_prompts, is_prompt_file, read_prompt
 from preferans.data.source import describe_source
 from preferans.data.tables import preference_frame
 from preferans.files import sha256_of
+from preferans.models.chat_template import fold_system
 from preferans.models.load_samplers import check_sampling_arguments, load_sampler
-from preferans.models.loading import fold_system
 from preferans.models.sampler import Sampler
 from preferans.release.bundle import push_dataset
 from preferans.release.hub import check_can_push

@@ -86,7 +86,7 @@ def train(prepared, switches, plan) -> None:
             model=model,
             args=args,
             train_dataset=prepared.train_rows,
-            eval_dataset=test_rows if args.eval_strategy != "no" else None,
+            eval_dataset=test_rows if args.eval_strategy != "no" or args.eval_on_start else None,
             processing_class=prepared.tokenizer,
             peft_config=None if prepared.starting_adapter else get_peft_config(prepared.model_args),
             separate_passes=switches.separate_passes,

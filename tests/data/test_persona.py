@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from preferans.data.persona import load_persona, persona_drop_reason, whole_sentences
 from preferans.errors import PreferansError
-from preferans.models.loading import fold_system
+from preferans.models.chat_template import fold_system
 
 from ..support.tiny import ROOT
 

@@ -65,7 +65,7 @@ def run_with_template(tmp_path):
     model = get_peft_model(AutoModelForCausalLM.from_pretrained(base), LoraConfig(r=2, target_modules=["c_attn"]))
     model.save_pretrained(tmp_path / "run")
     tokenizer = AutoTokenizer.from_pretrained(base)
-    tokenizer.chat_template = "{{ messages[0].content }}, отвечай: "
+    tokenizer.chat_template = "{% for message in messages %}{{ message.content }}, отвечай: {% endfor %}"
     tokenizer.save_pretrained(tmp_path / "run")
     return tmp_path / "run"
 
@@ -79,7 +79,9 @@ def test_an_adapter_answers_with_its_own_tokenizer(run_with_template):
 
 def test_adapters_of_one_base_keep_their_own_templates(run_with_template, tmp_path):
     other = shutil.copytree(run_with_template, tmp_path / "other")
-    (other / "chat_template.jinja").write_text("{{ messages[0].content }}: ", encoding="utf-8")
+    (other / "chat_template.jinja").write_text(
+        "{% for message in messages %}{{ message.content }}: {% endfor %}", encoding="utf-8"
+    )
     args = options_of("--adapter", run_with_template, "--use_cpu")
     args.adapter = [str(run_with_template), str(other)]
     one, two = load_samplers(args)

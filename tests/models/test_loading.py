@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 from trl import ModelConfig
 
 from preferans.errors import PreferansError
@@ -23,6 +23,36 @@ def test_every_linear_layer_is_in_4_bits(tiny_llama):
     model.model.layers[1].mlp.up_proj = torch.nn.Linear(64, 128)
     with pytest.raises(PreferansError, match=r"1 of 14 .*layers.1.mlp.up_proj"):
         check_4bit(model)
+
+
+@pytest.fixture
+def stored_in_4bit(tiny_llama, tmp_path):
+    """A model that is stored in 4 bits with bfloat16 for computing, as unsloth's are."""
+    quantization = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_compute_dtype="bfloat16", bnb_4bit_quant_type="nf4")
+    model = AutoModelForCausalLM.from_pretrained(tiny_llama, quantization_config=quantization, device_map="cpu")
+    model.save_pretrained(tmp_path / "4bit")
+    return str(tmp_path / "4bit")
+
+
+def test_a_model_stored_in_4_bits_is_loaded_as_such(stored_in_4bit):
+    model = load_model(ModelConfig(stored_in_4bit, load_in_4bit=True, dtype="float32"), CPU)
+    assert check_4bit(model) == 2 * 7
+    assert model.model.layers[0].mlp.up_proj.compute_dtype == torch.float32
+    with pytest.raises(
+        PreferansError, match=r"load_in_4bit is false, but .* stored in 4 bits. Set load_in_4bit: true"
+    ):
+        load_model(ModelConfig(stored_in_4bit, dtype="float32"), CPU)
+
+
+@pytest.mark.parametrize("dtype", ["auto", None])
+def test_4_bits_compute_in_the_dtype_of_the_model(tiny_llama, dtype):
+    model = load_model(ModelConfig(str(tiny_llama), load_in_4bit=True, dtype=dtype), CPU)
+    assert model.model.layers[0].mlp.up_proj.compute_dtype == torch.float32
+
+
+def test_names_a_quantization_key_that_is_wrong(tiny_llama):
+    with pytest.raises(PreferansError, match="`bnb_4bit_quant_storage` must be a valid string"):
+        load_model(ModelConfig(str(tiny_llama), load_in_4bit=True, bnb_4bit_quant_storage="nope"), CPU)
 
 
 def test_rejects_a_missing_model(tmp_path):

@@ -175,7 +175,9 @@ def test_names_a_prompt_that_is_too_long(tmp_path):
 
 def test_names_a_prompt_that_does_not_fit_the_template(model, tokenizer, tmp_path):
     tokenizer.chat_template = "{{ raise_exception('roles must alternate') }}"
-    with pytest.raises(PreferansError, match=r"The prompt '0' does not fit .* \(roles must alternate\)"):
+    with pytest.raises(
+        PreferansError, match=r"The prompt '0' does not fit .* \(TemplateError: roles must alternate\)"
+    ):
         generate_answers(model, tokenizer, prompts(1), tmp_path / "a.jsonl", "x", WEIGHTS, SAMPLING, 1, seed=1)
 
 

@@ -55,6 +55,10 @@ def test_prints_and_applies_its_decisions(kinds, recipe_keys, capsys):
         ({"model_name_or_path": "nobody/nothing"}, "model_name_or_path nobody/nothing: HF_HUB_OFFLINE is set"),
         ({"model_name_or_path": "./absent"}, "there is no such folder"),
         ({"output_dir": ""}, "Command line: the key 'output_dir' is missing"),
+        ({"learning_rate": 0}, "Command line: learning_rate is 0, but must be above 0."),
+        ({"lora_target_modules": ["q_proj", "typo"]}, "Command line: lora_target_modules: 'typo' is not in the model"),
+        ({"report_to": "wandb"}, "Command line: report_to wandb: WandbCallback requires wandb"),
+        ({"optim": "galore_adamw"}, "Command line: optim galore_adamw: You need to install"),
         ({"lora_r": 0}, "Command line: lora_r is 0, but must be above 0."),
         ({"per_device_train_batch_size": 0}, "per_device_train_batch_size is 0"),
     ],
@@ -63,6 +67,13 @@ def test_rejects_mistakes(kinds, keys, words, recipe_keys):
     with pytest.raises(PreferansError) as caught:
         prepare(kinds, recipe_keys | keys, None)
     assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("kinds", [DPO, SFT])
+def test_a_folder_that_is_a_file_is_rejected(kinds, recipe_keys, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(PreferansError, match="output_dir .*file: this is a file"):
+        prepare(kinds, recipe_keys | {"output_dir": str(tmp_path / "file")}, None)
 
 
 def test_rejects_a_model_that_overflows_in_fp16(recipe_keys, tmp_path, monkeypatch):

@@ -12,6 +12,7 @@ from trl import DPOConfig, ModelConfig, ScriptArguments
 
 from ..errors import PreferansError
 from ..hardware.device import MIB, PROFILES, Device, find_device, profile_device
+from ..models.lora_modules import check_lora_modules
 from ..models.trimmed import trimmed_from
 from ..training.arguments import PreferansArguments
 from ..training.key_limits import check_numbers
@@ -81,6 +82,7 @@ def read_plan_command(argv: list[str]) -> PlanRequest:
     check_numbers(keys, recipe_name)
     keys, _ = resolve_base_model(keys, recipe_name, known_models=known_shapes())
     config = load_shape(keys["model_name_or_path"], keys.get("model_revision", "main"))
+    check_lora_modules(keys, config, recipe_name)
     device = _device(options, keys, recipe_name)
     keys, _ = choose_precision(keys, device, config)
     lengths = options.lengths or (list(SWEEP_LENGTHS) if options.sweep else [])

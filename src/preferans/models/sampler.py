@@ -6,15 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jinja2 import TemplateError
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..data.persona import Persona
 from ..errors import PreferansError
 from .answers_file import AnswersFile
+from .chat_template import fold_system, one_line, prompt_text
 from .drawing import Speed, drawing
-from .loading import fold_system, prompt_text
 
 
 @dataclass
@@ -171,9 +170,9 @@ class Sampler:
             if not isinstance(prompt, str):
                 prompt = fold_system(persona.instruct(prompt) if persona else prompt, self.tokenizer)
             return prompt_text(prompt, self.tokenizer)
-        except TemplateError as error:
+        except Exception as error:  # a template is a program, and may raise anything
             raise PreferansError(
-                f"The prompt '{row['id']}' does not fit the model's chat template ({error}). Fix or remove the prompt, or name another "
+                f"The prompt '{row['id']}' does not fit the model's chat template ({one_line(error)}). Fix or remove the prompt, or name another "
                 "template with --chat_template_path."
             ) from None
 

@@ -20,12 +20,15 @@ from ..hardware.decisions import Decisions, apply_kernels, decide_kernels, decid
 from ..hardware.device import Device, apply_profile, find_device
 from ..hardware.processes import check_processes, from_main, is_sharded
 from ..hub_names import commit_in_cache
-from ..models.loading import check_model_exists, load_config, load_tokenizer, prompt_text
+from ..models.chat_template import fit_to_template, prompt_text
+from ..models.loading import check_model_exists, check_stored_bits, load_config, load_tokenizer
+from ..models.lora_modules import check_lora_modules
 from ..models.starting_adapter import StartingAdapter, check_base, find_adapter, on_its_base, with_revision
 from .cut_pairs import report_cut_pairs, warn_of_plain_texts
 from .key_limits import check_numbers
 from .recipe import fill
 from .run_folder import FINISHED_FILE, check_run_dir, provenance
+from .trainer_parts import check_trainer_parts
 
 REQUIRED_KEYS = ("model_name_or_path", "dataset_name", "output_dir")
 
@@ -99,6 +102,9 @@ def prepare(argument_types: tuple[type, ...], recipe_keys: dict[str, Any], recip
     device = find_device(keys.get("use_cpu", False), keys.get("hardware_profile"))
     check_offloading(keys, device, recipe_name)
     config = load_config(keys["model_name_or_path"], keys.get("model_revision", "main"))
+    check_stored_bits(config, keys.get("load_in_4bit", False), keys.get("load_in_8bit", False), recipe_name)
+    if adapter is None:
+        check_lora_modules(keys, config, recipe_name)
     precision_keys, precision = choose_precision(keys, device, config)
     kernels = decide_kernels(device, config.get_text_config().vocab_size, half=computes_in_half(precision_keys))
     arguments = fill(argument_types, precision_keys | {"use_cpu": device.kind == "cpu"}, recipe_path)
@@ -114,6 +120,8 @@ def prepare(argument_types: tuple[type, ...], recipe_keys: dict[str, Any], recip
         return None
     conversational = not isinstance(train_rows[0]["prompt"], str)
     tokenizer = load_run_tokenizer(keys, model_args, adapter, conversational)
+    train_rows = fit_to_template(train_rows, tokenizer, "The training split")
+    test_rows = fit_to_template(test_rows, tokenizer, "The test split")
     max_length = training_args.max_length
     train_rows = drop_long_prompts(train_rows, tokenizer, max_length, "The training split")
     test_rows = drop_long_prompts(test_rows, tokenizer, max_length, "The test split")
@@ -143,7 +151,7 @@ def check_arguments(
     Return the script's, the model's and the trainer's arguments, and check them against the processes of the run.
 
     Raises:
-        [`PreferansError`]: if no adapter is trained, or the processes are not those of the recipe.
+        [`PreferansError`]: if no adapter is trained, the processes are not those of the recipe, or a part of the trainer cannot be built.
     """
     script_args, model_args, training_args = (
         next(one for one in arguments if isinstance(one, kind))
@@ -159,6 +167,7 @@ def check_arguments(
         getattr(training_args, "precompute_ref_log_probs", False),
         find_card=device.kind == "cuda",
     )
+    check_trainer_parts(training_args, recipe_name)
     return script_args, model_args, training_args
 
 

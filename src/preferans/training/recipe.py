@@ -32,6 +32,7 @@ CHOICES = {
         "apo_zero", "apo_down", "discopop", "sft", "sigmoid_norm",
     ),
     "f_divergence_type": ("reverse_kl", "forward_kl", "js_divergence", "alpha_divergence"),
+    "lora_task_type": ("CAUSAL_LM",),
     "report_to": (
         "none", "all", "azure_ml", "clearml", "codecarbon", "comet_ml", "dagshub", "dvclive", "flyte", "kubeflow", "mlflow", "neptune", "swanlab",
         "tensorboard", "trackio", "wandb",
@@ -54,9 +55,12 @@ UNSUPPORTED = {
     "model_init_kwargs": "use dtype, attn_implementation, model_revision and the quantization keys",
     "packing": "it needs FlashAttention 2, which cards before Ampere do not support, and without it answers attend to their neighbours",
     "padding_free": "it needs FlashAttention 2, which cards before Ampere do not have",
+    "liger_kernel_config": "TRL's fused head already saves the memory of the logits",
     "resume_from_checkpoint": "the same command resumes from the newest complete checkpoint",
     "save_only_model": "a run cannot resume from such a checkpoint",
+    "sync_ref_model": "the reference is the model without its adapter, or the adapter that training continues",
     "trust_remote_code": "code of a model repository is never run",
+    "use_liger_kernel": "TRL's fused head already saves the memory of the logits",
 }
 
 
