@@ -13,10 +13,9 @@ from sacrebleu.metrics import CHRF
 
 from ..errors import PreferansError
 from .form_kept import parsed_json, rows_of_table
-from .language import LOOP_WORDS, loops, words
+from .language import CLOSED_BLOCK, loops, words
 
 ROUGE_TYPES = ("rouge1", "rouge2", "rougeL")
-_LOOP_SHARE = 0.2
 
 
 class Repetition(NamedTuple):
@@ -24,8 +23,7 @@ class Repetition(NamedTuple):
     How much a text repeats itself.
 
     Attributes:
-        loops (`bool`): Whether something occurs three times ([`~preferans.text.language.loops`]), and at least a fifth of the sequences of
-            four words, or of the lines, are repetitions. The second condition is for long answers, which may use a phrase three times.
+        loops (`bool`): Whether something is repeated again and again without a break ([`~preferans.text.language.loops`]).
         repeated_share (`float`): Share of sequences of four words that occurred before, from 0 to 1: seq-rep-4 of
             [Welleck et al. 2020](https://huggingface.co/papers/1908.04319).
     """
@@ -35,15 +33,9 @@ class Repetition(NamedTuple):
 
 
 def repetition(text: str) -> Repetition:
-    """Measure how much a text repeats itself. Closed code blocks are ignored."""
-    prose = _CLOSED_BLOCK.sub("\n", text)
-    share = _repeated(word_runs(prose, LOOP_WORDS))
-    lines = _repeated([line.strip().lower() for line in prose.splitlines() if len(line.split()) >= 2])
-    return Repetition(max(share, lines) >= _LOOP_SHARE and loops(prose), share)
-
-
-def _repeated(items: list) -> float:
-    return 1.0 - len(set(items)) / len(items) if items else 0.0
+    """Measure how much a text repeats itself. The contents of closed code blocks are ignored."""
+    runs = word_runs(CLOSED_BLOCK.sub("\n", text), 4)
+    return Repetition(loops(text), 1.0 - len(set(runs)) / len(runs) if runs else 0.0)
 
 
 def distinct(text: str, n: int) -> float | None:
@@ -155,7 +147,6 @@ def rouge(answer: str, references: Sequence[str], lemmas: bool = True) -> dict[s
     return {name: score.fmeasure for name, score in scores.items()}
 
 
-_CLOSED_BLOCK = re.compile(r"^[ \t]*(```|~~~).*?^[ \t]*\1[ \t]*$", re.DOTALL | re.MULTILINE)
 _FENCE = re.compile(r"^[ \t]*(?:```|~~~)", re.MULTILINE)
 _RULE = re.compile(r"[-*_=]{3,}")
 _MARKER = re.compile(r"(?:[-*•–—+]|#{1,6}|\(?(?:\d{1,3}|[a-zа-яё])[.)])(?=\s|$)", re.IGNORECASE)
