@@ -8,7 +8,6 @@ import torch
 from accelerate import init_empty_weights
 from bitsandbytes.nn import Linear4bit
 from huggingface_hub.constants import HF_HUB_OFFLINE
-from jinja2 import TemplateError
 from safetensors import SafetensorError
 from transformers import (
     AutoConfig,

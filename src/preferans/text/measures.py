@@ -14,6 +14,7 @@ from sacrebleu.metrics import CHRF
 from ..errors import PreferansError
 from .form_kept import parsed_json, rows_of_table
 from .language import CLOSED_BLOCK, loops, words
+from .prose import blank_code
 
 ROUGE_TYPES = ("rouge1", "rouge2", "rougeL")
 
@@ -160,12 +161,17 @@ _OPEN_MARK = re.compile(r"[,;:\-–—(\[{«„/\\+=<&|]$")
 _PAIRS = {"(": ")", "[": "]", "{": "}", "«": "»", "„": "“”"}
 # Abbreviations that do not end a sentence.
 _ABBREVIATION = re.compile(r"(?:^|[\s(«])(?:т\.\s?е|напр|см|им|ул|т|рис|стр|гл|проф|акад)\.$", re.IGNORECASE)
-# Words that do not end a Russian sentence.
+# Words that do not end a sentence. A single capital letter is a name («витамин С», "plan A") unless it starts a sentence.
 _DANGLING = re.compile(
-    r"\s(?:и|а|но|или|либо|чтобы|если|котор(?:ый|ая|ое|ые)|в|во|на|с|со|к|ко|по|за|из|изо|от|до|у|о|об|при|про|для|без|над|под|перед"
-    r"|между|через|около|не|ни|этот|эта|эти|такие|такой|такая|очень|более|менее|самый)$",
-    re.IGNORECASE,
+    r"(?:^|[.!?…:]\s)[ИАВСКОУ]$|[-–—] это$|(?:^|\s)(?:[иавскоу]|a|(?i:но|или|либо|что|чтобы|если|когда|хотя|пока|поскольку|потому|так как|также|будто|словно|ибо|несмотря"
+    r"|котор(?:ый|ая|ое|ые|ого|ой|ому|ых|ым|ыми|ом|ую)|во|на|со|ко|по|за|из|из-за|изо|от|до|об|при|про|для|без|над|под|перед|между|через|около"
+    r"|среди|вместо|кроме|благодаря|согласно|включая|не|ни|этот|эта|эти|такие|такой|такая|такие как|как|очень|более|менее|самый"
+    r"|and|or|but|because|although|the|an|which|whose|such as|my|your|our|their))$"
 )
+_STARTS_JSON = re.compile(r"\{\s*[\"}]|\[\s*[\[{\"]")
+# «Ответ: 68», «-2», «11 человек», «13, 17, 19, 23»
+_NUMBERS = re.compile(r"(?:[^\d\n]{1,60}[:=≈—–]\s*)?[-+−±≈]?\d[\d\s.,:/+*^%°$€₽−-]*(?:[^\W\d]+(?:/[^\W\d]+)?\.?)?")
+_SHORT_LINE = 70
 _CLOSING_WORDS = re.compile(
     r"(?:с (?:уважением|любовью|наилучшими|теплом|благодарностью)|искренне|целую|обнимаю|тво[йя]|ваша?)\b", re.I
 )
@@ -177,7 +183,7 @@ def is_complete(text: str, finish_reason: str | None = None) -> bool | None:
 
     A text is cut off if something is left open: a code block, a bracket, a quotation, a comma or colon, a list marker or heading with nothing
     after it, a word that does not end a sentence. A missing full stop counts only if the finish reason is unknown, and not for short answers,
-    items of a list without full stops, table rows, links, formulas, emoji, and signatures.
+    numbers, enumerations, lists and verses without full stops, table rows, links, code, formulas, drawings, emoji, and signatures.
 
     Args:
         text (`str`): The answer.
@@ -197,15 +203,15 @@ def is_complete(text: str, finish_reason: str | None = None) -> bool | None:
     last = lines[-1]
     if _FENCE.match(last):
         return True
-    if text.strip()[0] in "{[":
-        is_json = parsed_json(text) is not None
-        if is_json or text.count('"') >= 2:
-            return is_json
+    if _STARTS_JSON.match(text.strip()):
+        return parsed_json(text) is not None
     if last.startswith("|"):
         rows = rows_of_table(text)
         return last.endswith("|") and len(last) > 1 and (not rows or len(rows[-1]) == len(rows[0]))
-    if len(lines) > 1 and (_BARE_MARKER.fullmatch(last) or _HEADING.match(last)):
+    if len(lines) > 1 and (_BARE_MARKER.fullmatch(last) or _HEADING.match(last) or _is_next_number(last, lines[-2])):
         return False
+    if _is_drawing(last, lines) or _is_ended_code(last):
+        return True
     if _left_open(last):
         return False
     return finish_reason == "stop" or _ended(last, lines)
@@ -214,6 +220,23 @@ def is_complete(text: str, finish_reason: str | None = None) -> bool | None:
 def _bare(line: str) -> str:
     """Remove the quotation marks, brackets, emphasis and footnotes that may follow the end of a line."""
     return _FOOTNOTES.sub("", line[-300:]).rstrip(_CLOSING + " ")
+
+
+def _is_next_number(line: str, item: str) -> bool:
+    """Check whether a line is the beginning of the number that follows that of an item."""
+    number = re.match(r"(\d{1,3})[.)]", item)
+    return line.isdigit() and number is not None and str(int(number[1]) + 1).startswith(line)
+
+
+def _is_drawing(line: str, lines: list[str]) -> bool:
+    """Check whether a line and the line before it are drawn with characters other than letters and digits."""
+    if len(lines) < 2 or re.fullmatch(r"[\s\[\](){},;:\"']+", line):  # nor is it the end of a program
+        return False
+    return all(2 * sum(map(str.isalnum, drawn)) < len("".join(drawn.split())) for drawn in (line, lines[-2]))
+
+
+def _is_ended_code(line: str) -> bool:
+    return line.endswith((";", "}", ")")) and not blank_code(line, "")[0].strip()
 
 
 def _left_open(line: str) -> bool:
@@ -247,11 +270,32 @@ def _ended(line: str, lines: list[str]) -> bool:
         return True
     if re.search(r"(?:^|[.!?…)]\s)\*[^*]+\*$", line):  # an action: *улыбается*
         return True
+    last_word = re.search(r"(?<![\w-])[а-яё]{2,}$", bare)
+    if last_word and not _dictionary().word_is_known(last_word[0]):  # cut within the word
+        return False
+    if (_NUMBERS.fullmatch(bare) and not _MARKER.match(line)) or not blank_code(line, "")[0].strip():
+        return True
+    parts = bare.split(":")[-1].split(", ")
+    if len(parts) > 2 and all(len(part.split()) <= 2 for part in parts):  # an enumeration: Москва, Казань, Тверь
+        return True
     if len(lines) == 1:
         return len(line.split()) <= 3
     if any(_CLOSING_WORDS.match(earlier) for earlier in lines[-3:]) and len(line.split()) <= 5:
         return True
-    return _is_like_other_items(line, lines[:-1])
+    return _is_like_other_items(line, lines[:-1]) or _is_like_earlier_lines(line, lines[-4:-1])
+
+
+def _is_like_earlier_lines(line: str, earlier: list[str]) -> bool:
+    """Check whether a line is one of at least three short lines without full stops: a verse or a list without markers."""
+    similar = [
+        other
+        for other in (line, *earlier)
+        if len(other) <= _SHORT_LINE
+        and not _MARKER.match(other)
+        and not other.endswith((":", "**"))
+        and _bare(other)[-1:] not in _END
+    ]
+    return len(similar) > 2 and similar[0] is line
 
 
 def _is_like_other_items(line: str, earlier: list[str]) -> bool:
