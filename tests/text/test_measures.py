@@ -1,4 +1,5 @@
 import random
+import unicodedata
 
 import pytest
 from hypothesis import given
@@ -6,6 +7,7 @@ from hypothesis import strategies as st
 
 from preferans.errors import PreferansError
 from preferans.files import read_jsonl
+from preferans.text.language import words
 from preferans.text.measures import (
     chrf,
     chrf_plus_plus,
@@ -222,3 +224,12 @@ def test_handles_any_text(text):
 @pytest.mark.timeout(30)
 def test_judges_long_and_odd_texts_quickly(piece):
     is_complete(piece * 5_000)
+
+
+def test_decomposed_letters_are_the_same_text():
+    text = "Ёж и йод стоят на полке."
+    decomposed = unicodedata.normalize("NFD", text)
+    assert chrf(decomposed, [text]) == chrf(text, [decomposed]) == 100
+    assert corpus_chrf([decomposed], [[text]]) == 100
+    assert rouge(decomposed, [text])["rouge1"] == 1
+    assert words(decomposed) == words(text)

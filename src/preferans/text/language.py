@@ -5,6 +5,7 @@ import unicodedata
 
 import numpy as np
 
+from ..utf8 import normal_form
 from .intrusions import confusion
 from .prose import RUSSIAN_LETTERS
 
@@ -28,7 +29,7 @@ _LONGEST_UNIT, _SHORTEST_LOOP = 1000, 15  # in tokens
 
 def words(text: str) -> list[str]:
     """List the words of a text in lower case, without digits and punctuation."""
-    return [word.lower() for word in WORD.findall(text)]
+    return [word.lower() for word in WORD.findall(normal_form(text))]
 
 
 def cyrillic_share(text: str) -> float | None:

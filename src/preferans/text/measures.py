@@ -12,6 +12,7 @@ from rouge_score.rouge_scorer import RougeScorer
 from sacrebleu.metrics import CHRF
 
 from ..errors import PreferansError
+from ..utf8 import normal_form
 from .form_kept import parsed_json, rows_of_table
 from .language import CLOSED_BLOCK, loops, words
 from .prose import blank_code
@@ -61,7 +62,7 @@ def _checked(references: Sequence[str]) -> list[str]:
         raise PreferansError(
             f"references is {references!r}. Give a list of one or more texts, such as [chosen], and leave out answers without a reference."
         )
-    return list(references)
+    return list(map(normal_form, references))
 
 
 def chrf(answer: str, references: Sequence[str]) -> float:
@@ -72,7 +73,7 @@ def chrf(answer: str, references: Sequence[str]) -> float:
         answer (`str`): The answer.
         references (`Sequence[str]`): One or more texts; the most similar one counts.
     """
-    return chrf_plus_plus().sentence_score(answer, _checked(references)).score
+    return chrf_plus_plus().sentence_score(normal_form(answer), _checked(references)).score
 
 
 def corpus_chrf(answers: Sequence[str], references: Sequence[Sequence[str]]) -> float:
@@ -80,7 +81,7 @@ def corpus_chrf(answers: Sequence[str], references: Sequence[Sequence[str]]) -> 
     texts = [_checked(several) for several in references]
     # sacrebleu expects the first references of all answers, then the second ones, with None for a missing one.
     streams = [[several[i] if i < len(several) else None for several in texts] for i in range(max(map(len, texts)))]
-    return chrf_plus_plus().corpus_score(list(answers), streams).score
+    return chrf_plus_plus().corpus_score(list(map(normal_form, answers)), streams).score
 
 
 @cache
@@ -102,7 +103,7 @@ class RussianTokenizer:
 
     def tokenize(self, text: str) -> list[str]:
         """Split into tokens in lower case, with «е» for «ё», without punctuation."""
-        tokens = [token.text.lower() for token in tokenize(text) if any(map(str.isalnum, token.text))]
+        tokens = [token.text.lower() for token in tokenize(normal_form(text)) if any(map(str.isalnum, token.text))]
         return [_lemma(token) if self.lemmas else token.replace("ё", "е") for token in tokens]
 
 
