@@ -8,11 +8,10 @@ import html
 import re
 import unicodedata
 from collections.abc import Iterator
-from functools import cache, lru_cache
-
-import pymorphy3
+from functools import lru_cache
 
 from ..utf8 import normal_form
+from .dictionary import russian_dictionary
 from .word_languages import word_frequencies
 
 _LATIN_TWINS, _CYRILLIC_TWINS = "aceopxyABCEHKMOPTXY", "асеорхуАВСЕНКМОРТХУ"
@@ -136,7 +135,7 @@ def _lookalikes(text: str) -> Iterator[tuple[str, str, int]]:
         around = text[max(0, match.start() - 15) : match.end() + 15]
         # a short word or an English one is only wrong among other wrong words
         is_unusual = len(right) > 3 and match[0].lower() not in word_frequencies("en")
-        if _RUSSIAN.search(around) and (mixed or is_unusual) and _dictionary().word_is_known(right.lower()):
+        if _RUSSIAN.search(around) and (mixed or is_unusual) and russian_dictionary().word_is_known(right.lower()):
             yield match[0], right, match.start()
     for match in _SINGLE_LETTER.finditer(text):
         written = match[1] or match[2]
@@ -153,7 +152,7 @@ def _fits(letter: str, next_word: str, before: str) -> bool:
         parse.tag.case in _CASES[letter]
         and parse.tag.POS in ("NOUN", "ADJF", "NPRO", "NUMR", "PRTF")
         and parse.is_known
-        for parse in _dictionary().parse(next_word)
+        for parse in russian_dictionary().parse(next_word)
     )
 
 
@@ -175,8 +174,3 @@ def _broken_encoding(text: str) -> str | None:
             if letters and _RUSSIAN.fullmatch(letters) and match[0] != right:
                 return match[0][:20]
     return None
-
-
-@cache
-def _dictionary() -> pymorphy3.MorphAnalyzer:
-    return pymorphy3.MorphAnalyzer(lang="ru")
