@@ -6,7 +6,7 @@ from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 from trl import ModelConfig
 
 from preferans.errors import PreferansError
-from preferans.models.loading import check_4bit, check_model_exists, load_model, load_tokenizer
+from preferans.models.loading import check_4bit, check_model_exists, check_token_ids, load_model, load_tokenizer
 
 from ..support.tiny import make_llama
 from ..support.trainers import CPU
@@ -98,3 +98,16 @@ def test_plain_spanish_template(tiny_llama):
     )
     prompt = tokenizer.apply_chat_template(messages[:1], tokenize=False, add_generation_prompt=True)
     assert prompt == "<|begin_of_text|>Pregunta: ¿Cuánto es 2 + 2?\nRespuesta:"
+
+
+def test_names_a_token_without_an_embedding(tiny_llama):
+    tokenizer = load_tokenizer(str(tiny_llama), "main", None)
+    size = len(tokenizer)
+    check_token_ids(tokenizer, size, ["Да."], "x")
+    tokenizer.add_tokens(["Вопрос"])
+    check_token_ids(tokenizer, size, ["Да."], "x")  # as Gemma's token of an image, which no text has
+    with pytest.raises(PreferansError, match=rf"x: .*'Вопрос' with the number {size}, but .* only {size} embeddings"):
+        check_token_ids(tokenizer, size, ["Да.", "Вопрос?"], "x")
+    tokenizer.pad_token = "Вопрос"
+    with pytest.raises(PreferansError, match="the token 'Вопрос'"):
+        check_token_ids(tokenizer, size, [], "x")

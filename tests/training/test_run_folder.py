@@ -25,7 +25,7 @@ def checkpoints(tmp_path):
         save_file({"weight": torch.ones(100)}, folder / "adapter_model.safetensors")
         for name in ("optimizer.pt", "scheduler.pt", "rng_state.pth"):
             torch.save({"state": torch.ones(100)}, folder / name)
-        write_json(folder / "trainer_state.json", {})
+        write_json(folder / "trainer_state.json", {"global_step": step, "log_history": []})
     return tmp_path
 
 
