@@ -22,6 +22,8 @@ from preferans.files import (
     write_text,
 )
 
+from .support.full_disk import files_limited_to
+
 ROWS = [{"id": "1", "text": "ёж"}, {"id": "2", "text": "a\nb"}]
 
 
@@ -138,3 +140,19 @@ def test_decodes_utf8_or_names_the_file():
     assert decode_utf8("\ufeffёж".encode(), "x.txt") == "ёж"
     with pytest.raises(PreferansError, match=r"x\.txt: this is not UTF-8 text .* Save it as UTF-8"):
         decode_utf8(b"\xcf\xf0", "x.txt")
+
+
+def test_a_full_disk_leaves_the_old_file_and_folder(tmp_path):
+    write_text(tmp_path / "file", "old")
+    with new_folder(tmp_path / "folder") as folder:
+        (folder / "part").write_text("old")
+    with files_limited_to(4096):
+        with pytest.raises(PreferansError, match=f"{tmp_path / 'file'}: the disk is full"):
+            write_text(tmp_path / "file", "new" * 5000)
+        with (
+            pytest.raises(PreferansError, match=f"{tmp_path / 'folder'}: the disk is full"),
+            new_folder(tmp_path / "folder") as folder,
+        ):
+            (folder / "part").write_text("new" * 5000)
+    assert (tmp_path / "file").read_text() == (tmp_path / "folder" / "part").read_text() == "old"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]

@@ -1,13 +1,16 @@
 """The error that users can fix themselves, and the start and the end of every script."""
 
 import argparse
+import errno
 import logging
 import os
+import re
 import sys
 import textwrap
 import time
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
 from types import TracebackType
 
@@ -17,6 +20,16 @@ SECONDS_FOR_THE_FIRST = 5
 
 class PreferansError(Exception):
     """An error that the user can fix: the message names the file and the key, and what to write instead."""
+
+
+DISK_IS_FULL = (
+    "the disk is full, or does not allow a file of this size. Free some space, and give the same command again."
+)
+_DISK_FULL_CODES = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# Of Python, of Rust on Linux and Windows, and of PyTorch, whose archives have no error of their own for it.
+_DISK_FULL_TEXT = re.compile(
+    r"No space left on device|File too large|\(os error (?:27|28|112|122)\)|inline_container\.cc.*unexpected pos|PytorchStreamWriter failed"
+)
 
 
 class TrainingDiverged(PreferansError):
@@ -32,6 +45,28 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     """
     near = get_close_matches(word, list(known), n=1, cutoff=0.6)
     return f" Did you mean '{near[0]}'?" if near else ""
+
+
+@contextmanager
+def disk_errors(path: object) -> Iterator[None]:
+    """Turn the error of a full disk into a [`PreferansError`] that names the file or folder that is written."""
+    try:
+        yield
+    except PreferansError:  # names its own path
+        raise
+    except Exception as error:
+        if not is_disk_full(error):
+            raise
+        raise PreferansError(f"{path}: {DISK_IS_FULL}") from error
+
+
+def is_disk_full(error: BaseException | None) -> bool:
+    """Check whether an error, or one that it follows from, is that of a full disk; some libraries only have it as text."""
+    while error is not None:
+        if getattr(error, "errno", None) in _DISK_FULL_CODES or _DISK_FULL_TEXT.search(str(error)):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def help_first(help_source: str | argparse.ArgumentParser) -> None:
@@ -72,6 +107,20 @@ def _rank() -> int:
     return int(os.environ.get("RANK", 0))
 
 
+def _problem_of_the_machine(error: Exception) -> str | None:
+    """Describe an error that comes from the machine, or return `None` for a bug."""
+    if isinstance(error, PermissionError):
+        return f"{error.filename}: no permission to read or write it ({error.strerror})."
+    if type(error).__name__ == "OutOfMemoryError":  # PyTorch's, which not every script imports
+        return (
+            "the card ran out of memory. Close other programs that use it, or write smaller batches or a smaller max_length; "
+            "python scripts/plan.py RECIPE shows what fits."
+        )
+    if is_disk_full(error):
+        return f"{getattr(error, 'filename', None) or os.getcwd()}: {DISK_IS_FULL}"
+    return None
+
+
 def run(main: Callable[[], int | None]) -> None:
     """
     Run a script's `main` and end the process with its exit status.
@@ -101,21 +150,15 @@ def run(main: Callable[[], int | None]) -> None:
             "\n" + textwrap.fill(message, width=100, break_long_words=False, break_on_hyphens=False), file=sys.stderr
         )
         status = 2
-    except PermissionError as error:
-        print(f"\nError: {error.filename}: no permission to read or write it ({error.strerror}).", file=sys.stderr)
-        status = 2
-    except RuntimeError as error:
-        if type(error).__name__ != "OutOfMemoryError":  # PyTorch's, which not every script imports
-            raise
-        print(
-            "\nError: the card ran out of memory. Close other programs that use it, or write smaller batches or a smaller max_length; "
-            "python scripts/plan.py RECIPE shows what fits.",
-            file=sys.stderr,
-        )
-        status = 2
     except BrokenPipeError:  # the reader, such as head, has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 1
+    except Exception as error:
+        problem = _problem_of_the_machine(error)
+        if problem is None:
+            raise
+        print(f"\nError: {problem}", file=sys.stderr)
+        status = 2
     except KeyboardInterrupt:
         if rank == 0:
             print("\nStopped. What is finished is on disk; the same command resumes from there.", file=sys.stderr)

@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 import yaml
 
-from .errors import PreferansError, did_you_mean
+from .errors import PreferansError, did_you_mean, disk_errors
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -31,7 +31,8 @@ def write_bytes(path: str | Path, content: bytes) -> None:
     _remove_leftovers(path)
     temporary = path.with_name(f".{path.name}.{_mark()}")
     try:
-        temporary.write_bytes(content)
+        with disk_errors(path):
+            temporary.write_bytes(content)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -156,7 +157,8 @@ def new_folder(path: str | Path) -> Iterator[Path]:
     temporary, old = path.with_name(f".{path.name}.{mark}.new"), path.with_name(f".{path.name}.{mark}.old")
     temporary.mkdir()
     try:
-        yield temporary
+        with disk_errors(path):
+            yield temporary
         if path.exists():
             if checksums(temporary) == checksums(path):
                 return
