@@ -5,10 +5,14 @@ import errno
 import subprocess
 import sys
 
+import polars
 import pytest
+import torch
+from safetensors.torch import save_file
 
-from preferans.errors import PreferansError, did_you_mean, help_first, run
+from preferans.errors import PreferansError, did_you_mean, disk_errors, help_first, run
 
+from .support.full_disk import files_limited_to
 from .support.tiny import ROOT
 
 
@@ -116,3 +120,23 @@ def test_ctrl_c_during_the_imports_ends_with_one_line(monkeypatch):
     code = "import sys; sys.argv = ['x', 'y']; from preferans.errors import help_first; help_first('Train.'); raise KeyboardInterrupt"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.stderr == "\nStopped.\n" and done.returncode != 0
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda path: path.write_bytes(b"x" * 10000),
+        lambda path: torch.save(torch.ones(10000), path),
+        lambda path: save_file({"x": torch.ones(10000)}, path),
+        lambda path: polars.DataFrame({"x": [str(number**9) for number in range(9999)]}).write_parquet(path),
+    ],
+)
+def test_a_full_disk_is_one_message_whatever_writes(write, tmp_path, capsys):
+    path = tmp_path / "weights"
+    with files_limited_to(4096), pytest.raises(PreferansError, match=f"{path}: the disk is full"), disk_errors(path):
+        write(path)
+    with files_limited_to(4096), pytest.raises(SystemExit) as stopped:
+        run(lambda: write(path))
+    assert stopped.value.code == 2 and "the disk is full" in capsys.readouterr().err
+    with pytest.raises(ZeroDivisionError), disk_errors(path):
+        1 / 0  # noqa: B018

@@ -24,6 +24,8 @@ from preferans.files import (
     write_text,
 )
 
+from .support.full_disk import files_limited_to
+
 ROWS = [{"id": "1", "text": "ёж"}, {"id": "2", "text": "a\nb"}]
 
 
@@ -178,3 +180,19 @@ def test_a_folder_with_only_files_of_file_managers_is_empty(tmp_path):
     assert entries(tmp_path) == []
     (tmp_path / "a").mkdir()
     assert entries(tmp_path) == [tmp_path / "a"]
+
+
+def test_a_full_disk_leaves_the_old_file_and_folder(tmp_path):
+    write_text(tmp_path / "file", "old")
+    with new_folder(tmp_path / "folder") as folder:
+        (folder / "part").write_text("old")
+    with files_limited_to(4096):
+        with pytest.raises(PreferansError, match=f"{tmp_path / 'file'}: the disk is full"):
+            write_text(tmp_path / "file", "new" * 5000)
+        with (
+            pytest.raises(PreferansError, match=f"{tmp_path / 'folder'}: the disk is full"),
+            new_folder(tmp_path / "folder") as folder,
+        ):
+            (folder / "part").write_text("new" * 5000)
+    assert (tmp_path / "file").read_text() == (tmp_path / "folder" / "part").read_text() == "old"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]

@@ -4,11 +4,13 @@ import argparse
 import errno
 import logging
 import os
+import re
 import sys
 import textwrap
 import time
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
 from types import TracebackType
 
@@ -38,6 +40,16 @@ class PreferansError(Exception):
     """An error that the user can fix: the message names the file and the key, and what to write instead."""
 
 
+DISK_IS_FULL = (
+    "the disk is full, or does not allow a file of this size. Free some space, and give the same command again."
+)
+_DISK_FULL_CODES = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# Of Python, of Rust on Linux and Windows, and of PyTorch, whose archives have no error of their own for it.
+_DISK_FULL_TEXT = re.compile(
+    r"No space left on device|File too large|\(os error (?:27|28|112|122)\)|inline_container\.cc.*unexpected pos|PytorchStreamWriter failed"
+)
+
+
 class TrainingDiverged(PreferansError):
     """The loss, a gradient or a weight became NaN, infinite or zero."""
 
@@ -57,6 +69,28 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     cutoff = 0.6 if len(word) < 5 else 0.76
     near = get_close_matches(word, list(known), n=1, cutoff=cutoff)
     return f" Did you mean '{near[0]}'?" if near else ""
+
+
+@contextmanager
+def disk_errors(path: object) -> Iterator[None]:
+    """Turn the error of a full disk into a [`PreferansError`] that names the file or folder that is written."""
+    try:
+        yield
+    except PreferansError:  # names its own path
+        raise
+    except Exception as error:
+        if not is_disk_full(error):
+            raise
+        raise PreferansError(f"{path}: {DISK_IS_FULL}") from error
+
+
+def is_disk_full(error: BaseException | None) -> bool:
+    """Check whether an error, or one that it follows from, is that of a full disk; some libraries only have it as text."""
+    while error is not None:
+        if getattr(error, "errno", None) in _DISK_FULL_CODES or _DISK_FULL_TEXT.search(str(error)):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def help_first(help_source: str | argparse.ArgumentParser) -> None:
@@ -141,6 +175,8 @@ def _message_of(error: Exception) -> str | None:
     """Return what to print for an error that the user can fix; `None` for a bug."""
     if isinstance(error, PreferansError):
         return str(error)
+    if is_disk_full(error):
+        return f"{getattr(error, 'filename', None) or os.getcwd()}: {DISK_IS_FULL}"
     if isinstance(error, OSError) and error.errno in _FILE_PROBLEMS:
         name = f"{error.filename}: " if error.filename else ""
         return f"{name}{_FILE_PROBLEMS[error.errno]} ({error.strerror})."

@@ -17,7 +17,7 @@ from typing import Any
 import psutil
 import yaml
 
-from .errors import PreferansError, did_you_mean
+from .errors import PreferansError, did_you_mean, disk_errors
 
 _TOML = "has 'key = value' (TOML or INI); write a colon instead of each '='"
 STRAY_FILES = (".DS_Store", "desktop.ini", "Thumbs.db", "thumbs.db", "Desktop.ini")
@@ -35,7 +35,8 @@ def write_bytes(path: str | Path, content: bytes) -> None:
     _remove_leftovers(path)
     temporary = path.with_name(f".{path.name}.{_mark()}")
     try:
-        temporary.write_bytes(content)
+        with disk_errors(path):
+            temporary.write_bytes(content)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -183,7 +184,8 @@ def new_folder(path: str | Path) -> Iterator[Path]:
     temporary, old = path.with_name(f".{path.name}.{mark}.new"), path.with_name(f".{path.name}.{mark}.old")
     temporary.mkdir()
     try:
-        yield temporary
+        with disk_errors(path):
+            yield temporary
         if path.exists():
             if checksums(temporary) == checksums(path):
                 return

@@ -6,7 +6,7 @@ from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 from trl import ModelConfig
 
 from preferans.errors import PreferansError
-from preferans.models.loading import check_4bit, check_model_exists, load_model, load_tokenizer
+from preferans.models.loading import check_4bit, check_model_exists, check_token_ids, load_model, load_tokenizer
 
 from ..support.tiny import make_llama
 from ..support.trainers import CPU
@@ -114,3 +114,16 @@ for name in ("meta/absent", "meta/gated"):
     absent, gated = hub.run(code, token=hub.token("bob", gated=False)).stdout.splitlines()
     assert "on the Hub there is no such model, or it is private" in absent
     assert "the model is gated. Request access on its page" in gated
+
+
+def test_names_a_token_without_an_embedding(tiny_llama):
+    tokenizer = load_tokenizer(str(tiny_llama), "main", None)
+    size = len(tokenizer)
+    check_token_ids(tokenizer, size, ["Да."], "x")
+    tokenizer.add_tokens(["Вопрос"])
+    check_token_ids(tokenizer, size, ["Да."], "x")  # as Gemma's token of an image, which no text has
+    with pytest.raises(PreferansError, match=rf"x: .*'Вопрос' with the number {size}, but .* only {size} embeddings"):
+        check_token_ids(tokenizer, size, ["Да.", "Вопрос?"], "x")
+    tokenizer.pad_token = "Вопрос"
+    with pytest.raises(PreferansError, match="the token 'Вопрос'"):
+        check_token_ids(tokenizer, size, [], "x")

@@ -4,6 +4,8 @@ import shutil
 from dataclasses import fields
 
 import pytest
+import torch
+from safetensors.torch import save_file
 from trl import DPOConfig
 
 from preferans.errors import PreferansError
@@ -20,25 +22,37 @@ from preferans.training.run_folder import (
 )
 
 
-def test_incomplete_checkpoints_are_ignored(tmp_path):
-    for step in (2, 10, 9):
+@pytest.fixture
+def checkpoints(tmp_path):
+    """Two complete checkpoints."""
+    for step in (9, 10):
         folder = tmp_path / f"checkpoint-{step}"
         folder.mkdir()
-        for name in (
-            "adapter_model.safetensors",
-            "optimizer.pt",
-            "scheduler.pt",
-            "rng_state.pth",
-            "trainer_state.json",
-        ):
-            if not (step == 10 and name == "trainer_state.json"):
-                (folder / name).touch()
-    assert last_checkpoint(tmp_path) is None  # a kill can leave an empty trainer_state.json
-    for step in (2, 9):
-        (tmp_path / f"checkpoint-{step}" / "trainer_state.json").write_text("{}", encoding="utf-8")
-    assert last_checkpoint(tmp_path) == str(tmp_path / "checkpoint-9")
-    assert (tmp_path / "checkpoint-10").exists()
-    assert last_checkpoint(tmp_path / "absent") is None
+        save_file({"weight": torch.ones(100)}, folder / "adapter_model.safetensors")
+        for name in ("optimizer.pt", "scheduler.pt", "rng_state.pth"):
+            torch.save({"state": torch.ones(100)}, folder / name)
+        write_json(folder / "trainer_state.json", {"global_step": step, "log_history": []})
+    return tmp_path
+
+
+def test_the_newest_checkpoint_is_used(checkpoints):
+    assert last_checkpoint(checkpoints) == str(checkpoints / "checkpoint-10")
+    assert last_checkpoint(checkpoints / "absent") is None
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["adapter_model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json"],
+)
+@pytest.mark.parametrize("damage", ["missing", "empty", "cut"])
+def test_a_damaged_checkpoint_is_ignored_for_an_older_one(checkpoints, name, damage, capsys):
+    file = checkpoints / "checkpoint-10" / name
+    if damage == "missing":
+        file.unlink()
+    else:
+        file.write_bytes(file.read_bytes()[: 0 if damage == "empty" else -1 - file.stat().st_size // 4])
+    assert last_checkpoint(checkpoints) == str(checkpoints / "checkpoint-9")
+    assert f"{file.parent} is incomplete or damaged, and is ignored." in capsys.readouterr().out
 
 
 def test_a_second_process_cannot_use_a_run_folder(tmp_path):

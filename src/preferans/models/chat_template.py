@@ -18,6 +18,14 @@ def prompt_text(prompt: list[dict] | str, tokenizer: PreTrainedTokenizerBase) ->
     return tokenizer.apply_chat_template(prompt, tokenize=False, add_generation_prompt=True)
 
 
+def pair_texts(row: dict[str, Any], tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    """Return the texts of a preference row: the prompt with the chosen and with the rejected answer."""
+    sequences = [row["prompt"] + row[side] for side in ("chosen", "rejected")]
+    if isinstance(row["prompt"], str):
+        return sequences
+    return [tokenizer.apply_chat_template(messages, tokenize=False) for messages in sequences]
+
+
 def check_template(tokenizer: PreTrainedTokenizerBase, location: str) -> None:
     """
     Check that a chat template can write a question and an answer.
@@ -78,14 +86,13 @@ def fit_to_template(rows: Dataset, tokenizer: PreTrainedTokenizerBase, rows_name
     prompts = []
     for number, row in enumerate(rows):
         prompts.append(fold_system(row["prompt"], tokenizer))
-        for side in ("chosen", "rejected"):
-            try:
-                tokenizer.apply_chat_template(prompts[-1] + row[side], tokenize=False)
-            except Exception as error:
-                raise PreferansError(
-                    f"{rows_name}, row {number} ({row.get('id')}): the chat template rejects it ({one_line(error)}). Fix or remove the "
-                    "row, or name another template with chat_template_path."
-                ) from None
+        try:
+            pair_texts(row | {"prompt": prompts[-1]}, tokenizer)
+        except Exception as error:
+            raise PreferansError(
+                f"{rows_name}, row {number} ({row.get('id')}): the chat template rejects it ({one_line(error)}). Fix or remove the "
+                "row, or name another template with chat_template_path."
+            ) from None
     folded = sum(len(prompt) < len(row["prompt"]) for prompt, row in zip(prompts, rows, strict=True))
     if not folded:
         return rows

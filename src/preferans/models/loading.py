@@ -1,6 +1,8 @@
 """Load a model and its tokenizer, and check what was loaded."""
 
 import dataclasses
+from collections.abc import Iterable
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +112,31 @@ def load_tokenizer(
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
+
+
+def check_token_ids(tokenizer: PreTrainedTokenizerBase, embeddings: int, texts: Iterable[str], location: str) -> None:
+    """
+    Check that a model has an embedding for every token of texts, because some tokenizers have more tokens than their model.
+
+    Args:
+        tokenizer ([`~transformers.PreTrainedTokenizerBase`]): The tokenizer.
+        embeddings (`int`): Number of the model's embeddings.
+        texts (`Iterable[str]`): Texts with special tokens. They are tokenized only if the tokenizer has too many tokens.
+        location (`str`): Location for messages.
+
+    Raises:
+        [`PreferansError`]: names a token without an embedding.
+    """
+    if max(tokenizer.get_vocab().values()) < embeddings:
+        return
+    special = [token for token in (tokenizer.pad_token_id, tokenizer.eos_token_id) if token is not None]
+    for ids in chain([special], (tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts)):
+        if max(ids, default=0) >= embeddings:
+            token = tokenizer.convert_ids_to_tokens(max(ids))
+            raise PreferansError(
+                f"{location}: its tokenizer has the token '{token}' with the number {max(ids)}, but the model has only {embeddings} embeddings. "
+                "Use the tokenizer of the model without added tokens."
+            )
 
 
 def _not_loaded(name: str, error: Exception) -> str:

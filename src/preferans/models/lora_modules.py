@@ -11,8 +11,20 @@ from transformers.pytorch_utils import Conv1D
 
 from ..errors import PreferansError, did_you_mean
 
-# PEFT finds these modules itself.
-CHOSEN_BY_PEFT = (None, "all-linear")
+
+def lora_targets(targets: list[str] | str | None) -> list[str] | str | None:
+    """
+    Return `lora_target_modules` as PEFT should read it.
+
+    TRL turns a list of one name into the name, which PEFT reads as a regular expression for a module's whole name.
+
+    Returns:
+        `list[str]`, `str` or `None`: a list of names; a regular expression, `"all-linear"` or `None` unchanged.
+    """
+    words = _as_list(targets)
+    if len(words) != 1:
+        return words or None
+    return words if words[0] != "all-linear" and re.fullmatch(r"[\w.]+", words[0]) else words[0]
 
 
 def check_lora_modules(keys: dict[str, Any], config: PretrainedConfig, recipe_name: str) -> None:
@@ -27,20 +39,18 @@ def check_lora_modules(keys: dict[str, Any], config: PretrainedConfig, recipe_na
     Raises:
         [`PreferansError`]: names the key, the unknown name, and the names of the model.
     """
-    targets = _as_list(keys.get("lora_target_modules"))
-    if len(targets) == 1 and targets[0] in CHOSEN_BY_PEFT:
-        targets = []
+    targets = lora_targets(keys.get("lora_target_modules"))
     saved, parameters = _as_list(keys.get("lora_modules_to_save")), _as_list(keys.get("lora_target_parameters"))
-    if not targets and not saved and not parameters:
+    if targets in (None, "all-linear") and not saved and not parameters:
         return
     with init_empty_weights():
         model = AutoModelForCausalLM.from_config(config)
     modules = dict(model.named_modules())
     linear = [name for name, module in modules.items() if isinstance(module, torch.nn.Linear | Conv1D)]
-    if len(targets) == 1:
-        _check_pattern(targets[0], modules, linear, f"{recipe_name}: lora_target_modules")
-    else:
+    if isinstance(targets, list):
         _check_names(targets, modules, linear, f"{recipe_name}: lora_target_modules")
+    elif targets not in (None, "all-linear"):
+        _check_pattern(targets, modules, f"{recipe_name}: lora_target_modules")
     _check_names(saved, modules, linear, f"{recipe_name}: lora_modules_to_save")
     names = [name for name, _ in model.named_parameters()]
     _check_names(parameters, names, names, f"{recipe_name}: lora_target_parameters")
@@ -56,17 +66,15 @@ def _check_names(wanted: list[str], names: Iterable[str], suggested: list[str], 
             )
 
 
-def _check_pattern(pattern: str, modules: Iterable[str], linear: list[str], key: str) -> None:
-    """Check that a single target, which PEFT reads as a regular expression for the whole name, matches a module."""
+def _check_pattern(pattern: str, modules: Iterable[str], key: str) -> None:
+    """Check that a regular expression matches the whole name of a module."""
     try:
         found = any(re.fullmatch(pattern, name) for name in modules)
     except re.error as error:
         raise PreferansError(f"{key}: '{pattern}' is not a valid regular expression ({error}).") from None
     if not found:
-        _check_names([pattern], modules, linear, key)
         raise PreferansError(
-            f"{key}: a single '{pattern}' is read as a regular expression for a module's whole name, and matches none. Write "
-            rf"'.*\.{pattern}'."
+            f"{key}: the regular expression '{pattern}' matches no module's whole name, such as {list(modules)[-1]}."
         )
 
 

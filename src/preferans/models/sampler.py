@@ -14,6 +14,7 @@ from ..errors import PreferansError
 from .answers_file import AnswersFile
 from .chat_template import fold_system, one_line, prompt_text
 from .drawing import Speed, drawing
+from .loading import check_token_ids
 
 
 @dataclass
@@ -146,8 +147,9 @@ class Sampler:
         return rows
 
     def _check_lengths(self, texts: dict[str, str]) -> dict[str, int]:
-        """Return the prompts' lengths in tokens, and check that answers fit the model's positions."""
+        """Return the prompts' lengths in tokens, and check that the model has their tokens, and positions for answers."""
         tokenizer, longest = self.tokenizer, self.sampling["max_new_tokens"]
+        check_token_ids(tokenizer, self.model.get_input_embeddings().weight.shape[0], texts.values(), self.label)
         lengths = {name: len(tokenizer(text, add_special_tokens=False)["input_ids"]) for name, text in texts.items()}
         positions = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
         for name, length in lengths.items():

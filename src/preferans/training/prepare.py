@@ -20,9 +20,9 @@ from ..hardware.decisions import Decisions, apply_kernels, decide_kernels, decid
 from ..hardware.device import Device, apply_profile, find_device
 from ..hardware.processes import check_processes, from_main, is_sharded
 from ..hub_names import commit_in_cache
-from ..models.chat_template import fit_to_template, prompt_text
-from ..models.loading import check_model_exists, check_stored_bits, load_config, load_tokenizer
-from ..models.lora_modules import check_lora_modules
+from ..models.chat_template import fit_to_template, pair_texts, prompt_text
+from ..models.loading import check_model_exists, check_stored_bits, check_token_ids, load_config, load_tokenizer
+from ..models.lora_modules import check_lora_modules, lora_targets
 from ..models.starting_adapter import StartingAdapter, check_base, find_adapter, on_its_base, with_revision
 from .cut_pairs import report_cut_pairs, warn_of_plain_texts
 from .key_limits import check_numbers
@@ -122,6 +122,8 @@ def prepare(argument_types: tuple[type, ...], recipe_keys: dict[str, Any], recip
     tokenizer = load_run_tokenizer(keys, model_args, adapter, conversational)
     train_rows = fit_to_template(train_rows, tokenizer, "The training split")
     test_rows = fit_to_template(test_rows, tokenizer, "The test split")
+    texts = (text for rows in (train_rows, test_rows) for row in rows for text in pair_texts(row, tokenizer))
+    check_token_ids(tokenizer, config.get_text_config().vocab_size, texts, keys["model_name_or_path"])
     max_length = training_args.max_length
     train_rows = drop_long_prompts(train_rows, tokenizer, max_length, "The training split")
     test_rows = drop_long_prompts(test_rows, tokenizer, max_length, "The test split")
@@ -157,6 +159,7 @@ def check_arguments(
         next(one for one in arguments if isinstance(one, kind))
         for kind in (ScriptArguments, ModelConfig, TrainingArguments)
     )
+    model_args.lora_target_modules = lora_targets(model_args.lora_target_modules)
     # The trainer would upload pickled arguments and hide failures; the script publishes instead.
     training_args.push_to_hub = False
     if not model_args.use_peft:

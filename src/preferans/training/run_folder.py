@@ -2,6 +2,7 @@
 
 import platform
 import subprocess
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from importlib.metadata import version
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
+from safetensors import SafetensorError, safe_open
 
 from ..errors import PreferansError
 from ..files import entries, read_json, sha256_of, write_json
@@ -29,7 +31,7 @@ CHECKPOINT_FILES = (
 
 def is_complete_checkpoint(checkpoint: Path, num_processes: int = 1) -> bool:
     """
-    Check whether a checkpoint folder is complete, so that training can resume from it.
+    Check whether a checkpoint folder is complete, so that training can resume from it: no file is missing or truncated.
 
     Args:
         checkpoint (`Path`)
@@ -41,17 +43,22 @@ def is_complete_checkpoint(checkpoint: Path, num_processes: int = 1) -> bool:
         return False
     try:
         read_json(checkpoint / "trainer_state.json")  # written last
-    except PreferansError:
+        with safe_open(checkpoint / "adapter_model.safetensors", "pt"):
+            pass  # compares the file's size with its header
+    except (PreferansError, SafetensorError, OSError):
         return False
-    return True
+    # PyTorch writes archives, whose directory is at the end.
+    saved = [path for pattern in ("*.pt", "*.pth", "*.bin") for path in checkpoint.glob(pattern)]
+    return all(zipfile.is_zipfile(path) for path in saved)
 
 
 def last_checkpoint(output_dir: str | Path, num_processes: int = 1) -> str | None:
-    """Return the newest complete checkpoint of a run, or `None`. Folders that a kill left incomplete are ignored."""
+    """Return the newest complete checkpoint of a run, or `None`. Incomplete ones, as left by a kill or a full disk, are ignored."""
     folders = [folder for folder in Path(output_dir).glob("checkpoint-*") if folder.name.split("-")[1].isdigit()]
     for folder in sorted(folders, key=lambda folder: int(folder.name.split("-")[1]), reverse=True):
         if is_complete_checkpoint(folder, num_processes):
             return str(folder)
+        print(f"{folder} is incomplete or damaged, and is ignored.")
     return None
 
 
