@@ -31,8 +31,8 @@ _FILE_PROBLEMS = {
     errno.EEXIST: "this is a file, and a folder is needed",
     errno.ENOENT: "there is no such file or folder",
     errno.ENAMETOOLONG: "the name is too long",
-    errno.ENOSPC: "the disk is full. Free some space, and run the same command again",
-    errno.EDQUOT: "your share of the disk is full. Free some space, and run the same command again",
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "your share of the disk is full",
 }
 
 
