@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from functools import cache, lru_cache
 from typing import NamedTuple
 
-import pymorphy3
 from razdel import tokenize
 from rouge_score.rouge_scorer import RougeScorer
 from sacrebleu.metrics import CHRF
 
 from ..errors import PreferansError
 from .form_kept import parsed_json, rows_of_table
+from .known_words import dictionary
 from .language import CLOSED_BLOCK, loops, words
 from .prose import blank_code
 
@@ -106,16 +106,11 @@ class RussianTokenizer:
         return [_lemma(token) if self.lemmas else token.replace("ё", "е") for token in tokens]
 
 
-@cache
-def _dictionary() -> pymorphy3.MorphAnalyzer:
-    return pymorphy3.MorphAnalyzer(lang="ru")
-
-
 @lru_cache(maxsize=100_000)
 def _lemma(word: str) -> str:
     try:
         # The dictionary needs «ё»: «всё» and «все» have different lemmas.
-        lemma = _dictionary().parse(word)[0].normal_form
+        lemma = dictionary().parse(word)[0].normal_form
     except ValueError:  # for a character without a Unicode name, which no Russian word has
         lemma = word
     return lemma.replace("ё", "е")
@@ -271,7 +266,7 @@ def _ended(line: str, lines: list[str]) -> bool:
     if re.search(r"(?:^|[.!?…)]\s)\*[^*]+\*$", line):  # an action: *улыбается*
         return True
     last_word = re.search(r"(?<![\w-])[а-яё]{2,}$", bare)
-    if last_word and not _dictionary().word_is_known(last_word[0]):  # cut within the word
+    if last_word and not dictionary().word_is_known(last_word[0]):  # cut within the word
         return False
     if (_NUMBERS.fullmatch(bare) and not _MARKER.match(line)) or not blank_code(line, "")[0].strip():
         return True
