@@ -17,7 +17,9 @@ _STRESS_AND_INVISIBLE = dict.fromkeys(map(ord, "\u0300\u0301\u00ad\u200b\u200c\u
 _SENTENCE_START = re.compile(r"(?:^|[.!?…:\n])[\W\d_]*$")
 _CAPITALS = re.compile(r"[А-ЯЁ]{2,}[а-яё]{0,2}")  # США, ВУЗом
 _ABBREVIATION = re.compile(r"[а-яё]\.|[а-яё]{2,4}\.\s?[а-яё\d,;)]")  # т. е., кв. м
-_WORDS_OF_ONE_LETTER = set("абвжикосуэя" + "гмт")  # and units
+_WORDS_OF_ONE_LETTER = set("абвжикосуэя" + "гмтч")  # and units
+# Prefixes that pymorphy3 does not know.
+_NUMERAL = re.compile(r"\b(?:тр[её]х|четыр[её]х|пяти|шести|семи|восьми|девяти|десяти)(?=\w{4})")
 
 
 def known_words(answer: str, prompt: str = "") -> float | None:
@@ -72,7 +74,9 @@ def _is_listed(part: str) -> bool:
     """Check whether the dictionary has a word, with «е» for «ё» or without a prefix if need be, or it is not Cyrillic."""
     if len(part) == 1 or not _CYRILLIC.search(part):
         return part in _WORDS_OF_ONE_LETTER or not _CYRILLIC.search(part)
-    if dictionary().word_is_known(part) or dictionary().word_is_known(part.replace("ё", "е")):
+    if any(
+        dictionary().word_is_known(form) for form in (part, part.replace("ё", "е"), _NUMERAL.sub("", part, count=1))
+    ):
         return True
     methods = [type(method[0]) for method in dictionary().parse(part)[0].methods_stack]
     return methods == [DictionaryAnalyzer, KnownPrefixAnalyzer]
