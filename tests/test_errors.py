@@ -33,7 +33,11 @@ def failing(error: BaseException):
         (FileExistsError(errno.EEXIST, "File exists", "x"), 2, "x: this is a file, and a folder is needed"),
         (FileNotFoundError(errno.ENOENT, "No such file or directory", "x"), 2, "x: there is no such file or folder"),
         (OSError(errno.ENAMETOOLONG, "File name too long", "x"), 2, "x: the name is too long"),
-        (OSError(errno.ENOSPC, "No space left on device"), 2, "the disk is full, or does not allow a file of this size"),
+        (
+            OSError(errno.ENOSPC, "No space left on device"),
+            2,
+            "the disk is full, or does not allow a file of this size",
+        ),
         (ImportError("Using SOCKS proxy, but the 'socksio' package is not installed."), 2, "pip install socksio"),
         (KeyboardInterrupt(), 130, "the same command resumes from there"),
     ],

@@ -18,6 +18,8 @@ from preferans.text.measures import (
     rouge,
 )
 
+from ..support.tiny import SAMPLE
+
 REFERENCE, ANSWER = "Кошки сидели на окнах", "Кошка сидела на окне"
 
 
@@ -202,6 +204,12 @@ def test_real_answers_are_complete_and_their_beginnings_are_not(shared_data):
     ]
     cut = [text for text in cut if text[-1].isalpha()]
     assert sum(not is_complete(text) for text in cut) / len(cut) >= 0.9
+
+
+def test_the_best_replies_of_the_sample_are_complete_and_cut_ones_are_not():
+    replies = [row for row in read_jsonl(SAMPLE) if row["role"] == "assistant"]
+    found = [row["rank"] for row in replies if is_complete(row["text"]) is False]
+    assert (len(found), found.count(0)) == (36, 0)
 
 
 def test_answers_by_people_are_complete_and_those_cut_by_a_limit_are_not(shared_data):

@@ -24,7 +24,9 @@ CLOSED_BLOCK = re.compile(r"^[ \t]*(```|~~~).*?^[ \t]*\1[ \t]*$", re.DOTALL | re
 _MARKER_OR_ROW = re.compile(r"^[ \t]*(?:\|.*|(?:\d{1,4}[.)]|[-*•–—]|#{1,6})[ \t]*)", re.MULTILINE)
 # Longer words, such as «хахаха…», are split into characters.
 _UNIT = re.compile(r"\w{1,30}(?!\w)|\w|[^\w\s]|\n\s*")
-_LONGEST_UNIT, _SHORTEST_LOOP = 1000, 15  # in tokens
+_LONGEST_UNIT, _SHORTEST_LOOP = 1000, 12  # in tokens
+# How many copies of words are a loop, if they cover this share of a text.
+_COPIES_AND_SHARE = ((2, 0.9), (2.4, 0.7), (4, 0.25))
 
 
 def words(text: str) -> list[str]:
@@ -69,11 +71,11 @@ def loops(text: str) -> bool:
     numbers = {token: i for i, token in enumerate(tokens)}
     characters = len("".join(tokens))
     sequence = np.array([numbers[token] for token in tokens])
-    for length in range(1, min(_LONGEST_UNIT, 2 * len(tokens) // 5) + 1):
+    for length in range(1, min(_LONGEST_UNIT, len(tokens) // 2) + 1):
         breaks = np.flatnonzero(sequence[length:] != sequence[:-length])
         starts = np.concatenate(([0], breaks + 1))
         covered = np.append(breaks, len(tokens) - length) - starts + length
-        for i in np.flatnonzero(covered >= max(_SHORTEST_LOOP, 2 * length)):
+        for i in np.flatnonzero(covered >= max(_SHORTEST_LOOP, 2 * length - 1)):
             copies = tokens[starts[i] : starts[i] + covered[i]]
             if _is_loop(copies, length, len("".join(copies)) / characters):
                 return True
@@ -85,7 +87,8 @@ def _is_loop(copies: list[str], length: int, share: float) -> bool:
     unit = copies[:length]
     times = (len(copies) + 1) / length  # the last copy may lack its last token, such as a line break
     if any(len(token) > 1 and not token.isdigit() and token.strip("_") for token in unit):
-        return (times >= 8 and len(copies) >= 30) or (times >= 4 and share >= 0.25) or (times >= 2.5 and share >= 0.9)
+        enough = any(times >= copies_needed and share >= part for copies_needed, part in _COPIES_AND_SHARE)
+        return enough or (times >= 8 and len(copies) >= 30)
     # A drawing has short rows of characters, and long rules without letters, digits and emoji.
     return times >= 100 or (times >= 20 and share >= 0.25 and not all(map(_is_drawn, unit)))
 
