@@ -83,9 +83,10 @@ def _load_local(name: str, config: str | None) -> DatasetDict:
         if "corresponds to no data" in str(reason):
             raise PreferansError(f"dataset_name {name}: the dataset is empty.") from None
         problem = (
-            f"this cannot be read as a dataset ({type(reason).__name__}{card}: {' '.join(str(reason).split()):.300}). If rows "
-            f"have values of other types than the first ones, this names them: python scripts/check_data.py {name}"
+            f"this cannot be read as a dataset ({type(reason).__name__}{card}: {' '.join(str(reason).split()):.300})."
         )
+        if isinstance(reason, (TypeError, ValueError)):
+            problem += f" Rows may have values of different types: python scripts/check_data.py {name} names them."
         raise PreferansError(f"dataset_name {name}: {_config_problem(error) or problem}") from None
 
 
