@@ -26,6 +26,13 @@ def failing(error: BaseException):
     ("error", "status", "message"),
     [
         (PreferansError("--beta x: not a number."), 2, "\nError: --beta x: not a number.\n"),
+        (
+            FileExistsError(17, "File exists", "a.txt"),
+            2,
+            "a.txt: this is a file or is below one, and a folder is needed",
+        ),
+        (NotADirectoryError(20, "Not a directory", "a.txt/run"), 2, "a.txt/run: this is a file or is below one"),
+        (IsADirectoryError(21, "Is a directory", "runs"), 2, "runs: this is a folder, and a file is needed"),
         (PermissionError(13, "Permission denied", "locked.json"), 2, "locked.json: no permission to read or write it"),
         (KeyboardInterrupt(), 130, "the same command resumes from there"),
     ],

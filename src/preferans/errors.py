@@ -111,6 +111,10 @@ def _problem_of_the_machine(error: Exception) -> str | None:
     """Describe an error that comes from the machine, or return `None` for a bug."""
     if isinstance(error, PermissionError):
         return f"{error.filename}: no permission to read or write it ({error.strerror})."
+    if isinstance(error, (FileExistsError, NotADirectoryError)) and error.filename:
+        return f"{error.filename}: this is a file or is below one, and a folder is needed. Name another."
+    if isinstance(error, IsADirectoryError) and error.filename:
+        return f"{error.filename}: this is a folder, and a file is needed. Name another."
     if type(error).__name__ == "OutOfMemoryError":  # PyTorch's, which not every script imports
         return (
             "the card ran out of memory. Close other programs that use it, or write smaller batches or a smaller max_length; "
