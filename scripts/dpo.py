@@ -20,7 +20,7 @@ its type, default and meaning. The most important ones:
     separate_passes      one answer of a pair at a time: less memory, the same gradients; by default, the memory plan decides
     hardware_profile     a smaller card to imitate, such as gtx1650
     push_to_hub          publish the run; with hub_model_id: NAMESPACE/NAME, private unless hub_private_repo: false (docs/hub.md)
-    ignore_plan          start a run that does not fit by the memory plan (scripts/plan.py)
+    ignore_plan          start a run that does not fit by the memory plan, or cannot be planned (scripts/plan.py)
 
 The run's folder receives the adapter, metrics (all_results.json), the log-probabilities of the test pairs before and after training
 (test_log_probs.json) and provenance.json. The same command resumes a stopped run.

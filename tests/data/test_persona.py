@@ -3,9 +3,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from preferans.data.chat_template import fold_system
 from preferans.data.persona import load_persona, persona_drop_reason, whole_sentences
 from preferans.errors import PreferansError
-from preferans.models.chat_template import fold_system
 
 from ..support.tiny import ROOT
 

@@ -182,3 +182,9 @@ def test_a_full_disk_is_one_message_and_the_older_checkpoint_resumes(make_traine
     assert last_checkpoint(trainer.args.output_dir).endswith("checkpoint-1")
     with files_limited_to(10_000), pytest.raises(PreferansError, match=f"{trainer.args.output_dir}: the disk is full"):
         trainer.save_model()
+
+
+def test_an_unknown_metric_is_named_with_the_known_ones(make_trainer):
+    trainer = make_trainer(metric_for_best_model="nope")
+    with pytest.raises(PreferansError, match="metric_for_best_model: .*'eval_nope', .* not found .*'eval_loss'"):
+        trainer._determine_best_metric({"eval_loss": 1.0}, None)

@@ -72,7 +72,7 @@ def test_rejects_mistakes(kinds, keys, words, recipe_keys):
 @pytest.mark.parametrize("kinds", [DPO, SFT])
 def test_a_folder_that_is_a_file_is_rejected(kinds, recipe_keys, tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(PreferansError, match="output_dir .*file: this is a file"):
+    with pytest.raises(PreferansError, match="output_dir .*file is a file. Name a folder"):
         prepare(kinds, recipe_keys | {"output_dir": str(tmp_path / "file")}, None)
 
 

@@ -78,8 +78,10 @@ def test_a_folder_has_one_run(tmp_path, tiny_llama):
         check_run_dir(tmp_path / "run", provenance("x.yaml", recipe_keys | {"beta": 0.2}, dataset, 1))
     with pytest.raises(PreferansError, match="dataset_name: the content has changed"):
         check_run_dir(tmp_path / "run", provenance("x.yaml", recipe_keys, dataset | {"fingerprint": "2"}, 1))
-    with pytest.raises(PreferansError, match="this is a file. Name a folder"):
-        check_run_dir(tmp_path / "run" / "provenance.json", run)
+    file = tmp_path / "run" / "provenance.json"
+    for output_dir in (file, file / "below"):
+        with pytest.raises(PreferansError, match=f"output_dir {output_dir}: {file} is a file. Name a folder"):
+            check_run_dir(output_dir, run)
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "thesis.txt").touch()
     with pytest.raises(PreferansError, match="not empty and is not a run"):

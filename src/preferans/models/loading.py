@@ -22,11 +22,11 @@ from transformers import (
 from transformers.pytorch_utils import Conv1D
 from trl import ModelConfig, get_quantization_config
 
+from ..data.chat_template import check_template
 from ..errors import PreferansError
 from ..hardware.device import Device
 from ..hardware.processes import is_sharded, receives_weights
 from ..hub_names import unreadable
-from .chat_template import check_template
 
 
 def load_checked_tokenizer(name: str, chat_template_path: str | None, conversational: bool) -> PreTrainedTokenizerBase:

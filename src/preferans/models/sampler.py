@@ -9,10 +9,10 @@ import torch
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from ..data.chat_template import fold_system, one_line, prompt_text
 from ..data.persona import Persona
 from ..errors import PreferansError
 from .answers_file import AnswersFile
-from .chat_template import fold_system, one_line, prompt_text
 from .drawing import Speed, drawing
 from .loading import check_token_ids
 

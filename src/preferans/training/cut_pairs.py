@@ -3,6 +3,7 @@
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
+from ..data.chat_template import pair_texts
 from ..errors import PreferansError
 
 EQUAL_SHARE = 0.1
@@ -30,7 +31,9 @@ def report_cut_pairs(
         return 0, 0
     cut = equal = 0
     for row in rows:
-        chosen, rejected = (_token_ids(row, column, tokenizer) for column in ("chosen", "rejected"))
+        # a chat template writes its own special tokens
+        special = isinstance(row["prompt"], str)
+        chosen, rejected = tokenizer(pair_texts(row, tokenizer), add_special_tokens=special)["input_ids"]
         cut += max(len(chosen), len(rejected)) > max_length
         equal += chosen[:max_length] == rejected[:max_length]
     if equal:
@@ -45,14 +48,6 @@ def report_cut_pairs(
             f"{rows_name}: {cut} of {len(rows)} pairs are longer than max_length {max_length}; their end is cut off."
         )
     return cut, equal
-
-
-def _token_ids(row: dict, column: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    if isinstance(row["prompt"], str):
-        return tokenizer(row["prompt"] + row[column])["input_ids"]
-    options = row.get("chat_template_kwargs") or {}
-    text = tokenizer.apply_chat_template([*row["prompt"], *row[column]], tokenize=False, **options)
-    return tokenizer(text, add_special_tokens=False)["input_ids"]
 
 
 def warn_of_plain_texts(rows: Dataset, tokenizer: PreTrainedTokenizerBase, model_name: str) -> None:

@@ -16,7 +16,7 @@ import trl.trainer.utils
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from transformers import Trainer, TrainerCallback, TrainerState
 
-from ..errors import TrainingDiverged, disk_errors
+from ..errors import PreferansError, TrainingDiverged, disk_errors
 from ..hardware.device import peak_memory
 from ..hardware.processes import check_sharded, from_main, highest, is_main, local_part
 from .run_folder import is_complete_checkpoint
@@ -91,6 +91,12 @@ class GuardedTrainer(Trainer):
         if self.accelerator.scaler is not None:
             logs["skipped_steps"] = self.skipped_steps
         super().log(logs, start_time)
+
+    def _determine_best_metric(self, *args, **kwargs) -> bool:
+        try:
+            return super()._determine_best_metric(*args, **kwargs)
+        except KeyError as error:
+            raise PreferansError(f"metric_for_best_model: {error.args[0]}") from None
 
     def _save_checkpoint(self, *args, **kwargs) -> None:
         with disk_errors(self.args.output_dir):

@@ -13,6 +13,7 @@ from datasets import Dataset
 from transformers import PretrainedConfig, PreTrainedTokenizerBase, TrainingArguments
 from trl import DPOConfig, ModelConfig, ScriptArguments
 
+from ..data.chat_template import fit_to_template, pair_texts, prompt_text
 from ..data.folder import load_checked_splits
 from ..data.preferences import fingerprint
 from ..errors import PreferansError
@@ -20,7 +21,6 @@ from ..hardware.decisions import Decisions, apply_kernels, decide_kernels, decid
 from ..hardware.device import Device, apply_profile, find_device
 from ..hardware.processes import check_processes, from_main, is_sharded
 from ..hub_names import commit_in_cache
-from ..models.chat_template import fit_to_template, pair_texts, prompt_text
 from ..models.loading import check_model_exists, check_stored_bits, check_token_ids, load_config, load_tokenizer
 from ..models.lora_modules import check_lora_modules, lora_targets
 from ..models.starting_adapter import StartingAdapter, check_base, find_adapter, on_its_base, with_revision

@@ -179,8 +179,9 @@ def check_run_dir(output_dir: str | Path, run: dict[str, Any]) -> None:
         [`PreferansError`]: if the folder has another run or other files.
     """
     path = Path(output_dir) / "provenance.json"
-    if Path(output_dir).is_file():
-        raise PreferansError(f"output_dir {output_dir}: this is a file. Name a folder.")
+    file = next((folder for folder in (Path(output_dir), *Path(output_dir).parents) if folder.is_file()), None)
+    if file:
+        raise PreferansError(f"output_dir {output_dir}: {file} is a file. Name a folder.")
     if not path.exists():
         if Path(output_dir).exists() and {entry.name for entry in entries(output_dir)} - {LOCK_NAME}:
             raise PreferansError(

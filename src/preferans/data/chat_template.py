@@ -1,16 +1,17 @@
 """Turn messages into a model's text with its chat template, also if it has no system role."""
 
-from typing import Any
-
-from datasets import Dataset
-from transformers import PreTrainedTokenizerBase
+from typing import TYPE_CHECKING, Any
 
 from ..errors import PreferansError
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from transformers import PreTrainedTokenizerBase
 
 TRIED = [{"role": "user", "content": "Вопрос"}, {"role": "assistant", "content": "Ответ"}]
 
 
-def prompt_text(prompt: list[dict] | str, tokenizer: PreTrainedTokenizerBase) -> str:
+def prompt_text(prompt: list[dict] | str, tokenizer: "PreTrainedTokenizerBase") -> str:
     """Return a prompt as the model's input text, with special tokens, up to the start of the answer."""
     if isinstance(prompt, str):
         bos = tokenizer.bos_token_id
@@ -18,7 +19,7 @@ def prompt_text(prompt: list[dict] | str, tokenizer: PreTrainedTokenizerBase) ->
     return tokenizer.apply_chat_template(prompt, tokenize=False, add_generation_prompt=True)
 
 
-def pair_texts(row: dict[str, Any], tokenizer: PreTrainedTokenizerBase) -> list[str]:
+def pair_texts(row: dict[str, Any], tokenizer: "PreTrainedTokenizerBase") -> list[str]:
     """Return the texts of a preference row: the prompt with the chosen and with the rejected answer."""
     sequences = [row["prompt"] + row[side] for side in ("chosen", "rejected")]
     if isinstance(row["prompt"], str):
@@ -26,7 +27,7 @@ def pair_texts(row: dict[str, Any], tokenizer: PreTrainedTokenizerBase) -> list[
     return [tokenizer.apply_chat_template(messages, tokenize=False) for messages in sequences]
 
 
-def check_template(tokenizer: PreTrainedTokenizerBase, location: str) -> None:
+def check_template(tokenizer: "PreTrainedTokenizerBase", location: str) -> None:
     """
     Check that a chat template can write a question and an answer.
 
@@ -55,7 +56,7 @@ def one_line(error: Exception) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split()):.200}"
 
 
-def fold_system(messages: list[dict], tokenizer: PreTrainedTokenizerBase) -> list[dict]:
+def fold_system(messages: list[dict], tokenizer: "PreTrainedTokenizerBase") -> list[dict]:
     """Move the system message to the start of the user's first message if the chat template has no system role (Gemma)."""
     if messages[0]["role"] != "system" or len(messages) < 2:
         return messages
@@ -69,7 +70,7 @@ def fold_system(messages: list[dict], tokenizer: PreTrainedTokenizerBase) -> lis
     return [{"role": "user", "content": f"{system['content']}\n\n{first['content']}"}, *others]
 
 
-def fit_to_template(rows: Dataset, tokenizer: PreTrainedTokenizerBase, rows_name: str) -> Dataset:
+def fit_to_template(rows: "Dataset", tokenizer: "PreTrainedTokenizerBase", rows_name: str) -> "Dataset":
     """
     Fold the system messages of preference rows as [`fold_system`] does, and check that the chat template accepts every row.
 

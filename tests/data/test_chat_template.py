@@ -4,8 +4,8 @@ import pytest
 from datasets import Dataset
 from transformers import AutoTokenizer
 
+from preferans.data.chat_template import check_template, fit_to_template, fold_system
 from preferans.errors import PreferansError
-from preferans.models.chat_template import check_template, fit_to_template, fold_system
 
 from ..support.rows import preference
 from ..support.tiny import CHAT_TEMPLATE
