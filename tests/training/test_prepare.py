@@ -1,5 +1,7 @@
 """Checks and decisions before a model is loaded."""
 
+import shutil
+
 import pytest
 import trl.trainer.utils
 from datasets import Dataset
@@ -8,13 +10,14 @@ from trl import DPOConfig, ModelConfig, ScriptArguments, SFTConfig
 
 import preferans.training.prepare
 from preferans.errors import PreferansError
+from preferans.files import write_jsonl
 from preferans.hardware.decisions import restore_kernels
 from preferans.hardware.device import profile_device
 from preferans.training.arguments import HardwareArguments, PreferansArguments
 from preferans.training.prepare import drop_long_prompts, prepare
 
 from ..support.rows import preference
-from ..support.tiny import make_gemma3
+from ..support.tiny import CHAT_TEMPLATE, make_gemma3
 
 DPO = (PreferansArguments, ScriptArguments, ModelConfig, DPOConfig)
 SFT = (HardwareArguments, ScriptArguments, ModelConfig, SFTConfig)
@@ -92,3 +95,29 @@ def test_drops_and_counts_prompts_that_fill_max_length(tiny_llama, capsys):
     assert drop_long_prompts(rows, tokenizer, None, "x") is rows
     with pytest.raises(PreferansError, match="x: every prompt alone is longer than max_length 5 .* Raise max_length"):
         drop_long_prompts(rows, tokenizer, 5, "x")
+
+
+@pytest.mark.parametrize("kinds", [DPO, SFT])
+def test_names_a_token_that_the_model_does_not_have(kinds, recipe_keys, tiny_llama, tmp_path):
+    base = shutil.copytree(tiny_llama, tmp_path / "base")
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    tokenizer.add_tokens(["Вопрос"])
+    tokenizer.save_pretrained(base)
+    with pytest.raises(PreferansError, match="model_name_or_path .*base: its tokenizer has the token 'Вопрос'"):
+        prepare(kinds, recipe_keys | {"model_name_or_path": str(base)}, None)
+
+
+@pytest.mark.parametrize("kinds", [DPO, SFT])
+def test_folds_system_messages_as_generation_does(kinds, recipe_keys, tmp_path):
+    template = tmp_path / "template.jinja"
+    template.write_text(
+        "{%- if messages[0].role == 'system' -%}{{- raise_exception('no') -}}{%- endif -%}" + CHAT_TEMPLATE
+    )
+    prompt = [{"role": "system", "content": "Кратко."}, {"role": "user", "content": "Почему?"}]
+    folder = tmp_path / "system"
+    folder.mkdir()
+    for split in ("train", "test"):
+        write_jsonl(folder / f"{split}.jsonl", [preference(0 if split == "train" else 1, prompt=prompt)])
+    keys = recipe_keys | {"dataset_name": str(folder), "chat_template_path": str(template)}
+    prepared = prepare(kinds, keys, None)
+    assert prepared.train_rows["prompt"][0] == [{"role": "user", "content": "Кратко.\n\nПочему?"}]

@@ -120,10 +120,11 @@ def prepare(argument_types: tuple[type, ...], recipe_keys: dict[str, Any], recip
         return None
     conversational = not isinstance(train_rows[0]["prompt"], str)
     tokenizer = load_run_tokenizer(keys, model_args, adapter, conversational)
-    train_rows = fit_to_template(train_rows, tokenizer, "The training split")
-    test_rows = fit_to_template(test_rows, tokenizer, "The test split")
-    texts = (text for rows in (train_rows, test_rows) for row in rows for text in pair_texts(row, tokenizer))
-    check_token_ids(tokenizer, config.get_text_config().vocab_size, texts, keys["model_name_or_path"])
+    train_rows, test_rows = (
+        fit_to_template(rows, tokenizer, f"The {split} split")
+        for split, rows in (("training", train_rows), ("test", test_rows))
+    )
+    check_embeddings((train_rows, test_rows), tokenizer, config, keys["model_name_or_path"])
     max_length = training_args.max_length
     train_rows = drop_long_prompts(train_rows, tokenizer, max_length, "The training split")
     test_rows = drop_long_prompts(test_rows, tokenizer, max_length, "The test split")
@@ -320,6 +321,14 @@ def load_run_tokenizer(
     if adapter and adapter.has_tokenizer:
         name, revision = adapter.name, adapter.revision
     return load_tokenizer(name, revision, keys.get("chat_template_path"), chat=conversational)
+
+
+def check_embeddings(
+    splits: tuple[Dataset, Dataset], tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig, name: str
+) -> None:
+    """Check that the model has an embedding for every token of the rows."""
+    texts = (text for rows in splits for row in rows for text in pair_texts(row, tokenizer))
+    check_token_ids(tokenizer, config.get_text_config().vocab_size, texts, f"model_name_or_path {name}")
 
 
 def drop_long_prompts(
