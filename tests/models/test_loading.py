@@ -6,7 +6,15 @@ from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 from trl import ModelConfig
 
 from preferans.errors import PreferansError
-from preferans.models.loading import check_4bit, check_model_exists, check_token_ids, load_model, load_tokenizer
+from preferans.models.loading import (
+    check_4bit,
+    check_model_exists,
+    check_stored_bits,
+    check_token_ids,
+    load_config,
+    load_model,
+    load_tokenizer,
+)
 
 from ..support.tiny import make_llama
 from ..support.trainers import CPU
@@ -42,6 +50,13 @@ def test_a_model_stored_in_4_bits_is_loaded_as_such(stored_in_4bit):
         PreferansError, match=r"load_in_4bit is false, but .* stored in 4 bits. Set load_in_4bit: true"
     ):
         load_model(ModelConfig(stored_in_4bit, dtype="float32"), CPU)
+
+
+def test_rejects_weights_of_another_quantization(tiny_llama):
+    config = load_config(str(tiny_llama), "main")
+    config.quantization_config = {"quant_method": "gptq", "bits": 4}
+    with pytest.raises(PreferansError, match="are quantized with gptq, which cannot be trained here"):
+        check_stored_bits(config, True, False, "recipe")
 
 
 @pytest.mark.parametrize("dtype", ["auto", None])

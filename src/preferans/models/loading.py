@@ -208,9 +208,14 @@ def check_stored_bits(config: PretrainedConfig, load_in_4bit: bool, load_in_8bit
         location (`str`): Location for messages.
 
     Raises:
-        [`PreferansError`]: names the missing key.
+        [`PreferansError`]: names the missing key, or another method of quantization.
     """
     stored = getattr(config, "quantization_config", None) or {}
+    if stored.get("quant_method", "bitsandbytes") != "bitsandbytes":
+        raise PreferansError(
+            f"{location}: the weights of {config.name_or_path} are quantized with {stored['quant_method']}, which cannot be trained here. Name "
+            "the model with weights in 16 bits; load_in_4bit: true quantizes them."
+        )
     for key, is_set in (("load_in_4bit", load_in_4bit), ("load_in_8bit", load_in_8bit)):
         if stored.get(key) and not is_set:
             raise PreferansError(
