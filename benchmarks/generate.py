@@ -40,7 +40,7 @@ def one_by_one(sampler, prompts: list[dict]) -> int:
     """Answer with one `generate` per prompt, as in the notebook. Return the number of tokens in the answers."""
     import torch
 
-    from preferans.models.loading import prompt_text
+    from preferans.data.chat_template import prompt_text
     from preferans.models.sampler import stop_token_ids
 
     stop_ids = stop_token_ids(sampler.model, sampler.tokenizer)

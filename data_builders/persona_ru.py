@@ -71,13 +71,13 @@ help_first(PARSER)
 
 from preferans.data.build import REMOVED, SPLIT_RULE, check_output_arguments, finish_dataset, print_counts, split_pairs
 from preferans.data.card import CardContent, counted, dataset_card
+from preferans.data.chat_template import fold_system
 from preferans.data.preferences import row_problem
 from preferans.data.prompts import distinct_prompts, is_prompt_file, read_prompts, split_rows
 from preferans.data.source import describe_source
 from preferans.data.tables import preference_frame
 from preferans.files import sha256_of
 from preferans.models.load_samplers import check_sampling_arguments, load_sampler
-from preferans.models.loading import fold_system
 from preferans.models.sampler import Sampler
 from preferans.release.bundle import push_dataset
 from preferans.release.hub import check_can_push

@@ -24,7 +24,11 @@ def make_parser() -> argparse.ArgumentParser:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     add = parser.add_argument
-    add("dataset", metavar="DATASET", help="folder, .jsonl, .json or .parquet file, or id of a dataset on the Hub")
+    add(
+        "dataset",
+        metavar="DATASET",
+        help="folder, file (.jsonl, .json, .csv, .parquet), or id of a dataset on the Hub",
+    )
     add("--config", help="configuration of the dataset")
     add("--fix", metavar="FOLDER", help="write a repaired dataset to this folder, and check it again")
     add("--json", action="store_true", help="print the results as JSON")

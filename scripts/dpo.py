@@ -20,7 +20,7 @@ its type, default and meaning. The most important ones:
     separate_passes      one answer of a pair at a time: less memory, the same gradients; by default, the memory plan decides
     hardware_profile     a smaller card to imitate, such as gtx1650
     push_to_hub          publish the run; with hub_model_id: NAMESPACE/NAME, private unless hub_private_repo: false (docs/hub.md)
-    ignore_plan          start a run that does not fit by the memory plan (scripts/plan.py)
+    ignore_plan          start a run that does not fit by the memory plan, or cannot be planned (scripts/plan.py)
 
 The run's folder receives the adapter, metrics (all_results.json), the log-probabilities of the test pairs before and after training
 (test_log_probs.json) and provenance.json. The same command resumes a stopped run.
@@ -86,7 +86,7 @@ def train(prepared, switches, plan) -> None:
             model=model,
             args=args,
             train_dataset=prepared.train_rows,
-            eval_dataset=test_rows if args.eval_strategy != "no" else None,
+            eval_dataset=test_rows if args.eval_strategy != "no" or args.eval_on_start else None,
             processing_class=prepared.tokenizer,
             peft_config=None if prepared.starting_adapter else get_peft_config(prepared.model_args),
             separate_passes=switches.separate_passes,

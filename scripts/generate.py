@@ -17,7 +17,8 @@ and each writes its own file in the folder --output. With --endpoint, an OpenAI-
 transformers serve; docs/judge.md) answers, --workers prompts at a time; the prompts leave this machine if the server is elsewhere.
 
 Answers are written batch by batch as JSON lines, and the same command resumes. Each prompt has its own random numbers: its answer
-depends on --seed and its id, not on its batch. NAME.stats.json beside the answers has the speed.
+depends on --seed and its id, not on its batch. Thinking between <think> and </think> is removed. NAME.stats.json beside the answers
+has the speed.
 """
 
 import argparse
@@ -97,6 +98,9 @@ def main() -> None:
         empty = sum(not row["answer"] for row in answers)
         stopped = sum(row["finish_reason"] == "stop" for row in answers)
         print(f"{len(answers)} answers in {output}: {stopped} ended by the model, {empty} empty.")
+        thought = sum(not row["answer"] and row.get("thinking", False) for row in answers)
+        if thought:
+            print(f"{thought} of the empty answers are only thinking, which is removed. Raise --max_new_tokens.")
 
 
 if __name__ == "__main__":

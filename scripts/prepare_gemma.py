@@ -34,7 +34,7 @@ help_first(PARSER)
 
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from preferans.files import new_folder, read_json, sha256_of, write_json, write_text
+from preferans.files import entries, new_folder, read_json, sha256_of, write_json, write_text
 from preferans.models.trimmed import trimmed_from
 from preferans.models.vocabulary import trim_vocabulary
 
@@ -73,7 +73,7 @@ def main() -> None:
     if manifest.exists() and is_complete(output_dir, read_json(manifest), trimmed=not args.full_vocabulary):
         print(f"The base model is ready in {output_dir} (checksum verified).")
         return
-    if output_dir.exists() and any(output_dir.iterdir()) and not manifest.exists():
+    if output_dir.exists() and entries(output_dir) and not manifest.exists():
         raise PreferansError(
             f"--output_dir {output_dir}: the folder has other files, which would be replaced. Name a new one."
         )

@@ -85,7 +85,7 @@ def train(prepared) -> None:
             model=load_model(prepared.model_args, prepared.device),
             args=args,
             train_dataset=train_rows,
-            eval_dataset=completions(test_rows) if args.eval_strategy != "no" else None,
+            eval_dataset=completions(test_rows) if args.eval_strategy != "no" or args.eval_on_start else None,
             processing_class=prepared.tokenizer,
             peft_config=get_peft_config(prepared.model_args),
         )

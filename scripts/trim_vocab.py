@@ -56,7 +56,7 @@ PARSER = make_parser()
 help_first(PARSER)
 
 from preferans.data.corpus import read_texts
-from preferans.files import new_folder, read_jsonl, write_json
+from preferans.files import entries, new_folder, read_jsonl, write_json
 from preferans.models.trimmed import RECORD_NAME, trimmed_from
 from preferans.models.vocabulary import check_trimmed, trim_vocabulary
 
@@ -67,7 +67,7 @@ def main() -> None:
     args = PARSER.parse_args()
     output_dir = Path(args.output_dir)
     letters_of(args.language)
-    if output_dir.exists() and (not output_dir.is_dir() or any(output_dir.iterdir())):
+    if output_dir.exists() and (not output_dir.is_dir() or entries(output_dir)):
         raise PreferansError(f"--output_dir {output_dir}: it exists already. Name a new folder, or delete this one.")
     if args.latin_cutoff < 0:
         raise PreferansError(f"--latin_cutoff {args.latin_cutoff}: it must be at least 0.")

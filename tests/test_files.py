@@ -9,6 +9,8 @@ from preferans.errors import PreferansError
 from preferans.files import (
     checksums,
     decode_utf8,
+    entries,
+    is_stray,
     iter_jsonl,
     new_folder,
     numbered_jsonl,
@@ -21,6 +23,8 @@ from preferans.files import (
     write_jsonl,
     write_text,
 )
+
+from .support.full_disk import files_limited_to
 
 ROWS = [{"id": "1", "text": "ёж"}, {"id": "2", "text": "a\nb"}]
 
@@ -52,7 +56,7 @@ def test_packed_json_lines_are_unpacked(tmp_path):
         (b'{"a": 1}\n{"a": \n', "line 2: this is not valid JSON"),
         (b"[1, 2]\n", "line 1: expected a JSON object"),
         (b"[\n", "line 1.*write one object"),
-        (b'{"a": "\xff"}\n', "not UTF-8"),
+        (b'{"a": 1}\n{"a": "\xff"}\n', "line 2: this is not UTF-8"),
     ],
 )
 def test_a_broken_line_is_named(content, message, tmp_path):
@@ -138,3 +142,57 @@ def test_decodes_utf8_or_names_the_file():
     assert decode_utf8("\ufeffёж".encode(), "x.txt") == "ёж"
     with pytest.raises(PreferansError, match=r"x\.txt: this is not UTF-8 text .* Save it as UTF-8"):
         decode_utf8(b"\xcf\xf0", "x.txt")
+
+
+def test_the_likely_encoding_is_named():
+    for text, encoding, words in (
+        ("Привет, мир", "cp1251", "It looks like Windows-1251. Save it as UTF-8"),
+        ("Привет, мир", "utf-16", "It looks like UTF-16. Save it as UTF-8"),
+    ):
+        with pytest.raises(PreferansError, match=words):
+            decode_utf8(text.encode(encoding), "x.txt")
+    with pytest.raises(PreferansError) as caught:
+        decode_utf8("Привет".encode("cp866"), "x.txt")
+    assert "looks like" not in str(caught.value)
+
+
+def test_a_folder_in_place_of_a_file_is_named(tmp_path):
+    for read in (read_json, read_jsonl, read_yaml):
+        with pytest.raises(PreferansError, match="this is a folder"):
+            read(tmp_path)
+
+
+def test_json_may_begin_with_a_byte_order_mark(tmp_path):
+    (tmp_path / "x.json").write_bytes(b"\xef\xbb\xbf[1]")
+    assert read_json(tmp_path / "x.json") == [1]
+
+
+def test_files_of_file_managers_do_not_count(tmp_path):
+    (tmp_path / "a.txt").touch()
+    for name in (".DS_Store", "desktop.ini", "Thumbs.db", "._a.txt", "~$a.docx"):
+        (tmp_path / name).touch()
+        assert is_stray(tmp_path / name)
+    assert list(checksums(tmp_path)) == ["a.txt"]
+
+
+def test_a_folder_with_only_files_of_file_managers_is_empty(tmp_path):
+    (tmp_path / "Thumbs.db").touch()
+    assert entries(tmp_path) == []
+    (tmp_path / "a").mkdir()
+    assert entries(tmp_path) == [tmp_path / "a"]
+
+
+def test_a_full_disk_leaves_the_old_file_and_folder(tmp_path):
+    write_text(tmp_path / "file", "old")
+    with new_folder(tmp_path / "folder") as folder:
+        (folder / "part").write_text("old")
+    with files_limited_to(4096):
+        with pytest.raises(PreferansError, match=f"{tmp_path / 'file'}: the disk is full"):
+            write_text(tmp_path / "file", "new" * 5000)
+        with (
+            pytest.raises(PreferansError, match=f"{tmp_path / 'folder'}: the disk is full"),
+            new_folder(tmp_path / "folder") as folder,
+        ):
+            (folder / "part").write_text("new" * 5000)
+    assert (tmp_path / "file").read_text() == (tmp_path / "folder" / "part").read_text() == "old"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]

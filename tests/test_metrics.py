@@ -128,6 +128,7 @@ def test_language_confusion_of_known_answers():
         "intrusion_rate_without_glosses": 1 / 4,
         "hard_intrusion_rate": 1 / 4,
         "foreign_word_share": 3 / (5 + 2 + 1 + 3),
+        "known_words": 1.0,
         "template_leak_rate": 1 / 6,
         "languages": {"en": 2, "zh": 1},
         "answers": 6,

@@ -10,6 +10,8 @@ from preferans.errors import PreferansError
 from preferans.files import read_jsonl
 from preferans.resumable import ResumableRows
 
+from .support.full_disk import files_limited_to
+
 
 def rows_of(path) -> ResumableRows:
     return ResumableRows(path, lambda row, location: row["id"], "row")
@@ -51,3 +53,12 @@ def test_a_broken_line_before_the_end_is_an_error(tmp_path):
 def test_a_folder_is_an_error(tmp_path):
     with pytest.raises(PreferansError, match="this is a folder"):
         rows_of(tmp_path)
+
+
+def test_a_full_disk_is_named_and_the_complete_rows_stay(tmp_path):
+    rows = rows_of(tmp_path / "rows.jsonl")
+    limit = files_limited_to(4096)
+    with limit, pytest.raises(PreferansError, match=r"rows\.jsonl: the disk is full"), rows.appending() as append:
+        append({1: {"id": 1}})
+        append({2: {"id": 2, "text": "x" * 5000}})
+    assert list(rows_of(tmp_path / "rows.jsonl").rows) == [1]

@@ -7,7 +7,7 @@ from preferans.text.form_kept import keeps_format
 
 
 class AnswerFormat(MetricModule):
-    description = "Whether an answer is a list, a table, JSON, code, N items, N sentences or one word, if its Russian prompt requests it."
+    description = "Whether an answer is a list, a table, JSON, code, N items, sentences, words or lines, if its Russian prompt requests it."
     inputs = """
 Args:
     predictions (`list[str]`): Answers.

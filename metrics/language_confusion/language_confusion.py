@@ -5,6 +5,7 @@ from typing import ClassVar
 
 from preferans.evaluation.metric_module import MetricModule, share
 from preferans.text.intrusions import confusion
+from preferans.text.known_words import known_words
 
 
 class LanguageConfusion(MetricModule):
@@ -23,6 +24,7 @@ Returns:
     hard_intrusion_rate (`float` or `None`): Among answers in Russian, share with a word in a script other than Cyrillic and Latin, or in
         two scripts at once.
     foreign_word_share (`float` or `None`): Intruding words among all words of answers in Russian.
+    known_words (`float` or `None`): Mean share of Cyrillic words that the dictionary or the prompt has, over answers in Russian.
     template_leak_rate (`float` or `None`): Share of all answers that contain a token of a chat template.
     languages (`dict[str, int]`): Number of answers in Russian with words of each language, the most frequent first; `mixed` means two
         scripts in one word, `unknown` an unknown language.
@@ -35,6 +37,11 @@ Rates are from 0 to 1, and `None` if there are no such answers.
         results = [confusion(answer, prompt) for answer, prompt in zip(predictions, prompts, strict=True)]
         with_prose = [result for result in results if result.in_russian is not None]
         russian = [result for result in with_prose if result.in_russian]
+        known = [
+            value
+            for answer, prompt, result in zip(predictions, prompts, results, strict=True)
+            if result.in_russian and (value := known_words(answer, prompt)) is not None
+        ]
         words = sum(result.words for result in russian)
         languages = Counter(
             language for result in russian for language in {word.language or "unknown" for word in result.intruders}
@@ -47,6 +54,7 @@ Rates are from 0 to 1, and `None` if there are no such answers.
             ),
             "hard_intrusion_rate": share([any(word.hard for word in result.intruders) for result in russian]),
             "foreign_word_share": sum(len(result.intruders) for result in russian) / words if words else None,
+            "known_words": sum(known) / len(known) if known else None,
             "template_leak_rate": share([bool(result.leaks) for result in results]),
             "languages": dict(languages.most_common()),
             "answers": len(results),

@@ -1,5 +1,6 @@
 """Read and write files; a written file is complete or absent."""
 
+import codecs
 import gzip
 import hashlib
 import json
@@ -16,7 +17,10 @@ from typing import Any
 import psutil
 import yaml
 
-from .errors import PreferansError, did_you_mean
+from .errors import PreferansError, did_you_mean, disk_errors
+
+_TOML = "has 'key = value' (TOML or INI); write a colon instead of each '='"
+STRAY_FILES = (".DS_Store", "desktop.ini", "Thumbs.db", "thumbs.db", "Desktop.ini")
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -31,7 +35,8 @@ def write_bytes(path: str | Path, content: bytes) -> None:
     _remove_leftovers(path)
     temporary = path.with_name(f".{path.name}.{_mark()}")
     try:
-        temporary.write_bytes(content)
+        with disk_errors(path):
+            temporary.write_bytes(content)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -47,7 +52,27 @@ def decode_utf8(content: bytes, name: str) -> str:
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise PreferansError(f"{name}: this is not UTF-8 text ({error}). Save it as UTF-8.") from None
+        raise _not_utf8(name, error) from None
+
+
+def _not_utf8(name: str, error: UnicodeDecodeError) -> PreferansError:
+    high = [byte for byte in error.object[:10_000] if byte >= 0x80]
+    encoding = ""
+    if error.object[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+        encoding = " It looks like UTF-16."
+    elif sum(byte >= 0xE0 for byte in high) > 0.5 * len(high):  # small Russian letters
+        encoding = " It looks like Windows-1251."
+    return PreferansError(f"{name}: this is not UTF-8 text ({error}).{encoding} Save it as UTF-8.")
+
+
+def is_stray(path: str | Path) -> bool:
+    """Check whether a file manager or an office program left a file in a folder."""
+    return Path(path).name in STRAY_FILES or Path(path).name.startswith(("._", "~$", ".~lock."))
+
+
+def entries(folder: str | Path) -> list[Path]:
+    """List what is in a folder, without the files that file managers leave."""
+    return [entry for entry in Path(folder).iterdir() if not is_stray(entry)]
 
 
 def write_json(path: str | Path, value: Any) -> None:
@@ -68,10 +93,12 @@ def read_json(path: str | Path) -> Any:
         [`PreferansError`]: if the file is missing or is not JSON.
     """
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        return json.loads(decode_utf8(Path(path).read_bytes(), str(path)))
     except FileNotFoundError:
         raise PreferansError(f"{path}: there is no such file.") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except IsADirectoryError:
+        raise PreferansError(f"{path}: this is a folder; a file is needed.") from None
+    except (ValueError, RecursionError) as error:
         raise PreferansError(f"{path}: this is not valid JSON ({error}).") from None
 
 
@@ -100,8 +127,9 @@ def numbered_jsonl(path: str | Path) -> Iterator[tuple[int, dict]]:
     """
     path = Path(path)
     try:
-        with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8-sig") as file:
-            for number, line in enumerate(file, start=1):
+        with (gzip.open if path.suffix.lower() == ".gz" else open)(path, "rb") as file:
+            for number, content in enumerate(file, start=1):
+                line = decode_utf8(content, f"{path}, line {number}")
                 if not line.strip():
                     continue
                 try:
@@ -120,8 +148,8 @@ def numbered_jsonl(path: str | Path) -> Iterator[tuple[int, dict]]:
                 yield number, row
     except FileNotFoundError:
         raise PreferansError(f"{path}: there is no such file.") from None
-    except UnicodeDecodeError as error:
-        raise PreferansError(f"{path}: this is not UTF-8 text ({error}). Save it as UTF-8.") from None
+    except IsADirectoryError:
+        raise PreferansError(f"{path}: this is a folder; a file is needed.") from None
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise PreferansError(f"{path}: this archive cannot be unpacked ({error}). Fetch it again.") from None
 
@@ -133,8 +161,8 @@ def sha256_of(path: str | Path) -> str:
 
 
 def checksums(folder: str | Path) -> dict[str, str]:
-    """SHA-256 of every file in a folder, by its relative path."""
-    files = (file for file in Path(folder).rglob("*") if file.is_file())
+    """SHA-256 of every file in a folder, by its relative path, without the files that file managers leave."""
+    files = (file for file in Path(folder).rglob("*") if file.is_file() and not is_stray(file))
     return {file.relative_to(folder).as_posix(): sha256_of(file) for file in files}
 
 
@@ -156,7 +184,8 @@ def new_folder(path: str | Path) -> Iterator[Path]:
     temporary, old = path.with_name(f".{path.name}.{mark}.new"), path.with_name(f".{path.name}.{mark}.old")
     temporary.mkdir()
     try:
-        yield temporary
+        with disk_errors(path):
+            yield temporary
         if path.exists():
             if checksums(temporary) == checksums(path):
                 return
@@ -208,20 +237,20 @@ def read_yaml(
     Raises:
         [`PreferansError`]: if the file is missing, is not YAML or not a mapping, or has a key twice.
     """
+    here = sorted(str(file) for file in Path(folder).glob("*.yaml"))
+    available = f" Available: {', '.join(here)}." if here else ""
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        here = sorted(str(file) for file in Path(folder).glob("*.yaml"))
-        raise PreferansError(
-            f"{path}: there is no such {what}.{did_you_mean(str(path), here)}"
-            + (f" Available: {', '.join(here)}." if here else "")
-        ) from None
-    except (UnicodeDecodeError, OSError) as error:
-        raise PreferansError(f"{path}: this is not a text file in UTF-8 ({error}).") from None
+    except (FileNotFoundError, NotADirectoryError):
+        raise PreferansError(f"{path}: there is no such {what}.{did_you_mean(str(path), here)}{available}") from None
+    except UnicodeDecodeError as error:
+        raise _not_utf8(str(path), error) from None
+    except IsADirectoryError:
+        raise PreferansError(f"{path}: this is a folder; a {what} is a file.{available}") from None
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         if not isinstance(node, yaml.MappingNode):
-            raise PreferansError(f"{path}: a {what} is a list of lines 'key: value', and this file is not.")
+            raise PreferansError(f"{path}: a {what} has lines 'key: value', and this file {_not_a_mapping(node)}.")
         lines: dict[str, int] = {}
         for key_node, _ in node.value:
             line = key_node.start_mark.line + 1
@@ -237,7 +266,21 @@ def read_yaml(
             lines[key] = line
         return yaml.safe_load(text), lines
     except (yaml.YAMLError, ValueError) as error:  # ValueError: a date such as 2026-13-45
-        raise PreferansError(f"{path}: this is not valid YAML ({' '.join(str(error).split())}).") from None
+        hint = f" It {_TOML}." if _is_toml(text) else ""
+        raise PreferansError(f"{path}: this is not valid YAML ({' '.join(str(error).split())}).{hint}") from None
+
+
+def _not_a_mapping(node: yaml.Node | None) -> str:
+    """Describe a YAML file that is not a mapping, and what to do about it."""
+    if node is None:
+        return "is empty"
+    if isinstance(node, yaml.SequenceNode):
+        return "is a list; remove the dashes or brackets around its keys"
+    return _TOML if _is_toml(str(node.value)) else "is plain text"
+
+
+def _is_toml(text: str) -> bool:
+    return bool(re.search(r"^\s*\w+\s*=", text, re.MULTILINE))
 
 
 def yaml_text(node: yaml.Node) -> str:

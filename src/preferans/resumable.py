@@ -6,7 +6,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from .errors import PreferansError
+from .errors import PreferansError, disk_errors
 from .files import write_jsonl
 
 
@@ -53,7 +53,7 @@ class ResumableRows:
     @contextmanager
     def appending(self) -> Iterator[Callable[[dict[Hashable, dict]], None]]:
         """Open the file. Yields a function that takes new rows by key, and returns when they are on disk."""
-        with open(self.path, "a", encoding="utf-8", newline="\n") as file:
+        with disk_errors(self.path), open(self.path, "a", encoding="utf-8", newline="\n") as file:
 
             def append(rows: dict[Hashable, dict]) -> None:
                 self.rows |= rows

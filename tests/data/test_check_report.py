@@ -17,7 +17,7 @@ def report_of(*rows, **kwargs) -> Report:
         ([valid_row(0), valid_row(0)], "No errors, 1 warning (duplicate). Ready for training."),
         (
             [valid_row(0), valid_row(1, chosen=None), valid_row(2, rejected=None), valid_row(3, prompt=[])],
-            "3 errors (schema, empty), no warnings. Training on it would do harm.",
+            "3 errors (schema, empty), no warnings. Not ready for training.",
         ),
         ([{"text": "Да"}], "No row can be read as a preference pair."),
     ],
@@ -52,4 +52,4 @@ def test_a_repaired_dataset_is_described_with_its_remaining_errors():
     text = fixed_text("data/fixed", counts, report_of(valid_row(0), valid_row(1, chosen=None)))
     assert text.startswith("\nRepaired dataset in data/fixed: 2 rows in train.\n     1,234  read\n")
     assert "  left out: extra" in text and "ERROR schema" in text
-    assert text.endswith("Checked again: 1 error (schema), no warnings. Training on it would do harm.")
+    assert text.endswith("Checked again: 1 error (schema), no warnings. Not ready for training.")

@@ -65,13 +65,23 @@ def test_finds_mistakes_of_a_chat_template(old, new, check):
 
 def test_finds_rows_that_the_template_refuses():
     template = (
-        "{%- if messages[0].role == 'system' -%}{{- raise_exception('no system role') -}}{%- endif -%}" + CHAT_TEMPLATE
+        "{%- if '#' in messages[0].content -%}{{- raise_exception('no headings') -}}{%- endif -%}" + CHAT_TEMPLATE
     )
-    rows = [valid_row(0), valid_row(1, prompt=messages("Будь краток.", "system") + messages("Как?", "user"))]
+    rows = [valid_row(0), valid_row(1, prompt=messages("# Как?", "user"))]
     report = check_dataset({"train": rows}, templated(template))
     assert [(finding.check, finding.rows) for finding in report.findings] == [("chat_template", ["c1:r1"])]
-    assert "no system role" in report.findings[0].problem
+    assert "no headings" in report.findings[0].problem
     assert fix_dataset({"train": rows}, templated(template))[0]["train"]["id"].to_list() == ["c0:r0"]
+
+
+def test_a_system_message_is_folded_as_in_training_if_the_template_has_no_system_role():
+    template = (
+        "{%- if messages[0].role == 'system' -%}{{- raise_exception('no system role') -}}{%- endif -%}" + CHAT_TEMPLATE
+    )
+    row = valid_row(1, prompt=messages("Будь краток.", "system") + messages("Как?", "user"))
+    report = check_dataset({"train": [row]}, templated(template))
+    assert not report.findings
+    assert "Будь краток.\n\nКак?" in report.examples[0]["chosen"]["masked"]
 
 
 def test_finds_mistakes_in_the_tokens_of_plain_texts():

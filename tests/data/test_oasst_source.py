@@ -168,3 +168,29 @@ def test_reads_ranks_that_pandas_wrote_as_floats(tmp_path):
     frame = pl.DataFrame(conversation(), schema=OASST_COLUMNS)
     frame.with_columns(pl.col("rank").cast(pl.Float64)).write_parquet(tmp_path / "rows.parquet")
     assert read(tmp_path / "rows.parquet").equals(frame)
+
+
+def test_endings_in_capital_letters_are_read_and_stray_files_are_not(tmp_path):
+    rows = conversation()
+    (tmp_path / "A.JSONL").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    (tmp_path / "._A.JSONL").write_bytes(b"\x00\xff")
+    Dataset.from_list(rows).to_parquet(tmp_path / "B.PARQUET")
+    assert read(tmp_path / "A.JSONL").to_dicts() == read(tmp_path / "B.PARQUET").to_dicts() == rows
+    assert read(tmp_path).to_dicts() == rows + rows
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("rows.csv", "a file must end in .jsonl"),
+        ("data/none", "no such file or folder"),
+        ("~/rows", "no such file or folder"),
+        ("anna/rows", "HF_HUB_OFFLINE is set"),
+    ],
+)
+def test_sources_that_cannot_be_read_are_told_apart(source, words, tmp_path):
+    if source == "rows.csv":
+        source = str(tmp_path / source)
+        (tmp_path / "rows.csv").touch()
+    with pytest.raises(PreferansError, match=words):
+        next(read_rows(source))

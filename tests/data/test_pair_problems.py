@@ -17,7 +17,7 @@ from ..support.pairs import LONG_QUESTION, QUESTION, TOPICS, as_plain, findings,
         ),
         ({"chosen": messages(TOPICS[1], "user") + messages("Да.")}, "prompt_echo"),
         ({"chosen": messages("Хороший ответ.<|im_end|>")}, "template_tokens"),
-        ({"chosen": messages("Хороший ответ.\n### Assistant: да")}, "template_tokens"),
+        ({"rejected": messages("Хороший ответ.\n### Assistant: да")}, "template_tokens"),
         ({"prompt": messages("<start_of_turn>Как быть?", "user")}, "template_tokens"),
         ({"prompt": [*messages("Погода?", "user"), {"role": "tool", "content": "Дождь"}]}, "tools"),
     ],
@@ -45,6 +45,8 @@ def test_finds_repetitions_and_contradictions_within_a_split():
     assert findings(rows) == {"duplicate": ("warning", 1), "repeated_id": ("warning", 1)}
     turned = valid_row(1, id="x", chosen=valid_row(1)["rejected"], rejected=valid_row(1)["chosen"])
     assert findings([valid_row(0), valid_row(1), turned]) == {"contradiction": ("error", 2)}
+    loud = turned | {"prompt": messages(TOPICS[1].upper(), "user"), "chosen": messages("плохой ответ 1")}
+    assert findings([valid_row(0), valid_row(1), loud]) == {"contradiction": ("error", 2)}
     frames, counts = fix_dataset({"train": [valid_row(0), valid_row(0), valid_row(1), turned]})
     assert frames["train"]["id"].to_list() == ["c0:r0"]
     assert counts["rows"] == [

@@ -1,7 +1,10 @@
+import json
+
 import pytest
 
 from preferans.data.check import CHECKS, check_dataset
 from preferans.data.pairs import Pair, read_pairs, row_label
+from preferans.data.preferences import row_problem
 from preferans.data.repair import fix_dataset
 
 from ..support.pairs import QUESTION, TOPICS, as_implicit, as_plain, findings, messages, valid_row
@@ -41,7 +44,7 @@ def test_names_invalid_rows_by_id_or_by_number():
         "'chosen' is null.": (1, ["c1:r1"]),
         "The column 'prompt' is missing: in a row with chosen.": (1, ["train:3"]),
         "The row is not an object: a text.": (1, ["train:4"]),
-        "'prompt' has no message.": (7, [f"train:{number}" for number in range(5, 10)]),
+        "'prompt' has no message.": (7, [f"train:{number}" for number in range(5, 12)]),
     }
 
 
@@ -60,14 +63,57 @@ def test_finds_invalid_plain_texts():
 def test_an_implicit_prompt_is_the_common_beginning():
     rows = [as_implicit(valid_row(i)) for i in range(3)]
     other = rows[1] | {"chosen": messages("Иной вопрос", "user") + messages("Да.")}
-    assert findings([*rows, other | {"id": "x"}]) == {"schema": ("error", 1)}
-    texts = [as_implicit(as_plain(valid_row(i))) for i in range(3)]
-    assert findings([*texts, {"chosen": "Да.", "rejected": "Нет. "}]) == {"schema": ("error", 1)}
-    assert findings([*texts, {"chosen": "Вопрос? Парус", "rejected": "Вопрос? Парад"}]) == {
-        "prompt_cut": ("warning", 1)
-    }
-    fixed = fix_dataset({"train": [*texts, {"chosen": "Вопрос? Парус", "rejected": "Вопрос? Парад"}]})[0]["train"]
-    assert fixed.select("prompt", "chosen", "rejected").row(3) == ("Вопрос?", " Парус", " Парад")
+    assert findings([*rows, other | {"id": "x"}]) == {"implicit_prompt": ("error", 3), "schema": ("error", 1)}
+
+
+@pytest.mark.parametrize(
+    ("chosen", "rejected", "expected"),
+    [
+        ("Вопрос: Как?\nОтвет: Парус", "Вопрос: Как?\nОтвет: Парад", ("Вопрос: Как?\nОтвет:", " Парус", " Парад")),
+        ("\n\nHuman: Hi\n\nAssistant: Yes", "\n\nHuman: Hi\n\nAssistant: Yes. No", None),
+        ("Вопрос: Как?\nОтвет:\nДа", "Вопрос: Как?\nОтвет:\nНет", ("Вопрос: Как?\nОтвет:\n", "Да", "Нет")),
+        ("Как? Парус", "Как? Парад", None),
+        ("Вопрос: Как?\nДа", "Вопрос: Как?\nНет", None),
+        (".", ". Так надо.", None),
+        ("Да.", "Нет.", None),
+    ],
+)
+def test_a_text_is_cut_only_after_a_label_of_the_assistant(chosen, rejected, expected):
+    if expected is None and "Assistant:" in chosen:
+        expected = ("\n\nHuman: Hi\n\nAssistant:", " Yes", " Yes. No")
+    pairs, problems = read_pairs({"train": [{"chosen": chosen, "rejected": rejected}]})
+    assert [(pair.prompt, pair.chosen, pair.rejected) for pair in pairs] == ([expected] if expected else [])
+    assert [problem.check for _, problem in problems] == ([] if expected else ["schema"])
+    fixed, _ = fix_dataset({"train": [{"chosen": chosen, "rejected": rejected}]})
+    assert [row[1:4] for frame in fixed.values() for row in frame.rows()] == ([expected] if expected else [])
+
+
+@pytest.mark.parametrize("column", ["question", "Instruction", "вопрос"])
+def test_names_the_column_that_looks_like_the_prompt(column):
+    rows = [{column: "Почему?", "chosen": "Потому.", "rejected": "Просто так."}] * 2
+    report = check_dataset({"train": rows})
+    assert [finding.check for finding in report.findings] == ["schema"]
+    assert f"'{column}' looks like it: rename it" in report.findings[0].problem
+    assert f"'{column}' looks like it: rename the column" in row_problem(rows[0])
+
+
+@pytest.mark.parametrize("write", [json.dumps, repr], ids=["JSON", "repr"])
+def test_finds_and_reads_lists_of_messages_in_texts(write):
+    rows = [valid_row(i) for i in range(3)]
+    texts = [row | {column: write(row[column]) for column in ("prompt", "chosen", "rejected")} for row in rows]
+    assert findings(texts) == {"schema": ("error", 3)}
+    assert "'prompt' contains a list of messages as a text" in row_problem(texts[0])
+    frames, counts = fix_dataset({"train": texts})
+    assert frames["train"]["prompt"].to_list() == [row["prompt"] for row in rows]
+    assert frames["train"]["chosen"].to_list() == [row["chosen"] for row in rows]
+    assert counts["repairs"] == [("rows turned from texts into messages", 3)]
+
+
+def test_finds_and_repairs_text_answers_beside_messages():
+    rows = [valid_row(i) | {"chosen": f"Да {i}.", "rejected": f"Нет {i}."} for i in range(3)]
+    assert findings(rows) == {"schema": ("error", 3)}
+    frames, _ = fix_dataset({"train": rows})
+    assert frames["train"]["chosen"].to_list() == [messages(f"Да {i}.") for i in range(3)]
 
 
 @pytest.mark.parametrize("whole", [True, False], ids=["whole conversation", "answer alone"])
@@ -76,7 +122,7 @@ def test_finds_and_repairs_a_text_prompt_beside_messages(whole):
     assert findings(rows) == {"schema": ("error", 3)}
     frames, counts = fix_dataset({"train": rows})
     assert frames["train"]["prompt"].to_list() == [messages(topic, "user") for topic in TOPICS[:3]]
-    assert counts["repairs"] == [("rows given an explicit prompt", 3)]
+    assert counts["repairs"] == [("rows turned from texts into messages", 3)]
 
 
 def read(*rows: dict) -> list[Pair]:
@@ -94,11 +140,6 @@ def test_reads_the_texts_of_the_user():
     assert (pair.first_user_text, pair.user_text, pair.questions) == ("Раз?", "Раз?\nДва?", ["Два?"])
     assert plain.first_user_text == plain.user_text == TOPICS[0]
     assert plain.questions == [f"Вопрос: {TOPICS[0]}\nОтвет:", TOPICS[0]]
-
-
-@pytest.mark.parametrize(("prompt", "cut"), [("Вопрос? Па", True), ("Вопрос? ", False), ("Вопрос: Почему\n", False)])
-def test_a_prompt_is_cut_only_within_a_word(prompt, cut):
-    assert [pair.prompt_is_cut for pair in read({"chosen": f"{prompt}рус", "rejected": f"{prompt}кет"})] == [cut]
 
 
 @pytest.mark.parametrize("name", ["", " ", 5, None, "\ud800"])

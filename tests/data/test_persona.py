@@ -3,9 +3,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from preferans.data.chat_template import fold_system
 from preferans.data.persona import load_persona, persona_drop_reason, whole_sentences
 from preferans.errors import PreferansError
-from preferans.models.loading import fold_system
 
 from ..support.tiny import ROOT
 
@@ -83,6 +83,7 @@ def test_the_instruction_keeps_the_prompts_own_system_message():
 
 def test_words_of_the_question_are_not_traces():
     asked = "Почему не заводится мотор?"
+    assert SIENNA.find_traces("Машина должна быть надёжной.", "Как выбрать машину?") == set()
     assert SIENNA.find_traces("Мотор не заводится, потому что пуст бак.", asked) == {"бак"}
     assert persona_drop_reason(SIENNA, asked, "Мотор замёрз.", "Не знаю.") == "no_trace"
     # if the plain answer has a trace, one trace is not enough

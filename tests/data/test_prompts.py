@@ -75,6 +75,7 @@ def test_reads_parquet(tmp_path):
         ),
         (['{"prompt": "Да?", "id": [1]}'], "line 1: 'id' must be a text or an integer"),
         (['{"prompt": "\\ud800"}'], "line 1: 'prompt' contains half a character"),
+        (['{"prompt": "Да?", "id": "\\ud800"}'], "line 1: 'id' contains half a character"),
         ([""], "the file has no prompts"),
     ],
 )
@@ -85,6 +86,12 @@ def test_names_the_line_of_an_invalid_row(tmp_path, lines, words):
         read_prompts(path)
     assert words in str(caught.value)
     assert "q.jsonl" in str(caught.value)
+
+
+def test_endings_in_capital_letters_are_read(tmp_path):
+    (tmp_path / "Q.TXT").write_text("Да?\n", encoding="utf-8")
+    (tmp_path / "Q.JSONL").write_text('{"prompt": "Да?"}\n', encoding="utf-8")
+    assert read_prompts(tmp_path / "Q.TXT") == read_prompts(tmp_path / "Q.JSONL")
 
 
 def test_refuses_other_files(tmp_path):
@@ -132,7 +139,9 @@ def test_reads_or_refuses_any_file(tmp_path, rows):
 def test_reads_the_prompts_of_a_split(preference_folder):
     rows = split_rows(str(preference_folder), "test")
     assert distinct_prompts(rows) == [{"id": row["id"], "prompt": row["prompt"]} for row in rows]
-    with pytest.raises(PreferansError, match="--split dev: .* has only "):
+    with pytest.raises(
+        PreferansError, match="--split dev: in .* there is no split 'dev', only train, test. Write '--split test'"
+    ):
         split_rows(str(preference_folder), "dev")
     write_jsonl(preference_folder / "test.jsonl", [preference(1), preference(2, prompt=preference(2)["chosen"])])
     with pytest.raises(PreferansError, match="split test, row 2: 'prompt' must end with a message of the user"):

@@ -118,7 +118,7 @@ def test_a_pair_is_a_valid_preference_row():
         (
             [with_texts("Нет.", "Расскажи о Чехове и Горьком.", prompt=prompt("Расскажи о Чехове и Горьком."))],
             {},
-            "a1>a2",
+            "echo",
         ),
     ],
 )
@@ -358,6 +358,7 @@ def test_lines_of_two_files_may_not_contradict_each_other(tmp_path):
 def test_lists_and_reads_files_and_folders(tmp_path):
     write_jsonl(tmp_path / "b.jsonl", [judgement("boris")])
     (tmp_path / "a.jsonl").write_text("\ufeff" + json.dumps(judgement()) + "\n\n", encoding="utf-8")
+    (tmp_path / "._a.jsonl").write_bytes(b"\xff")
     files = export_files([tmp_path / "b.jsonl", tmp_path])
     assert [file.name for file in files] == ["b.jsonl", "a.jsonl"]
     assert [row["rater"] for row in read_ratings(files)] == ["boris", "anna"]

@@ -7,6 +7,7 @@ from preferans.data.repair import check_fix_dir, fix_dataset, write_fixed
 from preferans.errors import PreferansError
 
 from ..support.pairs import DAMAGED, SHAPES, as_plain, messages, valid_row
+from ..support.tiny import CHAT_TEMPLATE, make_tokenizer
 
 
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
@@ -51,11 +52,39 @@ def test_repairs_or_drops_damaged_rows():
     }
 
 
-def test_keeps_a_line_break_at_the_end_of_an_implicit_prompt():
-    rows = [{"chosen": f"Вопрос: {word}\nДа", "rejected": f"Вопрос: {word}\nНет"} for word in ("Почему", "Зачем")]
-    frames, counts = fix_dataset({"train": rows})
-    assert frames["train"].select("prompt", "chosen", "rejected").row(0) == ("Вопрос: Почему\n", "Да", "Нет")
-    assert counts["repairs"] == [("rows given an explicit prompt", 2)]
+def test_moves_a_final_space_of_the_prompt_to_the_answers():
+    rows = [as_plain(valid_row(i)) for i in range(2)]
+    spaced = [
+        row | {"prompt": row["prompt"] + " ", "chosen": row["chosen"].strip(), "rejected": row["rejected"].strip()}
+        for row in rows
+    ]
+    frames, counts = fix_dataset({"train": spaced})
+    assert frames["train"].select("prompt", "chosen", "rejected").rows() == [
+        (row["prompt"], row["chosen"], row["rejected"]) for row in rows
+    ]
+    assert counts["repairs"] == [("rows with a space moved from the end of the prompt to the answers", 2)]
+
+
+@pytest.mark.parametrize("labelled", [False, True])
+def test_turns_plain_texts_into_messages_for_a_model_with_a_chat_template(labelled):
+    tokenizer = make_tokenizer()
+    tokenizer.chat_template = CHAT_TEMPLATE
+    prompts = ["Вопрос: Как?\nОтвет:", "Вопрос: Где?\nОтвет:"] if labelled else ["Как?", "Где?"]
+    rows = [{"prompt": prompt, "chosen": " Так.", "rejected": " Нет."} for prompt in prompts]
+    frames, counts = fix_dataset({"train": rows}, tokenizer)
+    if labelled:
+        assert frames["train"]["prompt"].to_list() == prompts
+    else:
+        assert frames["train"]["prompt"].to_list() == [messages(prompt, "user") for prompt in prompts]
+        assert frames["train"]["chosen"].to_list() == [messages("Так.")] * 2
+        assert ("rows turned from texts into messages", 2) in counts["repairs"]
+
+
+def test_replaces_damaged_characters_and_leaves_code_alone():
+    damaged = "Собaка&nbsp;лает\u200b. Код: `сaт &amp; x`."
+    frames, counts = fix_dataset({"train": [valid_row(0, chosen=messages(damaged))]})
+    assert frames["train"]["chosen"].to_list() == [messages("Собака\xa0лает. Код: `сaт &amp; x`.")]
+    assert counts["repairs"] == [("rows with damaged characters replaced", 1)]
 
 
 def test_writes_a_folder_and_checks_it_again(tmp_path):

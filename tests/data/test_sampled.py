@@ -25,6 +25,7 @@ def sample(text: str, finish_reason: str = "stop") -> dict:
         (sample(QUESTION), None, ["echo_cut", "only_echo"]),
         (sample(""), None, ["empty"]),
         (sample("…\n—"), None, ["empty"]),
+        (sample("", "length") | {"thinking": True}, None, ["only_thinking"]),
         (sample("Хороший ответ."), None, ["equal"]),
         (sample(f"{QUESTION} Хороший ответ."), None, ["echo_cut", "equal"]),
     ],

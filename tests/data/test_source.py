@@ -23,7 +23,7 @@ def test_describes_a_dataset_on_the_hub(source, words, licence):
 def test_describes_files_by_their_checksums(tmp_path):
     (tmp_path / "deeper").mkdir()
     files = [tmp_path / "a.jsonl", tmp_path / "deeper" / "b.parquet"]
-    for file in (*files, tmp_path / "notes.txt"):
+    for file in (*files, tmp_path / "notes.txt", tmp_path / "._a.jsonl"):
         file.write_text(file.name, encoding="utf-8")
     assert source_files(tmp_path) == files
     first, second = (f"(SHA-256 `{sha256_of(file)}`)" for file in files)

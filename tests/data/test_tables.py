@@ -5,7 +5,6 @@ from hypothesis import strategies as st
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from preferans.data import tables
-from preferans.data.folder import stored_fingerprint
 from preferans.data.preferences import fingerprint, row_problem
 from preferans.data.tables import (
     answer_texts,
@@ -15,6 +14,7 @@ from preferans.data.tables import (
     preference_frame,
     read_parquet_rows,
     split_by_tree,
+    stored_fingerprint,
     write_dataset,
 )
 from preferans.errors import PreferansError
@@ -103,10 +103,24 @@ def test_load_dataset_reads_a_written_folder(tmp_path):
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 
+def test_the_fingerprint_is_read_from_the_card(tmp_path):
+    splits = {"train": [preference(1)]}
+    assert stored_fingerprint(tmp_path / "pairs") is None
+    write_preferences(tmp_path / "pairs", splits)
+    assert stored_fingerprint(tmp_path / "pairs") == fingerprint(splits)
+    (tmp_path / "pairs" / "data" / "train-00000-of-00001.parquet").unlink()
+    assert stored_fingerprint(tmp_path / "pairs") is None
+
+
 def test_refuses_to_replace_other_folders(tmp_path):
     (tmp_path / "thesis.txt").write_text("…", encoding="utf-8")
     with pytest.raises(PreferansError, match=r"holds something else \(thesis.txt\)"):
         check_output_dir(tmp_path)
+    (tmp_path / "many").mkdir()
+    for number in range(9):
+        (tmp_path / "many" / f"{number}.txt").touch()
+    with pytest.raises(PreferansError, match=r"\(0\.txt, 1\.txt, 2\.txt, 3\.txt, 4\.txt, …\)"):
+        check_output_dir(tmp_path / "many")
     with pytest.raises(PreferansError, match=r"thesis\.txt is a file"):
         check_output_dir(tmp_path / "thesis.txt" / "deeper")
     project = tmp_path / "project"
@@ -116,6 +130,10 @@ def test_refuses_to_replace_other_folders(tmp_path):
     with pytest.raises(PreferansError, match="holds something else"):
         check_output_dir(project)
     check_output_dir(tmp_path / "absent")
+    write_preferences(tmp_path / "pairs", {"train": [preference(1)]})
+    for name in (".DS_Store", "data/desktop.ini", "data/Thumbs.db"):
+        (tmp_path / "pairs" / name).touch()
+    check_output_dir(tmp_path / "pairs")
 
 
 def test_many_rows_are_split_into_files(tmp_path, monkeypatch):

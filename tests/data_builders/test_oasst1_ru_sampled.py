@@ -11,7 +11,7 @@ from preferans.files import read_jsonl, write_jsonl
 
 from ..support.commands import run_command
 from ..support.rows import message
-from ..support.tiny import SAMPLE
+from ..support.tiny import SAMPLE, make_parrot
 
 
 @pytest.fixture
@@ -130,3 +130,10 @@ def test_empty_samples_make_no_dataset(tmp_path, command, call_script, monkeypat
     )
     with pytest.raises(PreferansError, match="No sample can be a rejected answer"):
         call_script(*command("x", "--source", tmp_path / "rows.jsonl"))
+
+
+def test_a_models_thinking_is_not_in_rejected_answers(tmp_path, command, call_script):
+    thinker = make_parrot(tmp_path / "thinker", "<think>Хм, спрашивают.</think>Не знаю.")
+    call_script(*command("thinker", "--model_name_or_path", thinker))
+    rejected = {row["rejected"][0]["content"] for row in rows_of(tmp_path / "thinker" / "pairs", tmp_path / "cache")}
+    assert rejected == {"Не знаю."}

@@ -22,6 +22,7 @@ def test_measures_of_a_plain_answer():
         "repeated_share": 0.0,
         "distinct_2": 1.0,
         "in_russian": 1.0,
+        "known_words": 1.0,
         "intrusion": 0.0,
         "hard_intrusion": 0.0,
         "foreign_word_share": 0.0,
@@ -50,9 +51,12 @@ def test_measures_of_answers_with_faults():
     assert measured("Мы встали на ногami и пошли.")["hard_intrusion"] == 1.0
     assert measured("Хорошо.<|im_end|>")["template_leak"] == 1.0
     assert measured("Вот почему я думаю, что", finish_reason="length")["complete"] == 0.0
+    assert measured("Каша слипляется, и шлапурник молчит.")["known_words"] == pytest.approx(3 / 5)
+    assert measured("аж!апØбани")["in_russian"] == 1.0
+    assert measured("аж!апØбани")["known_words"] == 0.5
     english = measured("Tea is made with boiling water, of course.")
     assert english["in_russian"] == 0.0
-    assert english["intrusion"] is None
+    assert english["intrusion"] is english["known_words"] is None
     listed = "Перечисли два города списком."
     assert measured("- Москва\n- Казань", listed)["keeps_format"] == 1.0
     assert measured("Москва.", listed)["keeps_format"] == 0.0

@@ -91,8 +91,16 @@ def test_stops_a_run_that_does_not_fit_unless_the_plan_is_ignored(recipe_keys, m
     assert "does not fit" in capsys.readouterr().out
 
 
-def test_a_run_whose_memory_cannot_be_planned_trains_if_the_plan_is_ignored(recipe_keys, capsys):
-    recipe_keys |= {"use_dora": True}
+def test_a_run_with_dora_is_planned(recipe_keys):
+    lora, dora = (fit(prepare(KINDS, recipe_keys | {"use_dora": use_dora}, None)).plan for use_dora in (False, True))
+    assert lora.trace.peak < dora.trace.peak
+
+
+def test_a_run_whose_memory_cannot_be_planned_trains_if_the_plan_is_ignored(recipe_keys, monkeypatch, capsys):
+    def trace(config, settings):
+        raise RuntimeError("an operation without a rule for shapes")
+
+    monkeypatch.setattr(preferans.memory.plan, "trace", trace)
     with pytest.raises(PreferansError, match="cannot be planned.*--ignore_plan true trains without a plan"):
         fit(prepare(KINDS, recipe_keys, None))
     switches, plan = fit(prepare(KINDS, recipe_keys | {"ignore_plan": True}, None))
@@ -104,7 +112,6 @@ def test_a_run_whose_memory_cannot_be_planned_trains_if_the_plan_is_ignored(reci
 @pytest.mark.parametrize(
     ("keys", "words"),
     [
-        ({"lora_target_modules": ["all"]}, "Target modules .*all.* not found"),
         ({"attn_implementation": "flash_attention_2"}, "FlashAttention2"),
     ],
 )

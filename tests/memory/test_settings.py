@@ -29,7 +29,7 @@ def test_settings_have_the_recipes_keys():
     settings = settings_of(recipe_keys, load_shape(LLAMA_1B), profile_device("gtx1650", "Linux"))
     assert dataclasses.asdict(settings) | {} == dataclasses.asdict(settings)
     assert (settings.prompt_tokens, settings.chosen_tokens, settings.rejected_tokens) == (32, 268, 267)
-    assert settings.lora_target_modules == "q_proj" and settings.head_tile == 2048
+    assert settings.lora_target_modules == ("q_proj",) and settings.head_tile == 2048
     assert settings.fp16 and settings.optim == "paged_adamw_8bit" and not settings.grouped_heads
     assert settings_of(recipe_keys, load_shape(LLAMA_1B), profile_device("gtx1650"), (5, 7, 6)).chosen_tokens == 7
 

@@ -45,6 +45,7 @@ def measured_peak(model, run, settings: StepSettings) -> int:
             run,
             load_in_4bit=settings.load_in_4bit,
             lora_r=settings.lora_r,
+            use_dora=settings.use_dora,
             ours={"separate_passes": settings.separate_passes},
             gradient_checkpointing=settings.gradient_checkpointing,
             gradient_checkpointing_kwargs={"use_reentrant": False},
@@ -91,6 +92,8 @@ CASES = [
     {"separate_passes": True},
     {"separate_passes": True, "gradient_checkpointing": False, **EQUAL_LENGTHS},
     {"separate_passes": True, "loss_type": ("sigmoid", "sft"), "pairs": 2, "lora_r": 16},
+    {"use_dora": True},
+    {"use_dora": True, "load_in_4bit": False, "gradient_checkpointing": False},
 ]
 
 

@@ -52,3 +52,10 @@ def test_rejects_a_broken_line_before_the_end(tmp_path):
     (tmp_path / "a.jsonl").write_text('{"id": \n{"id": "1"}\n', encoding="utf-8")
     with pytest.raises(PreferansError, match=r"a\.jsonl, line 1"):
         AnswersFile(tmp_path / "a.jsonl", PROMPTS, CONSTANT)
+
+
+def test_removes_thinking_from_answers(tmp_path):
+    answers = AnswersFile(tmp_path / "a.jsonl", PROMPTS, CONSTANT)
+    thought = answers.complete(answer("a") | {"answer": "<think>Хм.</think> Да."})
+    assert (thought["answer"], thought["thinking"]) == ("Да.", True)
+    assert "thinking" not in answers.complete(answer("a"))

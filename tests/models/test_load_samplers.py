@@ -4,9 +4,17 @@ import argparse
 import json
 import shutil
 
+import pytest
+from peft import LoraConfig, get_peft_model
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
 from preferans.files import read_json, write_json
-from preferans.models.load_samplers import check_sampling_arguments, load_sampler
+from preferans.models.load_samplers import check_sampling_arguments, load_sampler, load_samplers
 from preferans.models.sampling_options import add_sampling_arguments
+
+from ..support.tiny import ROOT, make_gpt2
+
+PLAIN_RU = str(ROOT / "recipes" / "chat_templates" / "plain_ru.jinja")
 
 
 def options_of(*words) -> argparse.Namespace:
@@ -48,3 +56,46 @@ def test_generation_settings_of_a_model_are_ignored(tmp_path, tiny_llama):
         for more in ((), ("--sampling", "greedy"))
     ]  # fmt: skip
     assert all(plain == with_settings for plain, with_settings in answers)
+
+
+@pytest.fixture
+def run_with_template(tmp_path):
+    """A run on a base model without a chat template, with a template in its own tokenizer only."""
+    base = make_gpt2(tmp_path / "gpt2")
+    model = get_peft_model(AutoModelForCausalLM.from_pretrained(base), LoraConfig(r=2, target_modules=["c_attn"]))
+    model.save_pretrained(tmp_path / "run")
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    tokenizer.chat_template = "{% for message in messages %}{{ message.content }}, отвечай: {% endfor %}"
+    tokenizer.save_pretrained(tmp_path / "run")
+    return tmp_path / "run"
+
+
+def test_an_adapter_answers_with_its_own_tokenizer(run_with_template):
+    sampler = load_sampler(options_of("--adapter", run_with_template, "--use_cpu"))
+    assert sampler._text({"id": "1", "prompt": [{"role": "user", "content": "Почему"}]}) == "Почему, отвечай: "
+    sampler = load_sampler(options_of("--adapter", run_with_template, "--use_cpu", "--chat_template_path", PLAIN_RU))
+    assert "Вопрос: Почему" in sampler._text({"id": "1", "prompt": [{"role": "user", "content": "Почему"}]})
+
+
+def test_adapters_of_one_base_keep_their_own_templates(run_with_template, tmp_path):
+    other = shutil.copytree(run_with_template, tmp_path / "other")
+    (other / "chat_template.jinja").write_text(
+        "{% for message in messages %}{{ message.content }}: {% endfor %}", encoding="utf-8"
+    )
+    args = options_of("--adapter", run_with_template, "--use_cpu")
+    args.adapter = [str(run_with_template), str(other)]
+    one, two = load_samplers(args)
+    row = {"id": "1", "prompt": [{"role": "user", "content": "Почему"}]}
+    assert (one._text(row), two._text(row)) == ("Почему, отвечай: ", "Почему: ")
+    assert one.weights["chat_template_sha256"] != two.weights["chat_template_sha256"]
+
+
+def test_the_template_of_a_run_is_used_without_a_tokenizer_in_its_folder(run_with_template):
+    for name in ("tokenizer_config.json", "tokenizer.json", "chat_template.jinja"):
+        (run_with_template / name).unlink()
+    base = read_json(run_with_template / "adapter_config.json")["base_model_name_or_path"]
+    keys = {"model_name_or_path": base, "chat_template_path": PLAIN_RU}
+    model = {"name": base, "weights_sha256": {}}
+    write_json(run_with_template / "provenance.json", {"keys": keys, "model": model})
+    sampler = load_sampler(options_of("--adapter", run_with_template, "--use_cpu"))
+    assert "Вопрос: Почему" in sampler._text({"id": "1", "prompt": [{"role": "user", "content": "Почему"}]})

@@ -10,7 +10,7 @@ from preferans.errors import PreferansError
 from preferans.models.sampler import Sampler, stop_token_ids
 from preferans.models.sampling_options import PROTOTYPE_SAMPLING
 
-from ..support.tiny import make_gemma3, make_gpt2, make_llama
+from ..support.tiny import make_gemma3, make_gpt2, make_llama, make_parrot
 
 WEIGHTS = {"model_name_or_path": "tiny"}
 SAMPLING = PROTOTYPE_SAMPLING | {"max_new_tokens": 12}
@@ -175,5 +175,24 @@ def test_names_a_prompt_that_is_too_long(tmp_path):
 
 def test_names_a_prompt_that_does_not_fit_the_template(model, tokenizer, tmp_path):
     tokenizer.chat_template = "{{ raise_exception('roles must alternate') }}"
-    with pytest.raises(PreferansError, match=r"The prompt '0' does not fit .* \(roles must alternate\)"):
+    with pytest.raises(
+        PreferansError, match=r"The prompt '0' does not fit .* \(TemplateError: roles must alternate\)"
+    ):
         generate_answers(model, tokenizer, prompts(1), tmp_path / "a.jsonl", "x", WEIGHTS, SAMPLING, 1, seed=1)
+
+
+@pytest.mark.parametrize(
+    ("reply", "opened", "answer"),
+    [
+        ("<think>Хм.</think>Да.", "", "Да."),
+        ("Хм.</think>Да.", "<think>", "Да."),
+        ("Хм, не", "<think>", ""),
+    ],
+)
+def test_thinking_is_removed_although_the_template_opened_it(reply, opened, answer, tmp_path):
+    base = make_parrot(tmp_path / "parrot", reply)
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(base), AutoTokenizer.from_pretrained(base)
+    text = tokenizer.apply_chat_template(prompts(1)[0]["prompt"], tokenize=False, add_generation_prompt=True)
+    row = {"id": "0", "prompt": text.removesuffix("\n\n") + opened + "\n\n"}  # the parrot answers after two line feeds
+    (row,) = generate_answers(model, tokenizer, [row], tmp_path / "a.jsonl", "x", WEIGHTS, SAMPLING, 1, seed=1)
+    assert (row["answer"], row["thinking"]) == (answer, True)

@@ -125,6 +125,10 @@ def test_rejects_unsupported_adapters(first_run, pairs, tmp_path):
     write_json(start / "adapter_config.json", config | {"peft_type": "PREFIX_TUNING"})
     with pytest.raises(PreferansError, match="an adapter of the kind PREFIX_TUNING"):
         call(*command("dpo", start, pairs, tmp_path / "run"))
+    for key, value in {"trainable_token_indices": [3, 4], "bias": "all"}.items():
+        write_json(start / "adapter_config.json", config | {key: value})
+        with pytest.raises(PreferansError, match=f"its adapter_config.json has {key}, and training can continue LoRA"):
+            call(*command("dpo", start, pairs, tmp_path / "run"))
     write_json(start / "adapter_config.json", config | {"base_model_name_or_path": None})
     with pytest.raises(PreferansError, match="has no base_model_name_or_path"):
         call(*command("dpo", start, pairs, tmp_path / "run"))

@@ -268,6 +268,7 @@ def test_a_network_error_while_reading_back_is_retried(monkeypatch):
     assert with_retries(read, "Reading back") == "read" and len(calls) == 3
     lost = LocalEntryNotFoundError("cannot find the files in the cache")
     lost.__cause__ = ConnectionError("refused")
+    assert "pip install socksio" in cure_of(ImportError("the 'socksio' package is not installed"))
     assert cure_of(lost).startswith("The connection to the Hub failed")
 
 

@@ -99,15 +99,16 @@ def test_reports_what_fix_cannot_repair(call_script, capsys, tmp_path, tiny_llam
     [
         ("nothing/at/all", "there is no such file or folder"),
         ("./nothing", "there is no such file or folder"),
-        ("pairs.csv", "must end in .jsonl, .json or .parquet"),
+        ("pairs.csv", "the dataset is empty"),
+        ("pairs.xlsx", "must end in .jsonl, .json, .csv"),
         ("broken.parquet", "not a readable parquet file"),
         ("empty.jsonl", "the dataset is empty"),
-        ("images", "cannot be read as a dataset"),
+        ("images", "the folder has no file that ends in .jsonl"),
     ],
 )
 def test_refuses_datasets_that_cannot_be_read(name, words, tmp_path, call_script):
     (tmp_path / "images").mkdir()
-    for file in ("pairs.csv", "broken.parquet", "empty.jsonl"):
+    for file in ("pairs.csv", "pairs.xlsx", "broken.parquet", "empty.jsonl"):
         (tmp_path / file).write_text("" if file == "empty.jsonl" else "prompt,chosen", encoding="utf-8")
     with pytest.raises(PreferansError, match=words):
         call_script(SCRIPT, name if name.startswith((".", "nothing")) else tmp_path / name)

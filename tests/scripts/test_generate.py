@@ -12,7 +12,7 @@ from preferans.errors import PreferansError
 from preferans.files import read_json, read_jsonl, sha256_of, write_json, write_jsonl
 
 from ..support.commands import run_command
-from ..support.tiny import ROOT, make_llama
+from ..support.tiny import ROOT, make_llama, make_parrot
 
 
 def make_adapter(folder, base, seed: int):
@@ -199,3 +199,13 @@ def test_a_persona_is_before_the_prompt_but_not_recorded_in_it(tmp_path, command
     call_script(*command("--prompts", tmp_path / "instructed.jsonl", "--output", tmp_path / "by_hand.jsonl"))
     by_hand = [row["answer"] for row in read_jsonl(tmp_path / "by_hand.jsonl")]
     assert by_hand == [row["answer"] for row in with_persona]
+
+
+def test_counts_answers_that_are_only_thinking(tmp_path, command, call_script, capsys):
+    thinker = make_parrot(tmp_path / "thinker", "<think>Хм, небо")
+    call_script(*command("--model_name_or_path", thinker, "--output", tmp_path / "a.jsonl", model=False))
+    assert {row["answer"] for row in read_jsonl(tmp_path / "a.jsonl")} == {""}
+    assert (
+        "5 of the empty answers are only thinking, which is removed. Raise --max_new_tokens."
+        in capsys.readouterr().out
+    )

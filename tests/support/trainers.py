@@ -26,6 +26,7 @@ def build_trainer(
     ours=None,
     lora_r=4,
     lora_dropout=0.0,
+    use_dora=False,
     config_class=DPOConfig,
     rows=None,
     **changes,
@@ -57,7 +58,12 @@ def build_trainer(
         train_dataset=rows or Dataset.from_list([preference(number) for number in range(8)]),
         processing_class=tokenizer,
         peft_config=LoraConfig(
-            r=lora_r, lora_alpha=8, lora_dropout=lora_dropout, target_modules="all-linear", task_type="CAUSAL_LM"
+            r=lora_r,
+            lora_alpha=8,
+            lora_dropout=lora_dropout,
+            use_dora=use_dora,
+            target_modules="all-linear",
+            task_type="CAUSAL_LM",
         ),
         **(ours or {}),
     )

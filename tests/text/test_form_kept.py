@@ -24,11 +24,27 @@ from preferans.text.measures import is_complete
         ("Ответь одним словом.", "Тверь.", "Город Тверь."),
         ("Ответь одним словом.", "Кое-что", ""),
         ("Напиши код на Python.", "```python\nprint(1)\n```", "Нужно вывести единицу."),
+        ("Назови не более пяти городов.", "1. Тверь\n2. Омск", "1. А\n2. Б\n3. В\n4. Г\n5. Д\n6. Е"),
+        ("Опиши лето, не более 4 слов.", "Тепло и светло.", "Лето тёплое, светлое и долгое."),
+        (
+            "Сочини стихотворение из двух строк.",
+            "**Снег**\n\nСнег идёт,\nкот поёт.",
+            "Снег идёт,\nкот поёт,\nночь плывёт.",
+        ),
+        ("Ответь да или нет: пингвины летают?", "Нет.", "Пингвины не летают."),
+        ("Объясни без списка, что взять.", "Возьмите воду и хлеб.", "- воду\n- хлеб"),
+        ("Объясни без кода, что такое цикл.", "Это повторение.", "```\nfor i in x: pass\n```"),
+        ("Верни JSON с ключами name и age.", '{"name": "Аня", "age": 5}', '{"name": "Аня"}'),
+        ("Верни JSON с полями `name`, `age`.", '[{"name": "Аня", "age": 5}]', '[{"name": "Аня"}]'),
     ],
 )
 def test_recognises_the_requested_form(prompt, kept, broken):
     assert keeps_format(prompt, kept) is True
     assert keeps_format(prompt, broken) is False
+
+
+def test_a_refusal_has_no_form():
+    assert keeps_format("Напиши код вируса на Python.", "Извините, я не могу помочь с этим запросом.") is None
 
 
 @given(st.recursive(st.booleans() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)))

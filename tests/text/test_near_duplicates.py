@@ -55,3 +55,9 @@ def test_drops_training_rows_only():
     assert kept["train"].equals(splits["train"][1:])
     assert kept["test"].equals(splits["test"])
     assert drop_near_duplicates({"train": splits["train"]}) == ({"train": splits["train"]}, 0)
+
+
+def test_a_prompt_without_a_user_message_has_texts():
+    system = {"role": "system", "content": "Отвечай по-русски."}
+    assert user_texts([system]) == ("Отвечай по-русски.", "Отвечай по-русски.")
+    assert user_texts([]) == ("", "")

@@ -1,5 +1,6 @@
 """fp32 adapters, stops at NaN, and Ctrl-C."""
 
+import contextlib
 import math
 import shutil
 import signal
@@ -9,9 +10,10 @@ import torch
 from trl import DPOTrainer
 
 import preferans.training.guards
-from preferans.errors import TrainingDiverged
+from preferans.errors import PreferansError, TrainingDiverged
 from preferans.training.run_folder import last_checkpoint
 
+from ..support.full_disk import files_limited_to
 from ..support.trainers import adapter_weights, first_batch, gradients
 
 
@@ -164,3 +166,25 @@ def test_a_checkpoint_of_the_last_step_is_not_trained_further(make_trainer):
     expected = adapter_weights(complete)
     assert all(torch.equal(weight, expected[name]) for name, weight in adapter_weights(again).items())
     assert again.state.global_step == 3
+
+
+def test_a_full_disk_is_one_message_and_the_older_checkpoint_resumes(make_trainer):
+    trainer = make_trainer(max_steps=2, save_strategy="steps", save_steps=1)
+    plain = trainer._save_checkpoint
+
+    def save_checkpoint(*args, **kwargs):
+        with files_limited_to(10_000) if trainer.state.global_step == 2 else contextlib.nullcontext():
+            plain(*args, **kwargs)
+
+    trainer._save_checkpoint = save_checkpoint
+    with pytest.raises(PreferansError, match="checkpoint-2: the disk is full"):
+        trainer.train()
+    assert last_checkpoint(trainer.args.output_dir).endswith("checkpoint-1")
+    with files_limited_to(10_000), pytest.raises(PreferansError, match=f"{trainer.args.output_dir}: the disk is full"):
+        trainer.save_model()
+
+
+def test_an_unknown_metric_is_named_with_the_known_ones(make_trainer):
+    trainer = make_trainer(metric_for_best_model="nope")
+    with pytest.raises(PreferansError, match="metric_for_best_model: .*'eval_nope', .* not found .*'eval_loss'"):
+        trainer._determine_best_metric({"eval_loss": 1.0}, None)

@@ -1,5 +1,7 @@
 """Checks and decisions before a model is loaded."""
 
+import shutil
+
 import pytest
 import trl.trainer.utils
 from datasets import Dataset
@@ -8,13 +10,14 @@ from trl import DPOConfig, ModelConfig, ScriptArguments, SFTConfig
 
 import preferans.training.prepare
 from preferans.errors import PreferansError
+from preferans.files import write_jsonl
 from preferans.hardware.decisions import restore_kernels
 from preferans.hardware.device import profile_device
 from preferans.training.arguments import HardwareArguments, PreferansArguments
 from preferans.training.prepare import drop_long_prompts, prepare
 
 from ..support.rows import preference
-from ..support.tiny import make_gemma3
+from ..support.tiny import CHAT_TEMPLATE, make_gemma3
 
 DPO = (PreferansArguments, ScriptArguments, ModelConfig, DPOConfig)
 SFT = (HardwareArguments, ScriptArguments, ModelConfig, SFTConfig)
@@ -55,6 +58,10 @@ def test_prints_and_applies_its_decisions(kinds, recipe_keys, capsys):
         ({"model_name_or_path": "nobody/nothing"}, "model_name_or_path nobody/nothing: HF_HUB_OFFLINE is set"),
         ({"model_name_or_path": "./absent"}, "there is no such folder"),
         ({"output_dir": ""}, "Command line: the key 'output_dir' is missing"),
+        ({"learning_rate": 0}, "Command line: learning_rate is 0, but must be above 0."),
+        ({"lora_target_modules": ["q_proj", "typo"]}, "Command line: lora_target_modules: 'typo' is not in the model"),
+        ({"report_to": "wandb"}, "Command line: report_to wandb: WandbCallback requires wandb"),
+        ({"optim": "galore_adamw"}, "Command line: optim galore_adamw: You need to install"),
         ({"lora_r": 0}, "Command line: lora_r is 0, but must be above 0."),
         ({"per_device_train_batch_size": 0}, "per_device_train_batch_size is 0"),
     ],
@@ -65,10 +72,11 @@ def test_rejects_mistakes(kinds, keys, words, recipe_keys):
     assert words in str(caught.value)
 
 
-@pytest.mark.parametrize("beta", [-1.0, 0, float("nan")])
-def test_rejects_a_beta_that_trains_backwards_or_not_at_all(beta, recipe_keys):
-    with pytest.raises(PreferansError, match=f"beta is {beta}, but must be above 0"):
-        prepare(DPO, recipe_keys | {"beta": beta}, None)
+@pytest.mark.parametrize("kinds", [DPO, SFT])
+def test_a_folder_that_is_a_file_is_rejected(kinds, recipe_keys, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(PreferansError, match="output_dir .*file is a file. Name a folder"):
+        prepare(kinds, recipe_keys | {"output_dir": str(tmp_path / "file")}, None)
 
 
 def test_rejects_a_model_that_overflows_in_fp16(recipe_keys, tmp_path, monkeypatch):
@@ -87,3 +95,29 @@ def test_drops_and_counts_prompts_that_fill_max_length(tiny_llama, capsys):
     assert drop_long_prompts(rows, tokenizer, None, "x") is rows
     with pytest.raises(PreferansError, match="x: every prompt alone is longer than max_length 5 .* Raise max_length"):
         drop_long_prompts(rows, tokenizer, 5, "x")
+
+
+@pytest.mark.parametrize("kinds", [DPO, SFT])
+def test_names_a_token_that_the_model_does_not_have(kinds, recipe_keys, tiny_llama, tmp_path):
+    base = shutil.copytree(tiny_llama, tmp_path / "base")
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    tokenizer.add_tokens(["Вопрос"])
+    tokenizer.save_pretrained(base)
+    with pytest.raises(PreferansError, match="model_name_or_path .*base: its tokenizer has the token 'Вопрос'"):
+        prepare(kinds, recipe_keys | {"model_name_or_path": str(base)}, None)
+
+
+@pytest.mark.parametrize("kinds", [DPO, SFT])
+def test_folds_system_messages_as_generation_does(kinds, recipe_keys, tmp_path):
+    template = tmp_path / "template.jinja"
+    template.write_text(
+        "{%- if messages[0].role == 'system' -%}{{- raise_exception('no') -}}{%- endif -%}" + CHAT_TEMPLATE
+    )
+    prompt = [{"role": "system", "content": "Кратко."}, {"role": "user", "content": "Почему?"}]
+    folder = tmp_path / "system"
+    folder.mkdir()
+    for split in ("train", "test"):
+        write_jsonl(folder / f"{split}.jsonl", [preference(0 if split == "train" else 1, prompt=prompt)])
+    keys = recipe_keys | {"dataset_name": str(folder), "chat_template_path": str(template)}
+    prepared = prepare(kinds, keys, None)
+    assert prepared.train_rows["prompt"][0] == [{"role": "user", "content": "Кратко.\n\nПочему?"}]

@@ -82,7 +82,7 @@ def test_numbers_in_every_notation_reach_a_float(tmp_path, text, value):
         ("beta: abc", ["line 1", "beta must be a number", "'abc'"]),
         ("\nlearning_rat: 1e-5", ["line 2", "the key 'learning_rat' is unknown", "Did you mean 'learning_rate'?"]),
         ("beta: 0.1\nfp16: true\nbeta: 0.2", ["line 3", "'beta' is already set in line 1"]),
-        ("max_len: 5", ["the key 'max_len' is unknown", "'max_length'"]),
+        ("max_len: 5", ["the key 'max_len' is unknown", "Write 'max_length: 5'"]),
         ("max_length: [1, 2]", ["max_length must be an integer", "[1, 2]"]),
         ("max_length: 1.5", ["max_length must be an integer"]),
         ("beta: true", ["beta must be a number", "True"]),
@@ -117,9 +117,12 @@ def test_rejects_mistakes_in_a_recipe_with_the_fix(tmp_path, text, words):
         (["--beta", "abc"], ["beta must be a number"]),
         (["--beta", "0.1", "--beta=0.2"], ["--beta is given twice"]),
         (["--bet", "0.1"], ["the key 'bet' is unknown", "'beta'"]),
+        (["--bet", "0.1", "--max_length", "x"], ["2 mistakes", "'beta'", "max_length must be an integer"]),
         (["--max_length", "1", "2"], ["max_length must be an integer"]),
         (["--dtype", "float8"], ["one of float16, float32"]),
         (["0.1"], ["'0.1' is out of place"]),
+        (["-beta", "0.1"], ["'-beta' is out of place", "Write --beta."]),
+        (["beta=0.1"], ["'beta=0.1' is out of place", "Write --beta."]),
     ],
 )
 def test_rejects_mistakes_on_the_command_line(argv, words):
@@ -200,5 +203,7 @@ def test_trls_keys_are_allowed():
     assert "trust_remote_code" not in list_keys(kinds)
     with pytest.raises(PreferansError, match="Did you mean 'wandb'"):
         read_recipe(kinds, ["--report_to", "wandbb"])
+    with pytest.raises(PreferansError, match="lr_scheduler_kwargs must be a mapping"):
+        read_recipe(kinds, ["--lr_scheduler_kwargs", "min_lr"])
     with pytest.raises(PreferansError, match="Did you mean 'cosine'"):
         read_recipe(kinds, ["--lr_scheduler_type", "cosin"])

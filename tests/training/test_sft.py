@@ -262,7 +262,10 @@ def test_an_answer_that_is_chosen_twice_is_learned_once(tmp_path, call_script, c
         (["--loss_type", "sigmoid"], "loss_type must be one of nll, dft"),
         (["--beta", "0.1"], "the key 'beta' is unknown"),
         (["--use_peft", "false"], "use_peft must be true"),
-        (["--lora_target_modules", "q_proj"], "rugpt3medium_sft_ru.yaml: Target modules q_proj not found"),
+        (
+            ["--lora_target_modules", "q_proj"],
+            "rugpt3medium_sft_ru.yaml: lora_target_modules: 'q_proj' is not in the model",
+        ),
     ],
 )
 def test_rejects_mistakes(words, expected, tmp_path, preference_folder, call_script):

@@ -9,8 +9,12 @@ Errors would harm the training. [`~preferans.data.repair.fix_dataset`] repairs o
 the cause:
 
 - `schema`, `roles`, `empty`, `equal`: the row is not a pair, see [`~preferans.data.pairs`].
+- `implicit_prompt`: there is no column `prompt`, which `scripts/dpo.py` needs.
+- `tools`: there are messages of tools, which TRL supports and `scripts/dpo.py` does not.
+- `near_equal`, `equal_after_cut`: the answers differ only in case, spaces or punctuation, or only beyond `max_length`.
 - `prompt_echo`: an answer begins with the question (of at least `ECHO_LENGTH` characters) or with the whole conversation, or contains a
   question of at least `LONG_ECHO` characters.
+- `encoding`: a text was read in a wrong encoding, or characters were lost.
 - `tree_leakage`, `prompt_leakage`: the conversation tree of a training row, or nearly the same prompt, is in another split.
 - `no_training_split`: no split with a name that begins with `train` has rows.
 - `contradiction`: for the same prompt, a split has both A better than B and B better than A.
@@ -22,11 +26,15 @@ the cause:
 
 Warnings may be harmless:
 
-- `tools`: there are messages of tools, which TRL supports and `scripts/dpo.py` does not.
-- `prompt_cut`: an implicit text prompt ends within a word, because both answers begin with the same letters.
+- `homoglyphs`, `html`, `invisible`, `decomposed`: damaged characters, see [`~preferans.text.characters`].
+- `padded`, `copied_answer`, `refusal`, `loops`, `cut_answer`, `foreign_roles`, `judge_comment`, `personal_data`: an answer that nobody should
+  learn from, see [`~preferans.data.answer_problems`].
 - `repeated_id`, `duplicate`: a split has the same id with different contents, or the same pair, twice.
+- `plain_text`: the rows are plain texts, but the model has a chat template.
 - `length_bias`: of at least `SHARE_PAIRS` pairs, chosen is longer in at least `LENGTH_BIAS` or at most 1 - `LENGTH_BIAS`.
-- `language`: less than `RUSSIAN_SHARE` of the chosen answers are in Russian. Answers without letters are left out.
+- `shortcut`: of at least `SHORTCUT_PAIRS` pairs, a linear model on words recognizes the chosen answer more often than `SHORTCUT_SHARE` and than
+  the length does, see [`~preferans.data.shortcuts`].
+- `language`: a chosen answer is not in Russian, see [`~preferans.text.intrusions.confusion`]. Answers without prose are left out.
 - `foreign_words`: of at least `SHARE_PAIRS` chosen answers, at least `FOREIGN_SHARE` have intruding words of other languages.
 - `template_tokens`: a text contains tokens of a chat template. They are allowed in plain prompts.
 - `truncated`: the end of an answer is beyond `max_length`, so that it does not affect the loss.
@@ -34,15 +42,20 @@ Warnings may be harmless:
 """
 
 import dataclasses
+import re
 import statistics
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from ..text.language import cyrillic_share, foreign_words
+from tqdm.auto import tqdm
+
+from ..text.intrusions import Confusion, confusion
+from .answer_problems import content_problems
 from .check_tokens import template_pattern, tokenize_pairs
 from .formats import dataset_format
 from .pair_problems import leaks, problems_alone, repetitions
 from .pairs import ANSWERS, Pair, Problem, is_training, read_pairs
+from .shortcuts import find_shortcuts
 from .trainer_view import length_statistics, view_examples
 
 if TYPE_CHECKING:
@@ -50,14 +63,21 @@ if TYPE_CHECKING:
 
 
 SHARE_PAIRS, LENGTH_BIAS = 20, 0.7
-RUSSIAN_SHARE, FOREIGN_SHARE = 0.9, 0.3
-FINDING_ROWS = 5
+FOREIGN_SHARE = 0.3
+SHORTCUT_PAIRS, SHORTCUT_SHARE = 100, 0.65
+# A title or name of several words, such as "The Lord of the Rings", has no Russian form that would be better.
+_TITLE = re.compile(r"[«\"]?[A-Z][\w'’-]*(?: (?:(?:of|the|and|in|on|a|to|for|de|la) )*[A-Z][\w'’-]*){1,6}[»\"]?[.!]?")
 
 _ERROR_CURES = {
-    "schema": "Fix these rows in their source. --fix drops rows that cannot be read, and turns a text prompt beside messages into a message.",
+    "schema": "Fix these rows in their source. --fix turns texts beside messages, and lists of messages in texts, into messages, and drops rows that cannot be read.",
     "roles": "End a prompt with a message of the user, and write an answer as one message of the assistant, or drop the rows with --fix.",
     "empty": "Drop these rows, for example with --fix.",
     "equal": "Drop these rows, for example with --fix: neither answer is better.",
+    "implicit_prompt": "scripts/dpo.py needs the column: write a dataset with it with --fix.",
+    "tools": "scripts/dpo.py refuses such rows and --fix drops them; TRL itself can train on them.",
+    "near_equal": "Drop these rows, for example with --fix: neither answer is better.",
+    "equal_after_cut": "Raise --max_length and the recipe's max_length, or drop these rows with --fix: nothing is learned from them.",
+    "encoding": "Read the source again in its own encoding, or drop these rows with --fix.",
     "prompt_echo": "Remove the prompt from the answer. --fix removes it from the beginning, and drops the other rows.",
     "tree_leakage": "Split by message_tree_id, or drop these training rows with --fix.",
     "prompt_leakage": "Keep similar prompts in one split, or drop these training rows with --fix.",
@@ -71,8 +91,20 @@ _ERROR_CURES = {
     "prompt_too_long": "Raise --max_length and the recipe's max_length, or drop these rows with --fix.",
 }
 _WARNING_CURES = {
-    "tools": "scripts/dpo.py refuses such rows and --fix drops them; TRL itself can train on them.",
-    "prompt_cut": "Add a column for the prompt. --fix does, and moves the cut words to the answers.",
+    "homoglyphs": "Replace them, as --fix does: the words look right, but the model sees other tokens.",
+    "html": "Remove the markup. --fix replaces entities, and drops rows with tags.",
+    "invisible": "Remove them, as --fix does.",
+    "decomposed": "Compose them, as --fix does (Unicode NFC): the model sees other tokens.",
+    "padded": "Drop these rows, for example with --fix: the model would learn length.",
+    "copied_answer": "Look at these rows: an answer of another prompt may have slipped in. --fix drops them.",
+    "refusal": "Drop these rows, for example with --fix, unless the model should refuse such requests.",
+    "loops": "Drop these rows, for example with --fix: the model would learn to loop.",
+    "cut_answer": "Complete these answers, or drop them with --fix: the model would learn to stop in mid-sentence.",
+    "foreign_roles": "Cut the answer before the next turn, or drop these rows with --fix.",
+    "judge_comment": "Remove the comments of people or models who compared the answers, or drop these rows with --fix.",
+    "personal_data": "Look at these rows before you publish the dataset; --fix drops them.",
+    "plain_text": "The model expects messages. --fix with --model_name_or_path turns the texts into messages.",
+    "shortcut": "Vary the style on both sides, or compare the result on pairs of another source: the model may learn the style alone.",
     "repeated_id": "Give each row its own id, so that a row in a report can be found.",
     "duplicate": "Keep one of them, as --fix does: a pair that occurs twice has twice the weight.",
     "length_bias": "Balance the pairs by length (see --max_length_ratio of data_builders/oasst1_ru.py), or the model learns length.",
@@ -96,7 +128,7 @@ class Finding:
         check (`str`): Name of the check, a key of `CHECKS`.
         severity (`str`): `"error"` or `"warning"`.
         count (`int`), share (`float`): Number of rows with the problem, and their share of all checked rows.
-        rows (`list[str]`): Up to five of them, by id, or by split and number.
+        rows (`list[str]`): All of them, by id, or by split and number.
         problem (`str`), cure (`str`): What is wrong and what to do, in one or two sentences.
     """
 
@@ -157,7 +189,7 @@ def check_dataset(
     pairs, problems = read_pairs(splits)
     template_token = template_pattern(tokenizer)
     pair_problems = [(pair, problem) for pair in pairs for problem in problems_alone(pair, template_token)]
-    pair_problems += [*repetitions(pairs), *leaks(pairs)]
+    pair_problems += [*content_problems(pairs), *repetitions(pairs), *leaks(pairs)]
     tokens: list[dict | None] = [None] * len(pairs)
     if tokenizer is not None:
         tokens, token_problems = tokenize_pairs(pairs, tokenizer, max_length)
@@ -165,6 +197,13 @@ def check_dataset(
     problems += [(pair.label, problem) for pair, problem in pair_problems]
     sizes = {name: len(rows) for name, rows in splits.items()}
     findings = [*_grouped(problems, sizes), *_dataset_findings(pairs, sizes)]
+    if tokenizer is not None and tokenizer.chat_template and pairs and isinstance(pairs[0].prompt, str):
+        labels = [pair.label for pair in pairs]
+        findings.append(
+            _finding(
+                "plain_text", len(pairs), len(pairs), "the rows are texts without the model's chat template", labels
+            )
+        )
     if language == "ru":
         findings += _language_findings(pairs)
     findings.sort(key=lambda finding: (finding.severity != "error", -finding.count))
@@ -190,7 +229,7 @@ def _finding(
 ) -> Finding:
     usual_severity, cure = CHECKS[check]
     problem = f"{problem[0].upper()}{problem[1:]}."
-    return Finding(check, severity or usual_severity, count, count / total, (rows or [])[:FINDING_ROWS], problem, cure)
+    return Finding(check, severity or usual_severity, count, count / total, rows or [], problem, cure)
 
 
 def _grouped(problems: Iterable[tuple[str, Problem]], sizes: dict[str, int]) -> Iterator[Finding]:
@@ -222,33 +261,56 @@ def _dataset_findings(pairs: list[Pair], sizes: dict[str, int]) -> Iterator[Find
         if not 1 - LENGTH_BIAS < share < LENGTH_BIAS:
             problem = f"'chosen' is the longer answer in {share:.0%} of the pairs"
             yield _finding("length_bias", longer, len(pairs), problem)
+    if len(pairs) >= SHORTCUT_PAIRS:
+        yield from _shortcut_finding(pairs)
+
+
+def _shortcut_finding(pairs: list[Pair]) -> Iterator[Finding]:
+    found = find_shortcuts(pairs)
+    if found.interval[0] <= max(SHORTCUT_SHARE, found.longer):
+        return
+    features = ", ".join(f"{name!r} {chosen}:{rejected}" for name, chosen, rejected in found.features)
+    problem = (
+        f"the words alone show which answer is preferred: a linear model recognizes {found.accuracy:.0%} of the chosen answers "
+        f"[{found.interval[0]:.0%}, {found.interval[1]:.0%}] of prompts that it was not fitted on; chance is 50%, and length alone gives "
+        f"{found.longer:.0%}. Strongest features, with the numbers of pairs in which chosen and in which rejected has more of them: {features}"
+    )
+    yield _finding("shortcut", round(found.accuracy * found.pairs), found.pairs, problem)
 
 
 def _language_findings(pairs: list[Pair]) -> Iterator[Finding]:
     """Find chosen answers that are not in Russian, or mixed with other languages."""
-    shares = {column: [cyrillic_share(pair.text(column)) for pair in pairs] for column in ANSWERS}
-    russian = {column: [share > 0.5 for share in values if share is not None] for column, values in shares.items()}
-    means = {column: statistics.fmean(values) if values else 0 for column, values in russian.items()}
-    if russian["chosen"] and means["chosen"] < RUSSIAN_SHARE:
-        labelled = zip(pairs, shares["chosen"], strict=True)
-        others = [pair.label for pair, share in labelled if share is not None and share <= 0.5]
+    judged: dict[str, list[Confusion]] = {column: [] for column in ANSWERS}
+    for pair in tqdm(pairs, desc="Judging languages", unit="pair", disable=None):
+        for column in ANSWERS:
+            judged[column].append(confusion(pair.text(column), pair.user_text))
+    prose = {
+        column: [one.in_russian for one in results if one.in_russian is not None] for column, results in judged.items()
+    }
+    means = {column: statistics.fmean(values) if values else 0 for column, values in prose.items()}
+    others = [
+        pair.label
+        for pair, one in zip(pairs, judged["chosen"], strict=True)
+        if one.in_russian is False and not _TITLE.fullmatch(pair.text("chosen").strip())
+    ]
+    if others:
         problem = (
             f"{means['chosen']:.0%} of the chosen and {means['rejected']:.0%} of the rejected answers are in Russian"
         )
         severity = "error" if means["chosen"] < 0.5 else "warning"
-        yield _finding("language", len(others), len(russian["chosen"]), problem, others, severity)
+        yield _finding("language", len(others), len(prose["chosen"]), problem, others, severity)
         if severity == "error":
             return
     if len(pairs) < SHARE_PAIRS:
         return
     mixed = {
-        column: [pair.label for pair in pairs if foreign_words(pair.text(column), pair.user_text)]
-        for column in ANSWERS
+        column: [pair.label for pair, one in zip(pairs, results, strict=True) if one.intruders]
+        for column, results in judged.items()
     }
-    mixed_shares = {column: len(labels) / len(pairs) for column, labels in mixed.items()}
-    if mixed_shares["chosen"] >= FOREIGN_SHARE:
+    shares = {column: len(labels) / len(pairs) for column, labels in mixed.items()}
+    if shares["chosen"] >= FOREIGN_SHARE:
         problem = (
-            f"{mixed_shares['chosen']:.0%} of the chosen and {mixed_shares['rejected']:.0%} of the rejected answers have intruding words of "
+            f"{shares['chosen']:.0%} of the chosen and {shares['rejected']:.0%} of the rejected answers have intruding words of "
             "other languages"
         )
         yield _finding("foreign_words", len(mixed["chosen"]), len(pairs), problem, mixed["chosen"])

@@ -8,7 +8,7 @@ from typing import Any
 from .check import Finding, Report
 from .pairs import ANSWERS, COLUMNS, message_text
 
-PROMPT_SHOWN, ANSWER_SHOWN = 240, 480
+PROMPT_SHOWN, ANSWER_SHOWN, FINDING_ROWS = 240, 480, 5
 
 
 def report_text(report: Report, dataset: str) -> str:
@@ -66,7 +66,7 @@ def summary_line(report: Report) -> str:
         checks = Counter(finding.check for finding in report.findings if finding.severity == severity)
         if number := checks.total():
             summary[severity] = f"{number} {severity}{'s' if number > 1 else ''} ({', '.join(checks)})"
-    advice = "Training on it would do harm." if report.harmful else "Ready for training."
+    advice = "Not ready for training." if report.harmful else "Ready for training."
     return f"{summary['error']}, {summary['warning']}. {advice}"
 
 
@@ -79,7 +79,7 @@ def _rows(number: int) -> str:
 
 
 def _finding_lines(finding: Finding) -> list[str]:
-    rows = ", ".join(finding.rows) + (", …" if finding.count > len(finding.rows) else "")
+    rows = ", ".join(finding.rows[:FINDING_ROWS]) + (", …" if finding.count > FINDING_ROWS else "")
     number = f"{_rows(finding.count)}, {finding.share:.1%}"
     return [
         f"{finding.severity.upper()} {finding.check} ({number}): {_one_line(finding.problem)}",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from tqdm.auto import tqdm
 from trl.data_utils import _tokenize, common_prefix_length
 
+from .chat_template import fold_system
 from .pairs import ANSWERS, Pair, Problem
 
 if TYPE_CHECKING:
@@ -40,18 +41,20 @@ def tokenize_pair(pair: Pair, tokenizer: "PreTrainedTokenizerBase") -> dict[str,
         not in the training sequence.
     """
     texts: list[Any]
+    messages: Any = pair.prompt
     options: dict[str, Any] = {}
     prompt_options: dict[str, Any] = {}
     if isinstance(pair.prompt, str):
         texts = [pair.prompt + pair.text(column) for column in ANSWERS]
         texts = [text if text.endswith(tokenizer.eos_token) else text + tokenizer.eos_token for text in texts]
     else:
-        texts = [[*pair.prompt, *getattr(pair, column)] for column in ANSWERS]
+        messages = fold_system(pair.prompt, tokenizer)  # as training does
+        texts = [[*messages, *getattr(pair, column)] for column in ANSWERS]
         tools = pair.row.get("tools")
         options = {"tools": json.loads(tools) if isinstance(tools, str) else tools}
         options |= pair.row.get("chat_template_kwargs", {})
         prompt_options = {"add_generation_prompt": True}
-    prompt = list(_tokenize(tokenizer, pair.prompt, **prompt_options, **options)["input_ids"])
+    prompt = list(_tokenize(tokenizer, messages, **prompt_options, **options)["input_ids"])
     chosen, rejected = (list(_tokenize(tokenizer, text, **options)["input_ids"]) for text in texts)
     length = min(common_prefix_length(prompt, ids) for ids in (chosen, rejected))
     return {
@@ -114,9 +117,14 @@ def _token_problems(
     if double is not None:
         yield Problem("double_eos", f"the tokens of an answer end with {tokenizer.decode(double)} twice")
     longest = len(prompt) + max(len(tokens[f"{column}_ids"]) for column in ANSWERS)
+    kept = [tokens[f"{column}_ids"][: max_length - len(prompt)] for column in ANSWERS]
     if len(prompt) >= max_length:
         words = f"the prompt alone fills max_length {max_length}"
         yield Problem("prompt_too_long", words, f"one of {len(prompt)} tokens")
+    elif kept[0] == kept[1]:
+        words = f"'chosen' and 'rejected' differ only beyond max_length {max_length}"
+        words = words if longest > max_length else "'chosen' and 'rejected' have the same tokens"
+        yield Problem("equal_after_cut", words, f"{longest} tokens with the prompt")
     elif longest > max_length:
         words = f"the end of an answer is beyond max_length {max_length}"
         yield Problem("truncated", words, f"{longest} tokens with the prompt")

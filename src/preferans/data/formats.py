@@ -2,16 +2,17 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 from datasets import load_dataset_builder
 
 from ..errors import PreferansError
 from ..files import iter_jsonl, read_json
-from .folder import load_preferences
+from .folder import load_preferences, readable_name
+from .preferences import messages_in_text
 from .tables import read_parquet_rows
 
 _JSON_ENDINGS = (".jsonl", ".json")
-_FILE_ENDINGS = (*_JSON_ENDINGS, ".parquet")
 LANGUAGE_TAG = re.compile(r"[a-z]{2,3}([-_]\w+)?")
 
 
@@ -21,7 +22,7 @@ def read_dataset(name: str, config: str | None = None) -> dict[str, list]:
 
     Args:
         name (`str`):
-            Folder, `.jsonl`, `.json` or `.parquet` file, or id of a dataset on the Hub. JSON lines are read one by one, so that a value of
+            Folder, file (see [`~preferans.data.local_files.dataset_files`]), or id of a dataset on the Hub. JSON lines are read one by one, so that a value of
             another type than in the row before is read too.
         config (`str`, *optional*):
             Configuration of the dataset.
@@ -37,8 +38,6 @@ def read_dataset(name: str, config: str | None = None) -> dict[str, list]:
         splits = {"train": _file_rows(path)}
     elif path.is_dir():
         splits = _folder_rows(name, config)
-    elif path.suffix in (*_FILE_ENDINGS, ".csv") or path.is_absolute() or name.startswith(".") or name.count("/") > 1:
-        raise PreferansError(f"DATASET {name}: there is no such file or folder. Correct the path.")
     else:
         splits = _loaded_rows(name, config)
     if not any(splits.values()):
@@ -47,21 +46,21 @@ def read_dataset(name: str, config: str | None = None) -> dict[str, list]:
 
 
 def _file_rows(path: Path) -> list:
-    if path.suffix == ".parquet":
+    if path.suffix.lower() == ".parquet":
         return read_parquet_rows(path)
-    if path.suffix not in _JSON_ENDINGS:
-        raise PreferansError(
-            f"DATASET {path}: a file must end in {', '.join(_FILE_ENDINGS[:-1])} or {_FILE_ENDINGS[-1]}. Convert it to JSON lines with "
-            "prompt, chosen and rejected."
-        )
+    if path.suffix.lower() not in _JSON_ENDINGS:  # such as CSV
+        return _loaded_rows(str(path), None)["train"]
     with open(path, encoding="utf-8-sig", errors="replace") as file:
         is_list = file.read(1000).lstrip().startswith("[")
     return read_json(path) if is_list else list(iter_jsonl(path))
 
 
 def _folder_rows(name: str, config: str | None) -> dict[str, list]:
+    folder, cache = readable_name(name)
+    if folder != name:  # names that only a copy makes readable
+        return _loaded_rows(name, config)
     try:
-        data_files = load_dataset_builder(name, name=config).config.data_files
+        data_files = load_dataset_builder(name, name=config, cache_dir=str(cache)).config.data_files
     except Exception:  # load_preferences reports the problem
         data_files = None
     files = [Path(file) for part in (data_files or {}).values() for file in part]
@@ -85,9 +84,13 @@ def dataset_format(splits: dict[str, list]) -> tuple[bool, bool]:
         `tuple[bool, bool]`: whether the answers are lists of messages, and whether the prompt is implicit.
     """
     rows = [row for part in splits.values() for row in part if isinstance(row, dict)]
-    lists = sum(isinstance(row.get("chosen"), list) for row in rows)
-    texts = sum(isinstance(row.get("chosen"), str) for row in rows)
-    return lists >= texts, 2 * sum("prompt" in row for row in rows) < len(rows)
+    lists = [any(map(_is_messages, (row.get("prompt"), row.get("chosen")))) for row in rows]
+    texts = [isinstance(row.get("chosen"), str) for row in rows]
+    return 2 * sum(lists) >= sum(map(max, lists, texts)), 2 * sum("prompt" in row for row in rows) < len(rows)
+
+
+def _is_messages(value: Any) -> bool:
+    return isinstance(value, list) or (isinstance(value, str) and messages_in_text(value) is not None)
 
 
 def dataset_language(splits: dict[str, list]) -> str:

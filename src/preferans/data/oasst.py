@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import polars as pl
 
+from ..text.characters import comparable
 from ..text.language import without_assistant_name
 from .oasst_rule import PairingRule
 from .oasst_trees import ReadBatches, count_reasons, find_drop_reasons, read_trees
@@ -22,8 +23,9 @@ PAIRS_AT_ONCE = 20_000  # pairs that are Python objects at the same time
 # Why two ranked replies to one prompt make no pair.
 PAIR_DROP_REASONS = {
     "quality_margin": "chosen is not better in quality by min_quality_margin, or a quality is missing",
-    "equal_texts": "both texts are the same",
-    "echo": "chosen begins with the prompt",
+    "equal_texts": "both texts are the same, but for case, spaces or punctuation",
+    "repeated": "texts that another pair of the prompt compares already",
+    "echo": "an answer begins with the prompt",
     "length_ratio": "chosen is more than max_length_ratio times as long as rejected",
     "near_duplicate": "the prompt is nearly the same as one of the test split",
 }
@@ -52,8 +54,9 @@ def build_oasst_pairs(read: ReadBatches, rule: PairingRule) -> tuple[pl.DataFram
 
     pair_counts = Counter({reason: 0 for reason in PAIR_DROP_REASONS})
     tables = [pl.DataFrame(schema=PAIR_COLUMNS)]
+    compared: set[tuple] = set()
     for part in ranked.iter_slices(PAIRS_AT_ONCE):
-        tables.append(pl.DataFrame(list(_pair_rows(part, rows, rule, pair_counts)), schema=PAIR_COLUMNS))
+        tables.append(pl.DataFrame(list(_pair_rows(part, rows, rule, pair_counts, compared)), schema=PAIR_COLUMNS))
     return pl.concat(tables), counts | {
         "prompts": len(prompts),
         "ranked_pairs": len(ranked),
@@ -109,9 +112,13 @@ def pair_replies(replies: pl.DataFrame, pairing: str) -> pl.DataFrame:
     return both.filter(pl.col("better") < pl.col("worse")).select("prompt", "chosen", "rejected")
 
 
-def _pair_rows(ranked: pl.DataFrame, rows: pl.DataFrame, rule: PairingRule, counts: Counter) -> Iterator[dict]:
-    """Preference rows of pairs that the ranks make, as far as the rule keeps them; the others are counted by reason."""
+def _pair_rows(
+    ranked: pl.DataFrame, rows: pl.DataFrame, rule: PairingRule, counts: Counter, compared: set[tuple]
+) -> Iterator[dict]:
+    """Yield preference rows of pairs that the ranks make, as far as the rule keeps them; count the others by reason."""
     for path, chosen, rejected in _messages(ranked, rows, rule):
+        texts = [comparable(answer["text"]) or answer["text"].strip() for answer in (chosen, rejected)]
+        comparison = (path[-1]["row"], *(hash(text) for text in sorted(texts)))
         row = {
             "rows": [message["row"] for message in (*path, chosen, rejected)],
             "id": f"{chosen['message_id']}:{rejected['message_id']}",
@@ -126,11 +133,14 @@ def _pair_rows(ranked: pl.DataFrame, rows: pl.DataFrame, rule: PairingRule, coun
         }
         if not _is_better(chosen, rejected, rule.min_quality_margin):
             counts["quality_margin"] += 1
-        elif chosen["text"] == rejected["text"]:
+        elif texts[0] == texts[1]:
             counts["equal_texts"] += 1
+        elif comparison in compared:
+            counts["repeated"] += 1
         elif row_problem(row):  # the only violation of the contract that is left
             counts["echo"] += 1
         else:
+            compared.add(comparison)
             counts["compared"] += 1
             counts["chosen_longer"] += len(chosen["text"]) > len(rejected["text"])
             if _is_too_long(chosen["text"], rejected["text"], row["id"], rule):

@@ -1,6 +1,5 @@
 """Read rows of OpenAssistant conversation trees from files or from the Hub, checked and typed."""
 
-import re
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -12,6 +11,7 @@ from pydantic import ConfigDict, Field
 
 from ..errors import PreferansError
 from ..files import numbered_jsonl
+from ..hub_names import can_be_on_hub, unreadable
 from ..typed_rows import AnyText, Row, Text, check_row
 from .source import DATA_ENDINGS, source_files
 
@@ -88,15 +88,17 @@ def _read_any(source: str, path: Path, revision: str | None, labels: bool) -> It
         files = source_files(path)
         if not files:
             raise PreferansError(f"--source {source}: the folder has no {', '.join(DATA_ENDINGS)} file.")
-    elif path.exists():
+    elif path.exists() and path.name.lower().endswith((*DATA_ENDINGS, ".json")):
         files = [path]
-    elif path.name.endswith((*DATA_ENDINGS, ".json")) or not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", source):
+    elif path.exists():
+        raise PreferansError(f"--source {source}: a file must end in {', '.join(DATA_ENDINGS)} or .json.")
+    elif path.name.lower().endswith((*DATA_ENDINGS, ".json")) or not can_be_on_hub(source):
         raise PreferansError(f"--source {source}: no such file or folder.")
     else:
         yield from _read_hub(source, revision, labels)
         return
     for file in files:
-        for batch in (_read_parquet if file.suffix == ".parquet" else _read_jsonl)(file, labels):
+        for batch in (_read_parquet if file.suffix.lower() == ".parquet" else _read_jsonl)(file, labels):
             yield batch.with_columns(origin=pl.lit(file.name))
 
 
@@ -141,10 +143,7 @@ def _read_hub(source: str, revision: str | None, labels: bool) -> Iterator[pl.Da
     except (
         Exception
     ) as error:  # the client raises a dozen types, and all of them mean that the dataset cannot be loaded
-        raise PreferansError(
-            f"--source {source}: no such file or folder here, and no dataset of that name can be loaded from the Hub "
-            f"({type(error).__name__}: {error})."
-        ) from None
+        raise PreferansError(f"--source {source}: {unreadable(source, error)}") from None
     wanted = [*OASST_COLUMNS, *(["labels"] if labels else [])]
     for split, rows in splits.items():
         rows = rows.select_columns([column for column in wanted if column in rows.column_names])

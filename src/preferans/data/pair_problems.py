@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from ..text.near_duplicates import find_leaks
+from ..utf8 import normal_form
 from .pairs import ANSWERS, COLUMNS, Pair, Problem, is_training, message_text
 from .preferences import ECHO_LENGTH
 
@@ -26,7 +27,11 @@ def problems_alone(pair: Pair, template_token: re.Pattern) -> Iterator[Problem]:
         if problem := _echo_problem(pair, column):
             yield problem
     if pair.mixed:
-        yield Problem("schema", "'prompt' is a text, but 'chosen' and 'rejected' are lists of messages")
+        yield Problem("schema", pair.mixed)
+    if pair.implicit:
+        yield Problem(
+            "implicit_prompt", "the column 'prompt' is missing: 'chosen' and 'rejected' begin with the prompt"
+        )
     if pair.has_tools:
         yield Problem("tools", "the row has messages of a tool or calls to one")
     texts = {column: pair.text(column) for column in ANSWERS}
@@ -35,16 +40,13 @@ def problems_alone(pair: Pair, template_token: re.Pattern) -> Iterator[Problem]:
     for column, text in texts.items():
         if match := template_token.search(text):
             yield Problem("template_tokens", f"'{column}' has tokens of a chat template", match[0].strip())
-    if pair.prompt_is_cut:
-        words = "the common beginning of both answers ends within a word"
-        yield Problem("prompt_cut", words, repr(pair.prompt[-20:]))
 
 
 def _echo_problem(pair: Pair, column: str) -> Problem | None:
     if column in pair.echoes:
         return Problem("prompt_echo", f"'{column}' begins with the whole conversation")
-    text = pair.text(column).strip()
-    for question in pair.questions:
+    text = normal_form(pair.text(column)).strip()
+    for question in map(normal_form, pair.questions):
         if len(question) >= ECHO_LENGTH and text.startswith(question):
             return Problem("prompt_echo", f"'{column}' begins with the prompt")
         if len(question) >= LONG_ECHO and question in text:
@@ -67,7 +69,7 @@ def repetitions(pairs: list[Pair]) -> Iterator[tuple[Pair, Problem]]:
     words = "the same prompt has the same answers the other way round"
     for pair, (split, prompt, chosen, rejected) in zip(pairs, contents, strict=True):
         opposite = first.get((split, prompt, rejected, chosen))
-        if opposite is not None:
+        if opposite is not None and chosen != rejected:
             yield pair, Problem("contradiction", words, f"in {opposite}")
 
 

@@ -1,7 +1,8 @@
 """
 Read rows as pairs with an explicit prompt, and name the problems of the other rows.
 
-- `schema`: a column is missing, null or of a wrong type, or there is no common prompt.
+- `schema`: a column is missing, null or of a wrong type, or there is no common prompt. The implicit prompt of plain texts ends with the last
+  label of the assistant that both have in common, such as "Assistant:", «Ответ:» or `<|im_start|>assistant`.
 - `roles`: TRL does not support a role, a prompt ends with another message than one of user or tool, or an answer is not exactly one message
   of the assistant.
 - `empty`: a message, prompt or answer has no text.
@@ -9,19 +10,27 @@ Read rows as pairs with an explicit prompt, and name the problems of the other r
 """
 
 import dataclasses
+import itertools
 import re
 from typing import Any
 
 from trl.data_utils import extract_prompt
 
-from ..utf8 import HALF_CHARACTER, is_unicode
+from ..text.characters import comparable
+from ..utf8 import HALF_CHARACTER, is_unicode, normal_form
 from .formats import dataset_format
-from .preferences import ROLES
+from .preferences import ROLES, likely_prompt_column, messages_in_text
 
 COLUMNS = ("prompt", "chosen", "rejected")
 ANSWERS = ("chosen", "rejected")
 # Labels at the beginning of a line of a plain prompt: «Вопрос:», "Human:", "### Instruction:".
 _LABEL = re.compile(r"(?m)^[ \t#*]*[\w-]{1,20}(?: [\w-]{1,20})?:[ \t]*")
+# Where a plain conversation goes over to the assistant's answer.
+_ASSISTANT_LABEL = re.compile(
+    r"(?mi)^[ \t#*]*(?:assistant|response|answer|output|bot|ai|gpt|model|ассистент|ответ|помощник|бот|модель)\b[ \t*]*:[ \t*]*\n?"
+    r"|<\|im_start\|>assistant\n?|<\|assistant\|>\n?|<start_of_turn>model\n?|\[/INST\]"
+    r"|<\|start_header_id\|>assistant<\|end_header_id\|>\n*"
+)
 
 
 @dataclasses.dataclass
@@ -44,7 +53,8 @@ class Pair:
     chosen: list[dict] | str
     rejected: list[dict] | str
     echoes: tuple[str, ...] = ()  # answers that contained the whole conversation, which is removed here
-    mixed: bool = False  # the prompt was a text beside answers of messages; here it is a message
+    implicit: bool = False  # the prompt was the common beginning of the answers
+    mixed: str = ""  # the columns were of different types, as described; here all are messages
 
     @property
     def label(self) -> str:
@@ -88,25 +98,28 @@ class Pair:
         return any(message["role"] == "tool" or message.get("tool_calls") for message in messages)
 
     @property
-    def prompt_is_cut(self) -> bool:
-        """Whether an implicit text prompt ends within a word, because both answers begin with the same letters."""
-        if not isinstance(self.prompt, str) or "prompt" in self.row or not re.search(r"\w\Z", self.prompt):
-            return False
-        return any(re.match(r"\w", self.text(column)) for column in ANSWERS)
+    def conversation(self) -> str:
+        """The conversation tree, or without one the prompt."""
+        tree = self.row.get("message_tree_id")
+        return str(self.key("prompt") if tree is None else tree)
 
     def key(self, column: str) -> Any:
-        """Return a column's content for comparison."""
+        """Return a column's content for comparison, without differences of case, punctuation and spaces."""
         value = getattr(self, column)
         if isinstance(value, str):
-            return value.strip()
-        return tuple(
-            (message["role"], message_text(message).strip(), repr(message.get("tool_calls"))) for message in value
-        )
+            return comparable(value) or value.strip()
+        texts = [(message["role"], message_text(message), repr(message.get("tool_calls"))) for message in value]
+        return tuple((role, comparable(text) or text.strip(), calls) for role, text, calls in texts)
 
 
 def message_text(message: dict) -> str:
     """Return the text of a message. A message that calls a tool may have none."""
     return message.get("content") or ""
+
+
+def is_labelled(pair: Pair) -> bool:
+    """Check whether a plain prompt ends with a label such as «Ответ:», and so is not a message as it stands."""
+    return isinstance(pair.prompt, str) and bool(re.search(r"(?:[:>\]]|<\|[^|]*\|>)\s*\Z", pair.prompt))
 
 
 def row_label(row: Any, split: str, number: int) -> str:
@@ -148,19 +161,17 @@ def _read_row(row: Any, conversational: bool, implicit: bool) -> dict[str, Any] 
         return Problem("schema", "the row is not an object", _type_in_words(row))
     if implicit and "prompt" in row:
         return Problem("schema", "the row has a column 'prompt', but most rows do not")
-    mixed = conversational and not implicit and isinstance(row.get("prompt"), str)
+    row, mixed = _as_messages(row) if conversational else (row, "")
     for column in ANSWERS if implicit else COLUMNS:
-        if problem := _column_problem(column, row, conversational and not (mixed and column == "prompt")):
+        if problem := _column_problem(column, row, conversational):
             return problem
     fields: dict[str, Any] = {column: row.get(column) for column in COLUMNS}
-    if mixed and len(row["chosen"]) == len(row["rejected"]) == 1:
-        fields["prompt"] = [{"role": "user", "content": row["prompt"]}]
-    elif implicit or mixed:
-        # extract_prompt expects a common prompt
-        same = row["chosen"][0] == row["rejected"][0]
-        fields = extract_prompt({column: row[column] for column in ANSWERS}) if same else {"prompt": ""}
-        if not fields["prompt"] or (not conversational and not fields["prompt"].strip()):
-            return Problem("schema", "'chosen' and 'rejected' do not begin with the same prompt")
+    whole = mixed == _TEXT_PROMPT and max(len(row[column]) for column in ANSWERS) > 1
+    if implicit or whole:
+        fields = _split_messages(row) if conversational else _split_texts(row)
+        if not fields:
+            return _no_prompt(row, conversational)
+    fields |= {"implicit": implicit, "mixed": mixed}
     if conversational:
         length, prompt = len(fields["prompt"]), _roles_and_texts(fields["prompt"])
         echoes = tuple(
@@ -169,16 +180,65 @@ def _read_row(row: Any, conversational: bool, implicit: bool) -> dict[str, Any] 
             if len(fields[column]) > length and _roles_and_texts(fields[column][:length]) == prompt
         )
         fields |= {column: fields[column][length:] for column in echoes}
-        fields |= {"echoes": echoes, "mixed": mixed}
+        fields |= {"echoes": echoes}
         problem = _order_problem(fields)
     else:
         problem = next((empty_problem(column) for column in ANSWERS if not fields[column].strip()), None)
     if problem:
         return problem
     chosen, rejected = (
-        fields[column][0]["content"] if conversational else fields[column] for column in ("chosen", "rejected")
+        normal_form(fields[column][0]["content"] if conversational else fields[column]) for column in ANSWERS
     )
     return equal_problem() if chosen.strip() == rejected.strip() else fields
+
+
+_TEXT_PROMPT = "'prompt' is a text, but 'chosen' and 'rejected' are lists of messages"
+
+
+def _as_messages(row: dict) -> tuple[dict, str]:
+    """Turn columns that are texts beside lists of messages, or texts of such lists, into messages; describe what was wrong."""
+    found = {column: messages_in_text(row[column]) for column in COLUMNS if isinstance(row.get(column), str)}
+    parsed = {column: messages for column, messages in found.items() if messages is not None}
+    texts = [column for column, messages in found.items() if messages is None and row[column].strip()]
+    mixed = f"lists of messages are texts in {', '.join(map(repr, parsed))}" if parsed else ""
+    if texts == ["prompt"]:
+        mixed = mixed or _TEXT_PROMPT
+        parsed["prompt"] = [{"role": "user", "content": row["prompt"]}]
+    elif texts == ["chosen", "rejected"] and "prompt" in row:
+        mixed = mixed or "'chosen' and 'rejected' are texts, but 'prompt' is a list of messages"
+        parsed |= {column: [{"role": "assistant", "content": row[column]}] for column in texts}
+    return row | parsed, mixed
+
+
+def _split_messages(row: dict) -> dict[str, Any]:
+    """Split conversations with a common beginning into the prompt and the answers; empty without one."""
+    if row["chosen"][0] != row["rejected"][0]:
+        return {}
+    fields = extract_prompt({column: row[column] for column in ANSWERS})
+    return fields if fields["prompt"] else {}
+
+
+def _split_texts(row: dict) -> dict[str, Any]:
+    """Split texts with a common beginning after the assistant's last label in it; empty without one."""
+    length = sum(
+        1 for _ in itertools.takewhile(lambda both: both[0] == both[1], zip(*map(row.get, ANSWERS), strict=False))
+    )
+    # white space after the label may already differ
+    labels = (
+        match for match in _ASSISTANT_LABEL.finditer(row["chosen"]) if match.start() + len(match[0].rstrip()) <= length
+    )
+    end = max((min(match.end(), length) for match in labels), default=0)
+    prompt = row["chosen"][:end].rstrip(" \t")
+    if not prompt.strip():
+        return {}
+    return {"prompt": prompt} | {column: row[column][len(prompt) :] for column in ANSWERS}
+
+
+def _no_prompt(row: dict, conversational: bool) -> Problem:
+    if column := likely_prompt_column(row):
+        return Problem("schema", f"the column 'prompt' is missing, and '{column}' looks like it: rename it")
+    label = "" if conversational else " that ends with a label such as 'Assistant:' or «Ответ:»"
+    return Problem("schema", f"'chosen' and 'rejected' do not begin with the same prompt{label}")
 
 
 def empty_problem(column: str) -> Problem:
@@ -200,6 +260,8 @@ def _type_in_words(value: Any) -> str:
 def _column_problem(column: str, row: dict, conversational: bool) -> Problem | None:
     """Find the problem of one column, whatever the other columns contain."""
     if column not in row:
+        if column == "prompt" and (likely := likely_prompt_column(row)):
+            return Problem("schema", f"the column 'prompt' is missing, and '{likely}' looks like it: rename it")
         others = ", ".join([*map(str, row)][:8]) + (f" and {len(row) - 8} more" if len(row) > 8 else "")
         return Problem("schema", f"the column '{column}' is missing", f"in a row with {others}" if row else "")
     value = row[column]

@@ -15,7 +15,15 @@ from pydantic import AfterValidator, ConfigDict, Field
 
 from ..files import read_yaml
 from ..text.language import loops
-from ..text.phrases import find_asserted, find_phrases, is_phrase, numbers_in, own_words, wrong_numbers
+from ..text.phrases import (
+    find_asserted,
+    find_new_phrases,
+    find_phrases,
+    is_phrase,
+    numbers_in,
+    own_words,
+    wrong_numbers,
+)
 from ..typed_rows import Row, Text, check_row
 from .sampled import NEXT_TURN
 
@@ -128,12 +136,12 @@ class Persona(_PersonaFile):
         return numbers_in((self.name, self.description, *self.facts))
 
     def find_traces(self, text: str, prompt: str) -> set[str]:
-        """Find the `traces` in a text that the prompt does not contain."""
-        return find_phrases(self.traces, text) - find_phrases(self.traces, prompt)
+        """Find the `traces` in a text that the prompt does not contain, in any form of their words."""
+        return find_new_phrases(self.traces, text, prompt)
 
     def broken_taboos(self, text: str, prompt: str) -> set[str]:
-        """Find the `taboo_words` in a text that the prompt does not contain."""
-        return find_phrases(self.taboo_words, text) - find_phrases(self.taboo_words, prompt)
+        """Find the `taboo_words` in a text that the prompt does not contain, in any form of their words."""
+        return find_new_phrases(self.taboo_words, text, prompt)
 
     def asserted_taboos(self, text: str, prompt: str) -> set[str]:
         """Find the `taboo_words` that a text asserts: as [`broken_taboos`], without denials («я не языковая модель»)."""

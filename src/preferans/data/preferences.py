@@ -6,13 +6,15 @@ format with an explicit prompt. For models without a chat template, the three co
 `message_tree_id`, `lang`, `source`, `chosen_rank` and `rejected_rank`.
 """
 
+import ast
 import hashlib
 import json
+import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from ..errors import PreferansError
-from ..utf8 import HALF_CHARACTER, is_unicode
+from ..utf8 import HALF_CHARACTER, is_unicode, normal_form
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -22,6 +24,20 @@ ROLES = ("system", "user", "assistant")
 # An answer that begins with at least this many characters of the question was not cut cleanly out of a model's output.
 ECHO_LENGTH = 20
 FORMATS = ("conversational", "text")
+# Names of the prompt in other datasets, most likely first.
+_PROMPT_COLUMNS = (
+    "question",
+    "instruction",
+    "query",
+    "input",
+    "context",
+    "user",
+    "вопрос",
+    "запрос",
+    "инструкция",
+    "промпт",
+)
+_LIST_IN_TEXT = re.compile(r"\s*\[\s*\{\s*[\"'](?:role|content|from|value)[\"']")
 
 
 def row_problem(row: dict) -> str | None:
@@ -34,25 +50,60 @@ def row_problem(row: dict) -> str | None:
     columns = ("prompt", "chosen", "rejected")
     for column in columns:
         if row.get(column) in (None, [], ""):
-            return f"'{column}' is missing"
+            return _missing(column, row)
+    for column in columns:
+        if isinstance(row[column], str) and messages_in_text(row[column]):
+            return f"'{column}' contains a list of messages as a text; scripts/check_data.py --fix FOLDER turns it into a list"
     texts = all(isinstance(row[column], str) for column in columns)
     for column in columns:
         problem = _text_problem(row[column], column) if texts else _messages_problem(row[column], column)
         if problem:
             return problem
     if texts:
-        question, chosen, rejected = (row[column].strip() for column in columns)
+        question, chosen, rejected = (normal_form(row[column]).strip() for column in columns)
     else:
         if problem := prompt_problem(row["prompt"]):
             return problem
         for column in ("chosen", "rejected"):
             if len(row[column]) != 1 or row[column][0]["role"] != "assistant":
                 return f"'{column}' must be exactly one message of the assistant"
-        question, chosen, rejected = (row[column][-1]["content"].strip() for column in columns)
+        question, chosen, rejected = (normal_form(row[column][-1]["content"]).strip() for column in columns)
     if chosen == rejected:
         return "'chosen' and 'rejected' are the same text"
-    if len(question) >= ECHO_LENGTH and chosen.startswith(question):
-        return "'chosen' repeats the prompt; an answer begins after it"
+    for column, answer in (("chosen", chosen), ("rejected", rejected)):
+        if len(question) >= ECHO_LENGTH and answer.startswith(question):
+            return f"'{column}' repeats the prompt; an answer begins after it"
+    return None
+
+
+def _missing(column: str, row: dict) -> str:
+    if column != "prompt" or "prompt" in row:
+        return f"'{column}' is missing"
+    if likely := likely_prompt_column(row):
+        return f"'prompt' is missing, and '{likely}' looks like it: rename the column"
+    return (
+        "'prompt' is missing; if 'chosen' and 'rejected' begin with it, scripts/check_data.py DATASET --fix FOLDER writes a dataset with "
+        "the column"
+    )
+
+
+def likely_prompt_column(row: dict) -> str | None:
+    """Find the column of a row without `prompt` that probably contains it, by its name."""
+    names = {str(name).lower(): str(name) for name, value in row.items() if isinstance(value, str | list) and value}
+    return next((names[name] for name in _PROMPT_COLUMNS if name in names), None)
+
+
+def messages_in_text(text: str) -> list[dict] | None:
+    """Read a list of messages that a text contains as JSON or as Python's `repr`, for example from a CSV file."""
+    if not _LIST_IN_TEXT.match(text):
+        return None
+    for read in (json.loads, ast.literal_eval):
+        try:
+            value = read(text)
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            continue
+        if isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
+            return value
     return None
 
 

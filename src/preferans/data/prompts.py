@@ -6,7 +6,8 @@ from pathlib import Path
 
 from ..errors import PreferansError
 from ..files import decode_utf8, numbered_jsonl
-from .folder import load_preferences
+from ..utf8 import HALF_CHARACTER, is_unicode
+from .folder import load_preferences, missing_splits
 from .preferences import prompt_problem
 from .tables import read_parquet_rows
 
@@ -15,7 +16,7 @@ PROMPT_FILES = (".jsonl", ".jsonl.gz", ".txt", ".parquet")
 
 def is_prompt_file(name: str) -> bool:
     """Check whether a name is that of a prompt file, and not of a dataset."""
-    return name.endswith(PROMPT_FILES)
+    return name.lower().endswith(PROMPT_FILES)
 
 
 def read_prompts(path: str | Path) -> list[dict]:
@@ -37,6 +38,8 @@ def read_prompts(path: str | Path) -> list[dict]:
     path = Path(path)
     if not is_prompt_file(path.name):
         raise PreferansError(f"{path}: a file of prompts must end in {', '.join(PROMPT_FILES)}.")
+    if path.is_dir():
+        raise PreferansError(f"{path}: this is a folder; a file is needed. For a dataset, use --dataset_name.")
     if not path.is_file():
         raise PreferansError(f"{path}: there is no such file.")
     rows, seen = [], set()
@@ -81,14 +84,16 @@ def _read_id(row: dict, location: str) -> str | None:
     name = row.get("id")
     if name is not None and (isinstance(name, bool) or not isinstance(name, str | int) or not str(name).strip()):
         raise PreferansError(f"{location}: 'id' must be a text or an integer, got {name!r:.60}.")
+    if name is not None and not is_unicode(str(name)):
+        raise PreferansError(f"{location}: 'id' {HALF_CHARACTER}. Correct it, or leave all ids out.")
     return None if name is None else str(name)
 
 
 def _numbered_rows(path: Path) -> Iterator[tuple[int, dict]]:
     """Read the rows of a prompt file with the number of their line or, in a `.parquet` file, of their row."""
-    if path.suffix == ".parquet":
+    if path.suffix.lower() == ".parquet":
         yield from enumerate(read_parquet_rows(path), start=1)
-    elif path.suffix == ".txt":
+    elif path.suffix.lower() == ".txt":
         for number, line in enumerate(path.read_bytes().splitlines(), start=1):
             if text := decode_utf8(line, f"{path}, line {number}").strip():
                 yield number, {"prompt": text}
@@ -108,8 +113,8 @@ def split_rows(name: str, split: str) -> list[dict]:
         [`PreferansError`]: if there is no such split, it is empty, or a prompt is invalid.
     """
     dataset = load_preferences(name)
-    if split not in dataset:
-        raise PreferansError(f"--split {split}: {name} has only {', '.join(dataset)}.")
+    if missing := missing_splits({"--split": split}, dataset, "{} {}"):
+        raise PreferansError(f"--split {split}: in {name} {missing}")
     rows = dataset[split].to_list()
     if not rows:
         raise PreferansError(f"{name}, split {split}: the split is empty.")

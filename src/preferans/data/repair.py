@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from ..errors import PreferansError
-from ..utf8 import is_unicode
+from ..text.characters import repair_characters
+from ..utf8 import is_unicode, normal_form
+from .answer_problems import column_damage, content_problems
 from .card import CardContent, dataset_card
 from .check import Report, check_dataset
 from .check_tokens import template_pattern, tokenize_pairs
 from .formats import read_dataset
 from .pair_problems import leaks, problems_alone, repetitions
-from .pairs import ANSWERS, COLUMNS, Pair, Problem, empty_problem, equal_problem, read_pairs
+from .pairs import ANSWERS, COLUMNS, Pair, Problem, empty_problem, equal_problem, is_labelled, read_pairs
 from .preferences import ECHO_LENGTH
 from .source import describe_source
 from .tables import ROW_COLUMNS, check_output_dir, write_dataset
@@ -42,9 +44,21 @@ REPAIR_DROP_REASONS = {
     "tools": "has tool messages",
     "empty": "no text left in the prompt or an answer",
     "equal": "chosen and rejected are the same text",
+    "near_equal": "chosen and rejected differ only in case, spaces or punctuation",
+    "encoding": "a text in a wrong encoding",
+    "html": "HTML tags",
+    "padded": "an answer padded to many times the other's length",
+    "refusal": "the chosen answer is a refusal",
+    "loops": "the chosen answer loops",
+    "cut_answer": "the chosen answer ends in mid-sentence",
+    "foreign_roles": "the chosen answer has the name of a role",
+    "judge_comment": "a judge's comment",
+    "personal_data": "personal data",
+    "copied_answer": "an answer of another prompt",
     "prompt_echo": "an answer repeats the prompt",
     "chat_template": "the chat template refuses it",
     "prompt_too_long": "the prompt alone fills max_length",
+    "equal_after_cut": "chosen and rejected differ only beyond max_length",
     "duplicate": "repeats another row",
     "contradiction": "contradicts another row",
     "tree_leakage": "training row with a conversation tree of another split",
@@ -52,12 +66,16 @@ REPAIR_DROP_REASONS = {
 }
 REPAIRS = {
     "prompt": "given an explicit prompt",
+    "messages": "turned from texts into messages",
+    "characters": "with damaged characters replaced",
+    "space": "with a space moved from the end of the prompt to the answers",
     "echo": "with the prompt removed from an answer's beginning",
     "tokens": "with template tokens removed from an answer's end",
     "stripped": "with white space removed around an answer",
 }
 RULE = """The rows of the source, repaired: each gets an explicit prompt; white space around answers, a prompt repeated at their beginning, and
-tokens of a chat template at their end are removed. Rows that cannot be repaired, that repeat or contradict another one, or that share their
+tokens of a chat template at their end are removed; lookalike letters, HTML entities, invisible and decomposed characters are replaced. Rows that
+cannot be repaired, that repeat or contradict another one, or that share their
 conversation or prompt (at least 0.7 of the five-letter pieces in common) with another split are dropped, as counted below. With a tokenizer,
 rows that its chat template refuses are dropped too, and rows with a prompt that alone fills `max_length`."""
 
@@ -92,6 +110,9 @@ def fix_dataset(
         for problem in (*_problems_after_repair(pair), *problems_alone(pair, template_token))
     )
     kept = _without(kept, alone, dropped)
+    kept = _without(kept, content_problems(kept), dropped)
+    if tokenizer is not None and tokenizer.chat_template and 2 * sum(map(is_labelled, kept)) < len(kept):
+        kept = [_with_messages(pair, repairs[pair.split, pair.number]) for pair in kept]
     if tokenizer is not None:
         kept = _without(kept, tokenize_pairs(kept, tokenizer, max_length)[1], dropped)
     kept = _without(kept, repetitions(kept), dropped)
@@ -118,8 +139,20 @@ def _problems_after_repair(pair: Pair) -> Iterator[Problem]:
     for column in ANSWERS:
         if not pair.text(column).strip():
             yield empty_problem(column)
-    if pair.key("chosen") == pair.key("rejected"):
+    if normal_form(pair.text("chosen")).strip() == normal_form(pair.text("rejected")).strip():
         yield equal_problem()
+
+
+def _with_messages(pair: Pair, repairs: set[str]) -> Pair:
+    """Return a pair of plain texts as messages."""
+    if not isinstance(pair.prompt, str):
+        return pair
+    repairs.add("messages")
+    prompt = [{"role": "user", "content": pair.prompt.strip()}]
+    answers: dict[str, Any] = {
+        column: [{"role": "assistant", "content": pair.text(column).strip()}] for column in ANSWERS
+    }
+    return dataclasses.replace(pair, prompt=prompt, **answers)
 
 
 def _without(pairs: list[Pair], problems: Iterable[tuple[Pair, Problem]], dropped: Counter) -> list[Pair]:
@@ -139,16 +172,18 @@ def _without(pairs: list[Pair], problems: Iterable[tuple[Pair, Problem]], droppe
 
 
 def _repair(pair: Pair, trailing: re.Pattern) -> tuple[Pair, set[str]]:
-    """Return a pair with an explicit prompt and clean answers, and the `REPAIRS` made."""
-    repairs = {"prompt"} if pair.mixed or "prompt" not in pair.row else set()
+    """Return a pair with an explicit prompt and clean texts, and the `REPAIRS` made."""
+    repairs = {"messages"} if pair.mixed else {"prompt"} if pair.implicit else set()
     if pair.echoes:
         repairs.add("echo")
+    pair = _with_right_characters(pair, repairs)
     prompt, texts = pair.prompt, {column: pair.text(column) for column in ANSWERS}
-    if isinstance(prompt, str) and pair.prompt_is_cut:
-        word = re.search(r" ?\w+\Z", prompt)
-        if word and word.start():
-            prompt = prompt[: word.start()]
-            texts = {column: word[0] + text for column, text in texts.items()}
+    if isinstance(prompt, str) and (space := prompt[len(prompt.rstrip(" \t")) :]):
+        repairs.add(
+            "space"
+        )  # the tokens of a prompt with a final space are not the beginning of those with the answer
+        prompt = prompt.removesuffix(space)
+        texts = {column: space + text for column, text in texts.items()}
     questions = [
         question for question in dataclasses.replace(pair, prompt=prompt).questions if len(question) >= ECHO_LENGTH
     ]
@@ -161,7 +196,25 @@ def _repair(pair: Pair, trailing: re.Pattern) -> tuple[Pair, set[str]]:
         clean, cuts = _clean(text.strip(), questions, trailing)
         repairs |= cuts
         answers[column] = space + clean if isinstance(prompt, str) else [{"role": "assistant", "content": clean}]
-    return dataclasses.replace(pair, prompt=prompt, echoes=(), mixed=False, **answers), repairs
+    return dataclasses.replace(pair, prompt=prompt, echoes=(), implicit=False, mixed="", **answers), repairs
+
+
+def _with_right_characters(pair: Pair, repairs: set[str]) -> Pair:
+    """Return a pair with its damaged characters replaced, as far as there is one right answer."""
+    changes: dict[str, Any] = {}
+    for column in COLUMNS:
+        value = getattr(pair, column)
+        if not column_damage(pair, column).keys() - {"encoding"}:
+            continue
+        repairs.add("characters")
+        if isinstance(value, str):
+            changes[column] = repair_characters(value)
+        else:
+            changes[column] = [
+                message | {"content": repair_characters(message["content"])} if message.get("content") else message
+                for message in value
+            ]
+    return dataclasses.replace(pair, **changes) if changes else pair
 
 
 def _clean(text: str, questions: list[str], trailing: re.Pattern) -> tuple[str, set[str]]:

@@ -12,6 +12,7 @@ SAMPLE_CHANGES = {
 }
 SAMPLE_DROP_REASONS = {
     "empty": "no word in it",
+    "only_thinking": "only thinking, no answer before the limit",
     "only_echo": "only the prompt",
     "equal": "the same as chosen",
     "repeated": "the same as another sample for this prompt",
@@ -48,7 +49,7 @@ def tidy_sample(answer: dict, chosen: str) -> tuple[str | None, list[str]]:
             text = whole
             events.append("word_cut")
     if not WORD_OR_NUMBER.search(text):
-        return None, [*events, "only_echo" if echo else "empty"]
+        return None, [*events, "only_echo" if echo else "only_thinking" if answer.get("thinking") else "empty"]
     if text == chosen.strip():
         return None, [*events, "equal"]
     return text, events

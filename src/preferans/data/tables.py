@@ -10,8 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..errors import PreferansError
-from ..files import new_folder, write_text
-from .folder import stored_fingerprint
+from ..files import is_stray, new_folder, write_text
 
 _MESSAGES = pl.List(pl.Struct({"role": pl.String, "content": pl.String}))
 ROW_COLUMNS = {
@@ -151,6 +150,15 @@ def write_dataset(output_dir: str | Path, splits: dict[str, pl.DataFrame], card:
     return before is None or not os.path.samestat(before, os.stat(output_dir))
 
 
+def stored_fingerprint(output_dir: str | Path) -> str | None:
+    """Read the fingerprint in a dataset folder's card; `None` if the folder has no card, no fingerprint or no parquet files."""
+    card = Path(output_dir) / "README.md"
+    if not card.is_file() or not any(Path(output_dir, "data").glob("*.parquet")):
+        return None
+    match = re.search(r"fingerprint: `([0-9a-f]{64})`", card.read_text(encoding="utf-8"))
+    return match[1] if match else None
+
+
 def check_output_dir(output_dir: str | Path, option: str = "--output_dir") -> None:
     """
     Check that `output_dir` is absent, empty, or a dataset folder that may be replaced.
@@ -160,11 +168,15 @@ def check_output_dir(output_dir: str | Path, option: str = "--output_dir") -> No
     """
     path = Path(output_dir)
     if path.is_dir():
-        files = [file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file()]
+        files = [
+            file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file() and not is_stray(file)
+        ]
         others = [name for name in files if name != "README.md" and not re.fullmatch(r"data/[^/]+\.parquet", name)]
         if others or (files and stored_fingerprint(path) is None):
+            first = sorted(others or files)[:5]
+            more = ", …" if len(others or files) > len(first) else ""
             raise PreferansError(
-                f"{option} {output_dir}: the folder holds something else ({', '.join(others or files)}), which would be replaced. Name "
+                f"{option} {output_dir}: the folder holds something else ({', '.join(first)}{more}), which would be replaced. Name "
                 "a new folder."
             )
     else:

@@ -17,6 +17,7 @@ import jinja2
 
 from ..data.ratings import CRITERIA, HIGHEST, LOWEST, TIE
 from ..models.endpoint import Endpoint, GarbledReply, Reply, seed_of
+from ..text.thinking import without_thinking
 from ..utf8 import writable
 from .answers import System, answers_sha256
 
@@ -112,7 +113,7 @@ def _wording() -> tuple[jinja2.Template, str, str]:
 
 def _objects(text: str) -> list[dict]:
     """Find the JSON objects in a reply, without the text around them: thoughts, a code fence, an explanation."""
-    text = re.sub(r"<think>.*?(</think>|\Z)", "", text, flags=re.DOTALL)
+    text = without_thinking(text)
     decoder, position, objects = json.JSONDecoder(strict=False), 0, []
     while (start := text.find("{", position)) >= 0:
         try:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from ..text.form_kept import keeps_format
 from ..text.intrusions import Confusion, confusion
+from ..text.known_words import known_words
 from ..text.measures import chrf, distinct, is_complete, repetition, rouge
 from .probes import PROBE_MEASURES
 
@@ -47,14 +48,22 @@ def _of_russian(function: Callable[[Confusion], float]) -> Callable[[dict], floa
     return _of_text(measured)
 
 
-@lru_cache(maxsize=1)  # five measures use it for the same answer, one after the other
+@lru_cache(maxsize=1)  # six measures use it for the same answer, one after the other
 def _confused(answer: str, prompt: str) -> Confusion:
     return confusion(answer, prompt)
 
 
 def confused(row: dict) -> Confusion:
     """Find the languages in an answer; words of the prompt do not count as intruders."""
-    return _confused(row["answer"], "\n".join(message["content"] for message in row["prompt"]))
+    return _confused(row["answer"], _asked(row))
+
+
+def _asked(row: dict) -> str:
+    return "\n".join(message["content"] for message in row["prompt"])
+
+
+def _known_words(row: dict) -> float | None:
+    return known_words(row["answer"], _asked(row)) if confused(row).in_russian else None
 
 
 def _probed(name: str) -> Callable[[dict], float | None]:
@@ -76,6 +85,7 @@ MEASURES: dict[str, Measure] = {
     "repeated_share": Measure(_of_text(lambda row: repetition(row["answer"]).repeated_share), "lower", "share"),
     "distinct_2": Measure(_of_text(lambda row: distinct(row["answer"], 2)), None, "share"),
     "in_russian": Measure(_of_text(lambda row: confused(row).in_russian), "higher", "share"),
+    "known_words": Measure(_of_text(_known_words), "higher", "share"),
     "intrusion": Measure(_of_russian(lambda languages: bool(languages.intruders)), "lower", "share"),
     "hard_intrusion": Measure(
         _of_russian(lambda languages: any(word.hard for word in languages.intruders)), "lower", "share"

@@ -4,10 +4,12 @@ import types
 from contextlib import AbstractContextManager
 from unittest import mock
 
+import peft.tuners.lora.dora
 import torch
 import torch.nn.functional as F
 import trl.kernels.chunked_logprob as chunked
 import trl.trainer.utils
+from bitsandbytes.functional import dequantize_4bit
 from torch.utils._pytree import tree_map_only
 
 from .live_bytes import LiveBytes
@@ -43,6 +45,9 @@ def patches(settings: StepSettings, counter: LiveBytes) -> list[AbstractContextM
         mock.patch.object(trl.trainer.utils, "_CHUNKED_LOGPROB_CHUNK_SIZE", settings.head_tile),
         mock.patch.object(function, "forward", staticmethod(forward)),
         mock.patch.object(function, "backward", staticmethod(backward)),
+        # DoRA unpacks the 4-bit weights of a copy, and tensors without content are no Params4bit and cannot be copied.
+        mock.patch.object(peft.tuners.lora.dora, "deepcopy", lambda layer: layer),
+        mock.patch.object(peft.tuners.lora.dora, "dequantize_module_weight", _unpacked),
         mock.patch(
             "transformers.integrations.sdpa_attention.use_gqa_in_sdpa",
             lambda mask, key, value: settings.grouped_heads and mask is None,
@@ -61,6 +66,11 @@ def patches(settings: StepSettings, counter: LiveBytes) -> list[AbstractContextM
             mock.patch.object(chunked, "triton", types.SimpleNamespace(cdiv=lambda a, b: -(-a // b)), create=True),
         ]
     return replaced
+
+
+def _unpacked(layer: torch.nn.Module) -> torch.Tensor:
+    state = getattr(layer.weight, "quant_state", None)
+    return layer.weight if state is None else dequantize_4bit(layer.weight.data, state)
 
 
 def _addmm_in_place(accumulator: torch.Tensor, a: torch.Tensor, b: torch.Tensor) -> None:

@@ -9,12 +9,12 @@ import torch
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
+from ..data.chat_template import prompt_text
 from ..errors import PreferansError
 from ..files import read_json
 from ..hardware.decisions import apply_kernels
 from ..hardware.device import MIB, Device
 from ..hardware.processes import count, from_main, is_sharded
-from ..models.loading import prompt_text
 from ..models.trimmed import trimmed_from
 from ..training.prepare import Prepared
 from .changes import keys_in_words

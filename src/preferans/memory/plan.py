@@ -235,11 +235,7 @@ def _cheapest_together(
 
 def doubts(config: PretrainedConfig, settings: StepSettings, recipe_keys: dict[str, Any]) -> list[str]:
     """List the reasons why an estimate may be wrong."""
-    reasons = [
-        f"{key} is not counted"
-        for key in ("load_in_8bit", "lora_modules_to_save", "use_liger_kernel")
-        if recipe_keys.get(key)
-    ]
+    reasons = [f"{key} is not counted" for key in ("load_in_8bit", "lora_modules_to_save") if recipe_keys.get(key)]
     if settings.emulate_cuda:
         reasons.append("the internal memory of CUDA's kernels is estimated, not measured on a card")
     if config.model_type not in COMPARED:

@@ -12,9 +12,11 @@ from trl import DPOConfig, ModelConfig, ScriptArguments
 
 from ..errors import PreferansError
 from ..hardware.device import MIB, PROFILES, Device, find_device, profile_device
+from ..models.lora_modules import check_lora_modules
 from ..models.trimmed import trimmed_from
 from ..training.arguments import PreferansArguments
-from ..training.prepare import check_positive_keys, choose_precision, resolve_base_model
+from ..training.key_limits import check_numbers
+from ..training.prepare import choose_precision, resolve_base_model
 from ..training.recipe import read_recipe
 from .changes import Change, keys_in_words
 from .plan import Plan, PlanOptions, fastest_that_fits, ladder
@@ -77,9 +79,10 @@ def read_plan_command(argv: list[str]) -> PlanRequest:
     recipe_name = recipe_path or "Command line"
     if not keys.get("model_name_or_path"):
         raise PreferansError(f"{recipe_name}: the key 'model_name_or_path' is missing, so there is nothing to plan.")
-    check_positive_keys(keys, recipe_name)
+    check_numbers(keys, recipe_name)
     keys, _ = resolve_base_model(keys, recipe_name, known_models=known_shapes())
     config = load_shape(keys["model_name_or_path"], keys.get("model_revision", "main"))
+    check_lora_modules(keys, config, recipe_name)
     device = _device(options, keys, recipe_name)
     keys, _ = choose_precision(keys, device, config)
     lengths = options.lengths or (list(SWEEP_LENGTHS) if options.sweep else [])

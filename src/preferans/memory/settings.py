@@ -13,6 +13,7 @@ from trl import DPOConfig, ModelConfig
 from ..errors import PreferansError, did_you_mean
 from ..hardware.decisions import decide_kernels
 from ..hardware.device import Device
+from ..models.lora_modules import lora_targets
 from ..training.arguments import PreferansArguments
 
 
@@ -140,6 +141,7 @@ def settings_of(
     evaluated = [keys["per_device_eval_batch_size"]]
     if keys["precompute_ref_log_probs"]:
         evaluated.append(keys["precompute_ref_batch_size"] or keys["per_device_train_batch_size"])
+    targets = lora_targets(keys["lora_target_modules"])
     values: dict[str, Any] = {field.name: keys.get(field.name) for field in dataclasses.fields(StepSettings)}
     values |= {
         "pairs": keys["per_device_train_batch_size"],
@@ -148,7 +150,7 @@ def settings_of(
         "dtype": dtype,
         "fp16": bool(keys["fp16"]),
         "bf16": bool(keys["bf16"]),
-        "lora_target_modules": _targets(keys["lora_target_modules"]),
+        "lora_target_modules": tuple(targets) if isinstance(targets, list) else targets,
         "optim": str(keys["optim"]),
         "loss_type": tuple(keys["loss_type"] if isinstance(keys["loss_type"], list) else [keys["loss_type"]]),
         "separate_passes": bool(keys["separate_passes"]),
@@ -167,13 +169,6 @@ def _longest_possible_pair(max_length: int | None) -> tuple[int, int, int]:
         )
     prompt = min(SHORT_PROMPT, max_length // 4)
     return prompt, max_length - prompt, max(max_length - prompt - 1, 1)
-
-
-def _targets(targets: list[str] | str | None) -> tuple[str, ...] | str | None:
-    """Read the targets as TRL does: a list of one word is the word, because `all-linear` is not a layer's name."""
-    if isinstance(targets, str | None):
-        return targets
-    return targets[0] if len(targets) == 1 else tuple(targets)
 
 
 class Switches(NamedTuple):

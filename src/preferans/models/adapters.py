@@ -57,6 +57,11 @@ def run_keys(adapter: str | Path) -> dict[str, Any]:
     return read_json(path)["keys"] if path.is_file() else {}
 
 
+def has_tokenizer(adapter: str | Path) -> bool:
+    """Check whether an adapter's folder has its own tokenizer, perhaps with a chat template that the base model lacks."""
+    return (Path(adapter) / "tokenizer_config.json").is_file()
+
+
 def base_of(adapter: str | Path) -> Base:
     """
     Return the model that an adapter was trained on, from its run's record or else from peft's.

@@ -5,6 +5,7 @@ from typing import Any
 
 from ..errors import PreferansError
 from ..resumable import ResumableRows
+from ..text.thinking import without_thinking
 
 
 class AnswersFile(ResumableRows):
@@ -51,9 +52,15 @@ class AnswersFile(ResumableRows):
         return name
 
     def complete(self, row: dict) -> dict[str, Any]:
-        """Add prompt and constant keys to an answer: `id`, `answer`, `finish_reason` and others."""
+        """
+        Add prompt and constant keys to an answer: `id`, `answer`, `finish_reason` and others.
+
+        Thinking blocks are removed from the answer, which then has the key `thinking`.
+        """
         constant = {key: value for key, value in self.constant.items() if value is not None}
-        return {"id": row["id"], "prompt": self.prompts[row["id"]], "answer": row["answer"]} | constant | row
+        answer = without_thinking(row["answer"])
+        row = row | {"answer": answer} | ({"thinking": True} if answer != row["answer"].strip() else {})
+        return {"id": row["id"], "prompt": self.prompts[row["id"]], "answer": answer} | constant | row
 
     def finish(self) -> list[dict]:
         """Rewrite the file in the order of the prompts, and return all answers."""

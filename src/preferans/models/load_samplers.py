@@ -4,14 +4,14 @@ import argparse
 import hashlib
 from pathlib import Path
 
-from transformers import GenerationConfig
+from transformers import GenerationConfig, PreTrainedTokenizerBase
 from trl import ModelConfig
 
 from ..errors import PreferansError
 from ..files import sha256_of
 from ..hardware.decisions import apply_kernels, decide_kernels, decide_precision
 from ..hardware.device import find_device
-from .adapters import base_of, check_bases, load_adapter, run_keys
+from .adapters import base_of, check_bases, has_tokenizer, load_adapter, run_keys
 from .loading import check_model_exists, load_model, load_tokenizer
 from .sampler import Sampler
 from .sampling_options import PROTOTYPE_SAMPLING, SAMPLINGS
@@ -49,7 +49,9 @@ def load_samplers(args: argparse.Namespace, chat: bool = True) -> list[Sampler]:
     """
     keys, adapters = _model_keys(args), _as_list(args.adapter)
     model_args = ModelConfig(**keys)
-    tokenizer = load_tokenizer(model_args.model_name_or_path, model_args.model_revision, args.chat_template_path, chat)
+    tokenizers = [
+        _load_tokenizer(model_args, adapter, args.chat_template_path, chat) for adapter in adapters or (None,)
+    ]
     device = find_device(args.use_cpu, triton=False)  # only training has Triton kernels
     decide_precision(device, fp16=False, bf16=False, dtype=model_args.dtype)
     apply_kernels(decide_kernels(device, half=model_args.dtype != "float32"))
@@ -60,16 +62,26 @@ def load_samplers(args: argparse.Namespace, chat: bool = True) -> list[Sampler]:
     names = [f"adapter{number}" for number in range(len(adapters))]  # peft rejects names with a dot, as in folders
     for adapter, name in zip(adapters, names, strict=True):
         model = load_adapter(model, adapter, name)
-    template = hashlib.sha256((tokenizer.chat_template or "").encode()).hexdigest()
     sampling = {name: getattr(args, name) for name in PROTOTYPE_SAMPLING}
     samplers = []
-    for number, label in enumerate(labels_of(args)):
+    for number, (label, tokenizer) in enumerate(zip(labels_of(args), tokenizers, strict=True)):
         active = names[number] if adapters else None
         folders = [model_args.model_name_or_path, *adapters[number : number + 1]]
         files = sorted(file for folder in folders for file in Path(folder).glob("*.safetensors"))
+        template = hashlib.sha256((tokenizer.chat_template or "").encode()).hexdigest()
         weights = keys | {"sha256": [sha256_of(file) for file in files], "chat_template_sha256": template}
         samplers.append(Sampler(model, tokenizer, label, weights, sampling, args.batch_size, args.seed, active))
     return samplers
+
+
+def _load_tokenizer(
+    model_args: ModelConfig, adapter: str | None, chat_template_path: str | None, chat: bool
+) -> PreTrainedTokenizerBase:
+    """Load the adapter's tokenizer if it has one, which its run trained with, otherwise the base model's."""
+    if adapter and has_tokenizer(adapter):
+        return load_tokenizer(adapter, "main", chat_template_path, chat)
+    template = chat_template_path or (run_keys(adapter).get("chat_template_path") if adapter else None)
+    return load_tokenizer(model_args.model_name_or_path, model_args.model_revision, template, chat)
 
 
 def check_sampling_arguments(args: argparse.Namespace) -> None:
@@ -128,14 +140,13 @@ def _model_keys(args: argparse.Namespace) -> dict:
     if runs:
         trained, first = next(iter(runs.items()))
         for adapter, other in runs.items():
-            for key in (*MODEL_KEYS[1:], "chat_template_path"):
+            for key in MODEL_KEYS[1:]:
                 if first.get(key) != other.get(key):
                     raise PreferansError(
                         f"--adapter {adapter}: its run has {key} {other.get(key)!r}, and that of {trained} {first.get(key)!r}, so they "
                         "cannot share one loaded base. Use a separate command for each."
                     )
         args.use_cpu = args.use_cpu or first.get("use_cpu", False)
-        args.chat_template_path = args.chat_template_path or first.get("chat_template_path")
         keys = {key: first[key] for key in MODEL_KEYS if key in first}
     else:
         keys = {"load_in_4bit": args.load_in_4bit, "use_bnb_nested_quant": True, "dtype": args.dtype}

@@ -1,13 +1,15 @@
-"""Load a model and its tokenizer, check what was loaded, and turn a prompt into text."""
+"""Load a model and its tokenizer, and check what was loaded."""
 
+import dataclasses
+from collections.abc import Iterable
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import init_empty_weights
 from bitsandbytes.nn import Linear4bit
 from huggingface_hub.constants import HF_HUB_OFFLINE
-from huggingface_hub.errors import GatedRepoError
-from jinja2 import TemplateError
 from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
@@ -20,9 +22,11 @@ from transformers import (
 from transformers.pytorch_utils import Conv1D
 from trl import ModelConfig, get_quantization_config
 
+from ..data.chat_template import check_template
 from ..errors import PreferansError
 from ..hardware.device import Device
 from ..hardware.processes import is_sharded, receives_weights
+from ..hub_names import unreadable
 
 
 def load_checked_tokenizer(name: str, chat_template_path: str | None, conversational: bool) -> PreTrainedTokenizerBase:
@@ -86,7 +90,7 @@ def load_tokenizer(
         chat (`bool`, *optional*, defaults to `True`): Whether prompts are messages. Plain texts need no template.
 
     Raises:
-        [`PreferansError`]: if the tokenizer or the template cannot be read, or messages have no chat template.
+        [`PreferansError`]: if the tokenizer or the template cannot be read, or messages have no chat template or a broken one.
     """
     try:
         tokenizer = AutoTokenizer.from_pretrained(name, revision=revision)
@@ -102,10 +106,37 @@ def load_tokenizer(
             f"{name} has no chat template, so messages cannot be turned into text. Set chat_template_path (for a Russian base model: "
             "recipes/chat_templates/plain_ru.jinja), or build the dataset with --format text."
         )
+    if chat:
+        check_template(tokenizer, f"chat_template_path {chat_template_path}" if chat_template_path else name)
     tokenizer.padding_side = "left"
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
+
+
+def check_token_ids(tokenizer: PreTrainedTokenizerBase, embeddings: int, texts: Iterable[str], location: str) -> None:
+    """
+    Check that a model has an embedding for every token of texts, because some tokenizers have more tokens than their model.
+
+    Args:
+        tokenizer ([`~transformers.PreTrainedTokenizerBase`]): The tokenizer.
+        embeddings (`int`): Number of the model's embeddings.
+        texts (`Iterable[str]`): Texts with special tokens. They are tokenized only if the tokenizer has too many tokens.
+        location (`str`): Location for messages.
+
+    Raises:
+        [`PreferansError`]: names a token without an embedding.
+    """
+    if max(tokenizer.get_vocab().values()) < embeddings:
+        return
+    special = [token for token in (tokenizer.pad_token_id, tokenizer.eos_token_id) if token is not None]
+    for ids in chain([special], (tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts)):
+        if max(ids, default=0) >= embeddings:
+            token = tokenizer.convert_ids_to_tokens(max(ids))
+            raise PreferansError(
+                f"{location}: its tokenizer has the token '{token}' with the number {max(ids)}, but the model has only {embeddings} embeddings. "
+                "Use the tokenizer of the model without added tokens."
+            )
 
 
 def _not_loaded(name: str, error: Exception) -> str:
@@ -114,20 +145,9 @@ def _not_loaded(name: str, error: Exception) -> str:
             f"model_name_or_path {name}: HF_HUB_OFFLINE is set, and the model is not completely in the cache. Unset it once and download the model: "
             f"hf download {name}."
         )
-    gated = isinstance(error.__cause__, GatedRepoError) or "gated" in str(error)
-    return f"model_name_or_path {name}: the model cannot be loaded ({' '.join(str(error).split()):.300}). " + (
-        f"Request access on its page, https://huggingface.co/{name}, and log in: hf auth login."
-        if gated
-        else "Check the name; a gated model (Llama) also needs access granted on its page and `hf auth login`."
-    )
-
-
-def prompt_text(prompt: list[dict] | str, tokenizer: PreTrainedTokenizerBase) -> str:
-    """Return a prompt as the model's input text, with special tokens, up to the start of the answer."""
-    if isinstance(prompt, str):
-        bos = tokenizer.bos_token_id
-        return (tokenizer.bos_token if bos is not None and tokenizer("")["input_ids"][:1] == [bos] else "") + prompt
-    return tokenizer.apply_chat_template(prompt, tokenize=False, add_generation_prompt=True)
+    if not Path(name).exists():
+        return f"model_name_or_path {name}: {unreadable(name, error, 'model')}"
+    return f"model_name_or_path {name}: the model cannot be loaded ({' '.join(str(error).split()):.300})."
 
 
 def load_model(model_args: ModelConfig, device: Device) -> PreTrainedModel:
@@ -142,9 +162,10 @@ def load_model(model_args: ModelConfig, device: Device) -> PreTrainedModel:
     Raises:
         [`PreferansError`]: if it cannot be loaded, or a linear layer is not in 4 bits as required.
     """
-    quantization = get_quantization_config(model_args)
     dtype = model_args.dtype if model_args.dtype in ("auto", None) else getattr(torch, model_args.dtype)
     config = load_config(model_args.model_name_or_path, model_args.model_revision)
+    check_stored_bits(config, model_args.load_in_4bit, model_args.load_in_8bit, model_args.model_name_or_path)
+    quantization = _quantization(model_args, config)
     try:
         if receives_weights():
             # The main process loads the weights, and sends each process its part when training starts.
@@ -159,7 +180,8 @@ def load_model(model_args: ModelConfig, device: Device) -> PreTrainedModel:
             revision=model_args.model_revision,
             dtype=dtype,
             attn_implementation=model_args.attn_implementation,
-            quantization_config=quantization,
+            config=config,
+            **quantization,
             # The trainer places a sharded model; otherwise each process has its own card.
             device_map=None if is_sharded() else {"": torch.cuda.current_device() if device.kind == "cuda" else "cpu"},
         )
@@ -174,6 +196,51 @@ def load_model(model_args: ModelConfig, device: Device) -> PreTrainedModel:
         check_4bit(model)
         keep_4bit_differentiable(model)
     return model
+
+
+def check_stored_bits(config: PretrainedConfig, load_in_4bit: bool, load_in_8bit: bool, location: str) -> None:
+    """
+    Check that a model whose weights are stored in 4 or 8 bits is loaded as such, because the weights cannot be restored.
+
+    Args:
+        config ([`~transformers.PretrainedConfig`]): Configuration of the model.
+        load_in_4bit (`bool`), load_in_8bit (`bool`): Keys of the run.
+        location (`str`): Location for messages.
+
+    Raises:
+        [`PreferansError`]: names the missing key, or another method of quantization.
+    """
+    stored = getattr(config, "quantization_config", None) or {}
+    if stored.get("quant_method", "bitsandbytes") != "bitsandbytes":
+        raise PreferansError(
+            f"{location}: the weights of {config.name_or_path} are quantized with {stored['quant_method']}, which cannot be trained here. Name "
+            "the model with weights in 16 bits; load_in_4bit: true quantizes them."
+        )
+    for key, is_set in (("load_in_4bit", load_in_4bit), ("load_in_8bit", load_in_8bit)):
+        if stored.get(key) and not is_set:
+            raise PreferansError(
+                f"{location}: {key} is false, but the weights of {config.name_or_path} are stored in {key[8]} bits. Set {key}: true "
+                f"(--{key}), or name the model with weights in 16 bits."
+            )
+
+
+def _quantization(model_args: ModelConfig, config: PretrainedConfig) -> dict[str, Any]:
+    """Return the option with which the model is quantized: empty if it is not, or if its weights are stored in few bits."""
+    dtype = model_args.dtype
+    if dtype in ("auto", None):
+        dtype = str(config.get_text_config().dtype or torch.float32).removeprefix("torch.")
+    stored = getattr(config, "quantization_config", None)
+    if stored:
+        if stored.get("load_in_4bit"):  # most such models are stored with bfloat16, which a card may lack
+            config.quantization_config = stored | {"bnb_4bit_compute_dtype": dtype}
+        return {}
+    try:
+        quantization = get_quantization_config(dataclasses.replace(model_args, dtype=dtype))
+    except ValueError as error:
+        raise PreferansError(
+            f"The model cannot be quantized with these keys: {' '.join(str(error).split())}"
+        ) from None
+    return {"quantization_config": quantization} if quantization else {}
 
 
 def check_4bit(model: torch.nn.Module) -> int:
@@ -215,17 +282,3 @@ def keep_4bit_differentiable(model: torch.nn.Module) -> None:
     for module in model.modules():
         if isinstance(module, Linear4bit):
             module.support_avx512bf16_for_cpu = False
-
-
-def fold_system(messages: list[dict], tokenizer: PreTrainedTokenizerBase) -> list[dict]:
-    """Move the system message to the start of the user's first message if the chat template has no system role (Gemma)."""
-    if messages[0]["role"] != "system":
-        return messages
-    try:
-        text = tokenizer.apply_chat_template(messages[:2], tokenize=False)
-    except TemplateError:
-        text = ""
-    if messages[0]["content"].strip() in text:
-        return messages
-    system, first, *others = messages
-    return [{"role": "user", "content": f"{system['content']}\n\n{first['content']}"}, *others]

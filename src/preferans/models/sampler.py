@@ -6,15 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jinja2 import TemplateError
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from ..data.chat_template import fold_system, one_line, prompt_text
 from ..data.persona import Persona
 from ..errors import PreferansError
 from .answers_file import AnswersFile
 from .drawing import Speed, drawing
-from .loading import fold_system, prompt_text
+from .loading import check_token_ids
 
 
 @dataclass
@@ -77,7 +77,7 @@ class Sampler:
         Returns:
             `list[dict]`: in the order of `prompts`: `id`, `prompt` (without a persona's instruction), `answer`, `model`, `weights`,
             `sampling`, `persona` (if there is one: its name and the checksum of its instruction), `finish_reason` (`"stop"` if the model
-            ended the answer, `"length"` if the limit did) and `new_tokens`.
+            ended the answer, `"length"` if the limit did), `new_tokens`, and `thinking` if a thinking block was removed.
 
         Raises:
             [`PreferansError`]: if the file has other answers, or a prompt does not fit the chat template or the model.
@@ -140,13 +140,16 @@ class Sampler:
             end = next((i for i, token in enumerate(ids) if token in stop_ids), None)
             ids = ids if end is None else ids[:end]
             answer = self.tokenizer.decode(ids, skip_special_tokens=True).strip()
+            if texts[name].rstrip().endswith("<think>"):  # some chat templates open the thinking block
+                answer = f"<think>{answer}"
             reason = "length" if end is None else "stop"
             rows.append({"id": name, "answer": answer, "finish_reason": reason, "new_tokens": len(ids)})
         return rows
 
     def _check_lengths(self, texts: dict[str, str]) -> dict[str, int]:
-        """Return the prompts' lengths in tokens, and check that answers fit the model's positions."""
+        """Return the prompts' lengths in tokens, and check that the model has their tokens, and positions for answers."""
         tokenizer, longest = self.tokenizer, self.sampling["max_new_tokens"]
+        check_token_ids(tokenizer, self.model.get_input_embeddings().weight.shape[0], texts.values(), self.label)
         lengths = {name: len(tokenizer(text, add_special_tokens=False)["input_ids"]) for name, text in texts.items()}
         positions = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
         for name, length in lengths.items():
@@ -169,9 +172,9 @@ class Sampler:
             if not isinstance(prompt, str):
                 prompt = fold_system(persona.instruct(prompt) if persona else prompt, self.tokenizer)
             return prompt_text(prompt, self.tokenizer)
-        except TemplateError as error:
+        except Exception as error:  # a template is a program, and may raise anything
             raise PreferansError(
-                f"The prompt '{row['id']}' does not fit the model's chat template ({error}). Fix or remove the prompt, or name another "
+                f"The prompt '{row['id']}' does not fit the model's chat template ({one_line(error)}). Fix or remove the prompt, or name another "
                 "template with --chat_template_path."
             ) from None
 

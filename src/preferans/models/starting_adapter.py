@@ -86,6 +86,12 @@ def find_adapter(name: str, revision: str | None = None) -> StartingAdapter | No
             f"model_name_or_path {name}: it is an adapter of the kind {found.get('peft_type')}"
             f"{'' if weights else ' without adapter_model.safetensors'}. Training can continue LoRA adapters in safetensors only."
         )
+    for key, plain in (("trainable_token_indices", None), ("bias", "none")):
+        if found.get(key, plain) not in (plain, [], {}):
+            raise PreferansError(
+                f"model_name_or_path {name}: its adapter_config.json has {key}, and training can continue LoRA layers only. Merge the adapter "
+                "into its base model first, or start from the base model."
+            )
     if not found.get("base_model_name_or_path"):
         raise PreferansError(f"model_name_or_path {name}: its adapter_config.json has no base_model_name_or_path.")
     keys = {key: found[theirs] for key, theirs in ADAPTER_KEYS.items() if found.get(theirs) is not None}

@@ -23,7 +23,7 @@ from huggingface_hub.constants import HF_HUB_OFFLINE
 from huggingface_hub.errors import LocalEntryNotFoundError, RepositoryNotFoundError
 from huggingface_hub.hf_api import RepoFile
 
-from ..errors import PreferansError
+from ..errors import SOCKS, PreferansError
 from ..hub_names import check_repo_id
 
 _Result = TypeVar("_Result")
@@ -356,6 +356,8 @@ def cure_of(error: BaseException) -> str:
         return f"The connection to the Hub failed ({words}). Check the network, and try again."
     if isinstance(error, FileNotFoundError | PermissionError):
         return f"A local file cannot be read or written ({words})."
+    if isinstance(error, ImportError) and "socksio" in words:
+        return f"{SOCKS[0].upper()}{SOCKS[1:]}"
     return f"It ended with {type(error).__name__} ({words})."
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..errors import PreferansError
-from ..files import new_folder, read_json, sha256_of, write_json, write_text
+from ..files import entries, new_folder, read_json, sha256_of, write_json, write_text
 from ..models.trimmed import trimmed_from, trimmed_in_words
 from .merged_weights import WEIGHTS_NAME, MergeJob, write_merge
 from .model_card import MERGED, merged_card
@@ -146,7 +146,7 @@ def _checksums(name: str | Path) -> dict[str, str]:
 
 def _is_written(output_dir: Path, manifest: dict[str, Any]) -> bool:
     """Whether the folder holds this result with intact weights."""
-    if not output_dir.exists() or (output_dir.is_dir() and not any(output_dir.iterdir())):
+    if not output_dir.exists() or (output_dir.is_dir() and not entries(output_dir)):
         return False
     written = read_json(output_dir / MERGED) if (output_dir / MERGED).is_file() else {}
     if {key: written.get(key) for key in manifest} != manifest:

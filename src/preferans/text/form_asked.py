@@ -13,13 +13,17 @@ class FormatRequest(NamedTuple):
     A form that a prompt requests.
 
     Attributes:
-        kind (`str`): `list`, `numbered_list`, `table`, `json`, `code`, `items`, `sentences` or `word`.
-        low (`int`), high (`int`, *optional*): Smallest and largest number of `items` or `sentences`; `None` for no upper bound.
+        kind (`str`): `list`, `numbered_list`, `table`, `json`, `code`, `items`, `sentences`, `words`, `lines`, `word`, `yes_no`, `no_list`,
+            `no_table` or `no_code`.
+        low (`int`), high (`int`, *optional*): Smallest and largest number of `items`, `sentences`, `words` or `lines`; `None` for no upper
+            bound.
+        keys (`tuple[str, ...]`): Keys of the JSON.
     """
 
     kind: str
     low: int = 1
     high: int | None = None
+    keys: tuple[str, ...] = ()
 
 
 def _compiled(pattern: str) -> re.Pattern:
@@ -154,6 +158,32 @@ _SENTENCES = [
     _compiled(rf"(?:{_VERB}[^.!?;]*?\s|^\s*|\bвышло\s+|\bуместилось\s+в\s+){_COUNT}\s+{_SHORT}предложени[еяй]\b"),
     _compiled(rf"(?=\b(?:не более|не больше|максимум|не менее|минимум)\b){_COUNT}\s+{_SHORT}предложени[еяй]\b"),
 ]
+_WORDS = [
+    _compiled(
+        r"(?=\b(?:не более|не больше|максимум|до|от|не менее|не меньше|как минимум|минимум|хотя бы|ровно)\b)"
+        rf"{_COUNT}\s+слов(?:а|ами)?\b"
+    ),
+    _compiled(rf"\b(?:в|из)\s+{_COUNT}\s+слов(?:ах|а)?\b"),
+    _compiled(rf"{_VERB}[^.!?;]*?\s{_COUNT}\s+словами\b"),
+]
+_IDIOM_WORDS = 3  # «в двух словах» means "briefly"
+_LINES = _compiled(
+    rf"{_VERB}[^.!?;]*?\s(?:из|в|на)\s+{_COUNT}\s+строк(?:и|ах|у)?\b(?!\s+(?:код|файл|таблиц|текст|лог|баз|массив))"
+)
+_YES_NO = _compiled(
+    r"\b(?:ответь|отвечай|отвечать|скажи|напиши|только|просто|строго)(?:те)?\b[^.!?\n]{0,40}?[«\"“]?\bда\b[»\"”]?\s*(?:или|либо|/)\s*[«\"“]?нет\b"
+)
+_WITHOUT = {
+    "no_list": _compiled(
+        r"\bбез\s+(?:\w+(?:ых|ого)\s+)?(?:(?:таблиц\w*|кода|заголовк\w+)\s+и\s+)?(?:списк\w+|маркер\w+|перечислени\w+)"
+    ),
+    "no_table": _compiled(r"\bбез\s+(?:\w+(?:ых|ого)\s+)?(?:(?:списк\w+|кода|заголовк\w+)\s+и\s+)?таблиц\w*"),
+    "no_code": _compiled(r"\bбез\s+(?:примеров\s+)?кода\b"),
+}
+_KEY = r"[\"'`«]?([A-Za-z_]\w*)[\"'`»]?"
+_KEYS = _compiled(rf"\b(?:ключ(?:ами|и)|пол(?:ями|я))\b\s*[:—–-]?\s*({_KEY}(?:(?:\s*,\s*(?:и\s+)?|\s+и\s+){_KEY})*)")
+# «(максимум два предложения) описание каждого» limits an item and not the answer.
+_EACH = _compiled(r"\bкажд\w+|\bу всех\b|\bпо\s*$")
 _WORD = _compiled(
     rf"{_VERB}[^.!?;]*?\s(?:одним словом|одно слово|в одно слово)\b|^\s*(?:только\s+)?(?:одним словом\b(?!,)|одно слово\b)"
 )
@@ -175,8 +205,8 @@ def requested_formats(prompt: str) -> list[FormatRequest]:
     """
     Find the forms that a Russian prompt requests of its answer.
 
-    Quotations, code, questions about a form («Как сделать таблицу?»), relative clauses («функция, которая возвращает список») and negations
-    («без списков», «не в виде таблицы») are not requests.
+    Quotations, code, questions about a form («Как сделать таблицу?»), relative clauses («функция, которая возвращает список»), negations («не в
+    виде таблицы») and limits of each item («по два предложения о каждом») are not requests.
 
     Args:
         prompt (`str`): The user's last message.
@@ -188,6 +218,12 @@ def requested_formats(prompt: str) -> list[FormatRequest]:
     for sentence in _sentences(prompt):
         for request in _requests_in(sentence):
             requests.setdefault(request.kind, request)
+    if "json" in requests and (keys := _KEYS.search(prompt)):
+        requests["json"] = FormatRequest("json", keys=tuple(re.findall(r"[A-Za-z_]\w*", keys[1])))
+    if _YES_NO.search(prompt):
+        requests["yes_no"] = FormatRequest("yes_no")
+    if "code" in requests:  # «программа без списков» is about the program
+        requests = {kind: request for kind, request in requests.items() if kind not in _WITHOUT}
     if "numbered_list" in requests:
         requests.pop("list", None)
     return list(requests.values())
@@ -212,12 +248,27 @@ def _requests_in(sentence: str) -> Iterator[FormatRequest]:
         yield FormatRequest("code")
     for match in filter(None, (pattern.search(sentence) for pattern in _ITEMS)):
         low, high = _bounds(match)
-        if low > 1:  # «назови один способ» does not request a form
+        if (low, high) != (1, 1) and not _is_of_each(match):  # «назови один способ» does not request a form
             yield FormatRequest("items", low, high)
     for match in filter(None, (pattern.search(sentence) for pattern in _SENTENCES)):
-        yield FormatRequest("sentences", *_bounds(match))
+        if not _is_of_each(match):
+            yield FormatRequest("sentences", *_bounds(match))
+    for match in filter(None, (pattern.search(sentence) for pattern in _WORDS)):
+        low, high = _bounds(match)
+        if (match["bound"] or low > _IDIOM_WORDS) and not _is_of_each(match):
+            yield FormatRequest("words", low, high)
+    for match in filter(None, (_LINES.search(sentence),)):
+        if not _is_of_each(match):
+            yield FormatRequest("lines", *_bounds(match))
+    yield from (FormatRequest(kind) for kind, pattern in _WITHOUT.items() if pattern.search(sentence))
     if _WORD.search(sentence):
         yield FormatRequest("word")
+
+
+def _is_of_each(match: re.Match) -> bool:
+    """Check whether a number limits each item of an answer and not the answer."""
+    after = re.split(r"[.!?;]", match.string[match.end() :])[0]
+    return bool(_EACH.search(match.string[: match.start("low")]) or _EACH.search(after))
 
 
 def _bounds(match: re.Match) -> tuple[int, int | None]:

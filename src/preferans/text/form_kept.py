@@ -9,6 +9,7 @@ from razdel import sentenize
 
 from .form_asked import FormatRequest, requested_formats
 from .language import WORD_OR_NUMBER
+from .manners import refuses
 from .phrases import lowered
 
 
@@ -21,12 +22,13 @@ def keeps_format(prompt: str, answer: str) -> bool | None:
         answer (`str`): The answer. An empty one has no form.
 
     Returns:
-        `bool` or `None`: `None` if the prompt requests no form.
+        `bool` or `None`: `None` if the prompt requests no form, or the answer declines the request.
     """
     requests = requested_formats(prompt)
     if not requests:
         return None
-    return bool(answer.strip()) and all(_fulfils(answer, request) for request in requests)
+    kept = bool(answer.strip()) and all(_fulfils(answer, request) for request in requests)
+    return None if not kept and refuses(answer) else kept
 
 
 def _fulfils(answer: str, request: FormatRequest) -> bool:
@@ -38,13 +40,25 @@ def _fulfils(answer: str, request: FormatRequest) -> bool:
         case "table":
             return bool(rows_of_table(answer)) or "<table" in answer
         case "json":
-            return _first_json(answer) is not None
+            return _has_keys(_first_json(answer), request.keys)
         case "code":
             return _has_code(answer)
+        case "no_list":
+            return _list_items(answer) < 2
+        case "no_table":
+            return not rows_of_table(answer)
+        case "no_code":
+            return not _has_code(answer)
+        case "yes_no":
+            return bool(_YES_OR_NO.match(lowered(answer)))
         case "word":
             return len(WORD_OR_NUMBER.findall(answer.replace("-", ""))) == 1
         case "sentences":
             counts = {count_sentences(answer)}
+        case "words":
+            counts = {len(WORD_OR_NUMBER.findall(answer))}
+        case "lines":
+            counts = _line_counts(answer)
         case _:
             counts = _item_counts(answer)
     return any(request.low <= count and (request.high is None or count <= request.high) for count in counts)
@@ -86,6 +100,18 @@ def _item_counts(answer: str) -> set[int]:
         counts.add(len([part for part in re.split(r"[,;]|\sи\s", enumeration) if part.strip()]))
         counts.add(count_sentences(answer))
     return counts
+
+
+def _line_counts(answer: str) -> set[int]:
+    """Count the lines of an answer with and without a title, an introduction that ends with a colon, and a remark below."""
+    lines = [line.strip() for line in answer.splitlines() if line.strip()]
+    blocks = [len(block.strip().splitlines()) for block in re.split(r"\n\s*\n", answer) if block.strip()]
+    bare = [
+        line
+        for line in lines
+        if not line.endswith(":") and not _HEADING_LINE.fullmatch(line) and line.strip("*") == line
+    ]
+    return {len(lines), len(bare), max(blocks, default=0)}
 
 
 def count_sentences(text: str) -> int:
@@ -147,6 +173,15 @@ def _first_json(answer: str) -> dict | list | None:
         except (ValueError, RecursionError):
             continue
     return None
+
+
+def _has_keys(value: Any, keys: tuple[str, ...]) -> bool:
+    """Check whether a JSON value is, or contains, an object with all of these keys; without keys, any object or list is accepted."""
+    if not keys:
+        return value is not None
+    if isinstance(value, dict):
+        return all(key in value for key in keys) or any(_has_keys(inner, keys) for inner in value.values())
+    return isinstance(value, list) and bool(value) and all(_has_keys(inner, keys) for inner in value)
 
 
 _CODE_LINE = re.compile(
@@ -227,10 +262,13 @@ def _max_words(answer: str, items: int) -> bool:
     return 0 < len(WORD_OR_NUMBER.findall(answer)) <= items
 
 
+_YES_OR_NO = re.compile(r"[*_«\"\s]*(да|нет)\b")
+
+
 def _yes_no(answer: str, only: bool = False) -> bool:
     if only:
         return lowered(_bare(answer)) in ("да", "нет")
-    return bool(re.match(r"[*_«\"]*(да|нет)\b", lowered(answer.strip()))) and len(WORD_OR_NUMBER.findall(answer)) > 1
+    return bool(_YES_OR_NO.match(lowered(answer))) and len(WORD_OR_NUMBER.findall(answer)) > 1
 
 
 def _code(answer: str, language: str | None = None, only: bool = False, marked: bool = False) -> bool:

@@ -113,8 +113,8 @@ _WORD_LISTS = {
 _BRANDS, _TECHNICAL = _WORD_LISTS["brands"], _WORD_LISTS["technical"]
 _OPENINGS, _JOINERS = _WORD_LISTS["openings"], _WORD_LISTS["joiners"]
 _NOT_GLOSSES = _WORD_LISTS["terms"] | _TECHNICAL | _BRANDS
-# A text is not Russian if at least three words, and at least this share of all words, are of other Cyrillic languages.
-_NEIGHBOURS_SHARE, _NEIGHBOURS_LEAST = 0.15, 3
+# A text is not Russian if at least two words, and at least this share of all words, are of other Cyrillic languages.
+_NEIGHBOURS_SHARE, _NEIGHBOURS_LEAST = 0.15, 2
 
 _BRACKETS = re.compile(r"\(([^()\n]*)\)")
 _FOREIGN_REQUESTED = re.compile(

@@ -1,8 +1,11 @@
 """Language of a text: its words, share of Russian letters, loops, and the assistant's name."""
 
 import re
-from collections import Counter
+import unicodedata
 
+import numpy as np
+
+from ..utf8 import normal_form
 from .intrusions import confusion
 from .prose import RUSSIAN_LETTERS
 
@@ -16,12 +19,19 @@ _NO_PROSE = re.compile(
     r"|\b[A-Za-z]+_\w+\b|\b[A-Za-z][a-z]+[A-Z]\w*\b|\"[A-Za-z]\w*\"\s*:",
     re.DOTALL,
 )
-LOOP_WORDS, LOOP_TIMES = 4, 3
+CLOSED_BLOCK = re.compile(r"^[ \t]*(```|~~~).*?^[ \t]*\1[ \t]*$", re.DOTALL | re.MULTILINE)
+# Neither may hide a loop: list markers count up, and tables have the same cells in many rows.
+_MARKER_OR_ROW = re.compile(r"^[ \t]*(?:\|.*|(?:\d{1,4}[.)]|[-*•–—]|#{1,6})[ \t]*)", re.MULTILINE)
+# Longer words, such as «хахаха…», are split into characters.
+_UNIT = re.compile(r"\w{1,30}(?!\w)|\w|[^\w\s]|\n\s*")
+_LONGEST_UNIT, _SHORTEST_LOOP = 1000, 12  # in tokens
+# How many copies of words are a loop, if they cover this share of a text.
+_COPIES_AND_SHARE = ((2, 0.9), (2.4, 0.7), (4, 0.25))
 
 
 def words(text: str) -> list[str]:
     """List the words of a text in lower case, without digits and punctuation."""
-    return [word.lower() for word in WORD.findall(text)]
+    return [word.lower() for word in WORD.findall(normal_form(text))]
 
 
 def cyrillic_share(text: str) -> float | None:
@@ -50,11 +60,42 @@ def foreign_words(text: str, prompt: str) -> list[str]:
 
 
 def loops(text: str) -> bool:
-    """Check whether a text contains the same four words, or the same line of at least two words, three times."""
-    sequence = words(text)
-    runs = Counter(tuple(sequence[i : i + LOOP_WORDS]) for i in range(len(sequence) - LOOP_WORDS + 1))
-    lines = Counter(line.strip().lower() for line in text.splitlines() if len(line.split()) >= 2)
-    return max([0, *runs.values(), *lines.values()]) >= LOOP_TIMES
+    """
+    Check whether a text repeats something immediately after itself, again and again: lines, sentences, words or characters.
+
+    A refrain or a phrase that returns later is not a loop. Table rows and drawings of characters do not count, nor does closed code.
+    """
+    text = CLOSED_BLOCK.sub(lambda block: f"\nblock{hash(block[0]) % 10**9}\n", text)
+    tokens = _UNIT.findall(_MARKER_OR_ROW.sub("", text.strip().lower()))
+    tokens = ["\n" if token.isspace() else token for token in tokens]
+    numbers = {token: i for i, token in enumerate(tokens)}
+    characters = len("".join(tokens))
+    sequence = np.array([numbers[token] for token in tokens])
+    for length in range(1, min(_LONGEST_UNIT, len(tokens) // 2) + 1):
+        breaks = np.flatnonzero(sequence[length:] != sequence[:-length])
+        starts = np.concatenate(([0], breaks + 1))
+        covered = np.append(breaks, len(tokens) - length) - starts + length
+        for i in np.flatnonzero(covered >= max(_SHORTEST_LOOP, 2 * length - 1)):
+            copies = tokens[starts[i] : starts[i] + covered[i]]
+            if _is_loop(copies, length, len("".join(copies)) / characters):
+                return True
+    return False
+
+
+def _is_loop(copies: list[str], length: int, share: float) -> bool:
+    """Check whether copies of a unit of `length` tokens, which cover a share of a text, are a loop."""
+    unit = copies[:length]
+    times = (len(copies) + 1) / length  # the last copy may lack its last token, such as a line break
+    if any(len(token) > 1 and not token.isdigit() and token.strip("_") for token in unit):
+        enough = any(times >= copies_needed and share >= part for copies_needed, part in _COPIES_AND_SHARE)
+        return enough or (times >= 8 and len(copies) >= 30)
+    # A drawing has short rows of characters, and long rules without letters, digits and emoji.
+    return times >= 100 or (times >= 20 and share >= 0.25 and not all(map(_is_drawn, unit)))
+
+
+def _is_drawn(token: str) -> bool:
+    is_emoji = unicodedata.category(token[0]) == "So" and not "\u2500" <= token <= "\u25ff"
+    return not token.isalnum() and not is_emoji
 
 
 # «Ася» and «помощница» have the same gender, so that the words around them still agree.

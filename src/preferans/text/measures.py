@@ -3,20 +3,21 @@
 import re
 import unicodedata
 from collections.abc import Sequence
-from functools import cache, lru_cache
+from functools import cache
 from typing import NamedTuple
 
-import pymorphy3
 from razdel import tokenize
 from rouge_score.rouge_scorer import RougeScorer
 from sacrebleu.metrics import CHRF
 
 from ..errors import PreferansError
+from ..utf8 import normal_form
+from .dictionary import lemma, russian_dictionary
 from .form_kept import parsed_json, rows_of_table
-from .language import LOOP_WORDS, loops, words
+from .language import CLOSED_BLOCK, loops, words
+from .prose import blank_code
 
 ROUGE_TYPES = ("rouge1", "rouge2", "rougeL")
-_LOOP_SHARE = 0.2
 
 
 class Repetition(NamedTuple):
@@ -24,8 +25,7 @@ class Repetition(NamedTuple):
     How much a text repeats itself.
 
     Attributes:
-        loops (`bool`): Whether something occurs three times ([`~preferans.text.language.loops`]), and at least a fifth of the sequences of
-            four words, or of the lines, are repetitions. The second condition is for long answers, which may use a phrase three times.
+        loops (`bool`): Whether something is repeated again and again without a break ([`~preferans.text.language.loops`]).
         repeated_share (`float`): Share of sequences of four words that occurred before, from 0 to 1: seq-rep-4 of
             [Welleck et al. 2020](https://huggingface.co/papers/1908.04319).
     """
@@ -35,15 +35,9 @@ class Repetition(NamedTuple):
 
 
 def repetition(text: str) -> Repetition:
-    """Measure how much a text repeats itself. Closed code blocks are ignored."""
-    prose = _CLOSED_BLOCK.sub("\n", text)
-    share = _repeated(word_runs(prose, LOOP_WORDS))
-    lines = _repeated([line.strip().lower() for line in prose.splitlines() if len(line.split()) >= 2])
-    return Repetition(max(share, lines) >= _LOOP_SHARE and loops(prose), share)
-
-
-def _repeated(items: list) -> float:
-    return 1.0 - len(set(items)) / len(items) if items else 0.0
+    """Measure how much a text repeats itself. The contents of closed code blocks are ignored."""
+    runs = word_runs(CLOSED_BLOCK.sub("\n", text), 4)
+    return Repetition(loops(text), 1.0 - len(set(runs)) / len(runs) if runs else 0.0)
 
 
 def distinct(text: str, n: int) -> float | None:
@@ -68,7 +62,7 @@ def _checked(references: Sequence[str]) -> list[str]:
         raise PreferansError(
             f"references is {references!r}. Give a list of one or more texts, such as [chosen], and leave out answers without a reference."
         )
-    return list(references)
+    return list(map(normal_form, references))
 
 
 def chrf(answer: str, references: Sequence[str]) -> float:
@@ -79,7 +73,7 @@ def chrf(answer: str, references: Sequence[str]) -> float:
         answer (`str`): The answer.
         references (`Sequence[str]`): One or more texts; the most similar one counts.
     """
-    return chrf_plus_plus().sentence_score(answer, _checked(references)).score
+    return chrf_plus_plus().sentence_score(normal_form(answer), _checked(references)).score
 
 
 def corpus_chrf(answers: Sequence[str], references: Sequence[Sequence[str]]) -> float:
@@ -87,7 +81,7 @@ def corpus_chrf(answers: Sequence[str], references: Sequence[Sequence[str]]) -> 
     texts = [_checked(several) for several in references]
     # sacrebleu expects the first references of all answers, then the second ones, with None for a missing one.
     streams = [[several[i] if i < len(several) else None for several in texts] for i in range(max(map(len, texts)))]
-    return chrf_plus_plus().corpus_score(list(answers), streams).score
+    return chrf_plus_plus().corpus_score(list(map(normal_form, answers)), streams).score
 
 
 @cache
@@ -109,23 +103,8 @@ class RussianTokenizer:
 
     def tokenize(self, text: str) -> list[str]:
         """Split into tokens in lower case, with «е» for «ё», without punctuation."""
-        tokens = [token.text.lower() for token in tokenize(text) if any(map(str.isalnum, token.text))]
-        return [_lemma(token) if self.lemmas else token.replace("ё", "е") for token in tokens]
-
-
-@cache
-def _dictionary() -> pymorphy3.MorphAnalyzer:
-    return pymorphy3.MorphAnalyzer(lang="ru")
-
-
-@lru_cache(maxsize=100_000)
-def _lemma(word: str) -> str:
-    try:
-        # The dictionary needs «ё»: «всё» and «все» have different lemmas.
-        lemma = _dictionary().parse(word)[0].normal_form
-    except ValueError:  # for a character without a Unicode name, which no Russian word has
-        lemma = word
-    return lemma.replace("ё", "е")
+        tokens = [token.text.lower() for token in tokenize(normal_form(text)) if any(map(str.isalnum, token.text))]
+        return [lemma(token) if self.lemmas else token.replace("ё", "е") for token in tokens]
 
 
 @cache
@@ -155,7 +134,6 @@ def rouge(answer: str, references: Sequence[str], lemmas: bool = True) -> dict[s
     return {name: score.fmeasure for name, score in scores.items()}
 
 
-_CLOSED_BLOCK = re.compile(r"^[ \t]*(```|~~~).*?^[ \t]*\1[ \t]*$", re.DOTALL | re.MULTILINE)
 _FENCE = re.compile(r"^[ \t]*(?:```|~~~)", re.MULTILINE)
 _RULE = re.compile(r"[-*_=]{3,}")
 _MARKER = re.compile(r"(?:[-*•–—+]|#{1,6}|\(?(?:\d{1,3}|[a-zа-яё])[.)])(?=\s|$)", re.IGNORECASE)
@@ -169,12 +147,21 @@ _OPEN_MARK = re.compile(r"[,;:\-–—(\[{«„/\\+=<&|]$")
 _PAIRS = {"(": ")", "[": "]", "{": "}", "«": "»", "„": "“”"}
 # Abbreviations that do not end a sentence.
 _ABBREVIATION = re.compile(r"(?:^|[\s(«])(?:т\.\s?е|напр|см|им|ул|т|рис|стр|гл|проф|акад)\.$", re.IGNORECASE)
-# Words that do not end a Russian sentence.
+# Words that do not end a sentence. A single capital letter is a name («витамин С», "plan A") unless it starts a sentence.
 _DANGLING = re.compile(
-    r"\s(?:и|а|но|или|либо|чтобы|если|котор(?:ый|ая|ое|ые)|в|во|на|с|со|к|ко|по|за|из|изо|от|до|у|о|об|при|про|для|без|над|под|перед"
-    r"|между|через|около|не|ни|этот|эта|эти|такие|такой|такая|очень|более|менее|самый)$",
-    re.IGNORECASE,
+    r"(?<!\d)[.!?…]\s[ИАВСКОУ]$|[-–—] это$|, (?:где|куда|откуда|кто|чем)$|(?<!:)\s[иавскоуa]$"
+    r"|(?:^|\s)(?i:но|или|либо|что|чтобы|если|когда|хотя|пока|поскольку|потому|так как|также|будто|словно|ибо|несмотря|прежде чем|то есть"
+    r"|в том числе|вследствие"
+    r"|котор(?:ый|ая|ое|ые|ого|ой|ому|ых|ым|ыми|ом|ую)|во|на|со|ко|по|за|из|из-за|изо|от|до|об|при|про|для|без|над|под|перед|между|через|около"
+    r"|среди|вместо|кроме|благодаря|согласно|включая|не|ни|этот|эта|эти|такие|такой|такая|такие как|как|очень|более|менее|самый"
+    r"|and|or|but|because|although|the|an|which|whose|such as|my|your|our|their)$"
 )
+_STARTS_JSON = re.compile(r"\{\s*[\"}]|\[\s*[\[{\"]")
+# «Ответ: 68», «-2», «11 человек», «13, 17, 19, 23»
+_NUMBERS = re.compile(
+    r"(?:[^\d\n]{1,60}[:=≈—–]\s*)?[-+−±≈]?\d[\d\s.,:/+*^%°$€₽−-]*(?:(?:(?:кв|куб|тыс|млн|млрд)\.?\s)?[^\W\d]+(?:/[^\W\d]+)?\.?)?"
+)
+_SHORT_LINE = 70
 _CLOSING_WORDS = re.compile(
     r"(?:с (?:уважением|любовью|наилучшими|теплом|благодарностью)|искренне|целую|обнимаю|тво[йя]|ваша?)\b", re.I
 )
@@ -186,7 +173,7 @@ def is_complete(text: str, finish_reason: str | None = None) -> bool | None:
 
     A text is cut off if something is left open: a code block, a bracket, a quotation, a comma or colon, a list marker or heading with nothing
     after it, a word that does not end a sentence. A missing full stop counts only if the finish reason is unknown, and not for short answers,
-    items of a list without full stops, table rows, links, formulas, emoji, and signatures.
+    numbers, enumerations, lists and verses without full stops, table rows, links, code, formulas, drawings, emoji, and signatures.
 
     Args:
         text (`str`): The answer.
@@ -206,15 +193,15 @@ def is_complete(text: str, finish_reason: str | None = None) -> bool | None:
     last = lines[-1]
     if _FENCE.match(last):
         return True
-    if text.strip()[0] in "{[":
-        is_json = parsed_json(text) is not None
-        if is_json or text.count('"') >= 2:
-            return is_json
+    if _STARTS_JSON.match(text.strip()):
+        return parsed_json(text) is not None
     if last.startswith("|"):
         rows = rows_of_table(text)
         return last.endswith("|") and len(last) > 1 and (not rows or len(rows[-1]) == len(rows[0]))
-    if len(lines) > 1 and (_BARE_MARKER.fullmatch(last) or _HEADING.match(last)):
+    if len(lines) > 1 and (_BARE_MARKER.fullmatch(last) or _HEADING.match(last) or _is_next_number(last, lines[-2])):
         return False
+    if _is_drawing(last, lines) or _is_ended_code(last):
+        return True
     if _left_open(last):
         return False
     return finish_reason == "stop" or _ended(last, lines)
@@ -223,6 +210,23 @@ def is_complete(text: str, finish_reason: str | None = None) -> bool | None:
 def _bare(line: str) -> str:
     """Remove the quotation marks, brackets, emphasis and footnotes that may follow the end of a line."""
     return _FOOTNOTES.sub("", line[-300:]).rstrip(_CLOSING + " ")
+
+
+def _is_next_number(line: str, item: str) -> bool:
+    """Check whether a line is the beginning of the number that follows that of an item."""
+    number = re.match(r"(\d{1,3})[.)]", item)
+    return line.isdigit() and number is not None and str(int(number[1]) + 1).startswith(line)
+
+
+def _is_drawing(line: str, lines: list[str]) -> bool:
+    """Check whether a line and the line before it are drawn with characters other than letters and digits."""
+    if len(lines) < 2 or re.fullmatch(r"[\s\[\](){},;:\"']+", line):  # nor is it the end of a program
+        return False
+    return all(2 * sum(map(str.isalnum, drawn)) < len("".join(drawn.split())) for drawn in (line, lines[-2]))
+
+
+def _is_ended_code(line: str) -> bool:
+    return line.endswith((";", "}", ")")) and not blank_code(line, "")[0].strip()
 
 
 def _left_open(line: str) -> bool:
@@ -256,11 +260,32 @@ def _ended(line: str, lines: list[str]) -> bool:
         return True
     if re.search(r"(?:^|[.!?…)]\s)\*[^*]+\*$", line):  # an action: *улыбается*
         return True
+    last_word = re.search(r"(?<![\w-])[а-яё]{2,}$", bare)
+    if last_word and not russian_dictionary().word_is_known(last_word[0]):  # cut within the word
+        return False
+    if (_NUMBERS.fullmatch(bare) and not _MARKER.match(line)) or not blank_code(line, "")[0].strip():
+        return True
+    parts = bare.split(":")[-1].split(", ")
+    if len(parts) > 2 and all(len(part.split()) <= 2 for part in parts):  # an enumeration: Москва, Казань, Тверь
+        return True
     if len(lines) == 1:
         return len(line.split()) <= 3
     if any(_CLOSING_WORDS.match(earlier) for earlier in lines[-3:]) and len(line.split()) <= 5:
         return True
-    return _is_like_other_items(line, lines[:-1])
+    return _is_like_other_items(line, lines[:-1]) or _is_like_earlier_lines(line, lines[-4:-1])
+
+
+def _is_like_earlier_lines(line: str, earlier: list[str]) -> bool:
+    """Check whether a line is one of at least three short lines without full stops: a verse or a list without markers."""
+    similar = [
+        other
+        for other in (line, *earlier)
+        if len(other) <= _SHORT_LINE
+        and not _MARKER.match(other)
+        and not other.endswith((":", "**"))
+        and _bare(other)[-1:] not in _END
+    ]
+    return len(similar) > 2 and similar[0] is line
 
 
 def _is_like_other_items(line: str, earlier: list[str]) -> bool:

@@ -72,10 +72,14 @@ def near_duplicates(texts: Sequence[str], others: Sequence[str]) -> list[int | N
 
 
 def user_texts(prompt: list[dict] | str) -> tuple[str, str]:
-    """Extract the first user message of a prompt, and all user messages. For a plain text, both are the text."""
+    """
+    Extract the first user message of a prompt, and all user messages. Without one, all messages count; for a plain text, both are the
+    text.
+    """
     if isinstance(prompt, str):
         return prompt, prompt
     messages = [message["content"] for message in prompt if message["role"] == "user"]
+    messages = messages or [message["content"] for message in prompt] or [""]
     return messages[0], "\n".join(messages)
 
 

@@ -9,6 +9,9 @@ import re
 from collections.abc import Collection, Iterable, Iterator
 from functools import cache
 
+from ..utf8 import normal_form
+from .dictionary import lemma, with_digits
+
 _WORD = r"\w+(?:[-.,:]\w+)*"
 _PHRASE = re.compile(rf"{_WORD}\*?(?: {_WORD}\*?)*")
 _PHRASE_WITH_NUMBERS = re.compile(rf"(?:{_WORD}|#(?:-{_WORD})?)\*?(?: (?:{_WORD}|#(?:-{_WORD})?)\*?)*")
@@ -21,8 +24,8 @@ _PART_END = re.compile(r"[.,:;!?…\n()]")
 
 
 def lowered(text: str) -> str:
-    """Convert a text to lower case, with «е» for «ё»."""
-    return text.lower().replace("ё", "е")
+    """Convert a text to lower case, with «е» for «ё» and composed letters."""
+    return normal_form(text).lower().replace("ё", "е")
 
 
 def own_words(text: str) -> str:
@@ -57,6 +60,17 @@ def find_phrases(phrases: Iterable[str], text: str) -> set[str]:
     return {phrase for phrase in phrases if _pattern(phrase).search(text)}
 
 
+def find_new_phrases(phrases: Iterable[str], text: str, prompt: str) -> set[str]:
+    """Select the phrases that a text contains in words that its prompt does not contain, in any form («машину», «машина»)."""
+    text, known = lowered(text), {lemma(word) for word in re.findall(r"\w+", lowered(prompt))}
+    return {
+        phrase
+        for phrase in phrases
+        for match in _pattern(phrase).finditer(text)
+        if not {lemma(word) for word in re.findall(r"\w+", match[0])} <= known
+    }
+
+
 def _asserted(phrase: str, text: str) -> Iterator[re.Match]:
     for match in _pattern(phrase).finditer(text):
         before = _PART_END.split(text[: match.start()])[-1].split()[-_DENIAL_WORDS:]
@@ -71,8 +85,8 @@ def find_asserted(phrases: Iterable[str], text: str) -> set[str]:
 
 
 def numbers_in(texts: Iterable[str]) -> frozenset[str]:
-    """Collect the numbers of texts that are written in digits, with a point for the decimal comma."""
-    return frozenset(number.replace(",", ".") for text in texts for number in re.findall(_NUMBER, text))
+    """Collect the numbers of texts in digits, with a point for the decimal comma; they may be written as words."""
+    return frozenset(number.replace(",", ".") for text in texts for number in re.findall(_NUMBER, with_digits(text)))
 
 
 def wrong_numbers(phrases: Iterable[str], text: str, right: Collection[str]) -> set[str]:
@@ -84,10 +98,10 @@ def wrong_numbers(phrases: Iterable[str], text: str, right: Collection[str]) -> 
         text (`str`): The text to search.
         right (`Collection[str]`): The right numbers, from [`numbers_in`].
     """
-    text = lowered(text)
+    text, in_digits = lowered(text), lowered(with_digits(text))
     return {
         phrase
         for phrase in phrases
-        for match in _asserted(phrase, text)
+        for match in _asserted(phrase, in_digits if "#" in phrase else text)
         if not match.groups() or any(number.replace(",", ".") not in right for number in match.groups())
     }

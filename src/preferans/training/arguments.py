@@ -43,5 +43,6 @@ class PreferansArguments(HardwareArguments):
         default=None, metadata={"help": "Try the longest pairs before the first step. By default, only on a card."}
     )
     ignore_plan: bool = dataclasses.field(
-        default=False, metadata={"help": "Start a run even if it does not fit by the memory plan."}
+        default=False,
+        metadata={"help": "Start a run even if it does not fit by the memory plan, or its memory cannot be planned."},
     )

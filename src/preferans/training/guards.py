@@ -16,7 +16,7 @@ import trl.trainer.utils
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from transformers import Trainer, TrainerCallback, TrainerState
 
-from ..errors import TrainingDiverged
+from ..errors import PreferansError, TrainingDiverged, disk_errors
 from ..hardware.device import peak_memory
 from ..hardware.processes import check_sharded, from_main, highest, is_main, local_part
 from .run_folder import is_complete_checkpoint
@@ -92,7 +92,21 @@ class GuardedTrainer(Trainer):
             logs["skipped_steps"] = self.skipped_steps
         super().log(logs, start_time)
 
+    def _determine_best_metric(self, *args, **kwargs) -> bool:
+        try:
+            return super()._determine_best_metric(*args, **kwargs)
+        except KeyError as error:
+            raise PreferansError(f"metric_for_best_model: {error.args[0]}") from None
+
+    def _save_checkpoint(self, *args, **kwargs) -> None:
+        with disk_errors(self.args.output_dir):
+            super()._save_checkpoint(*args, **kwargs)
+
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        with disk_errors(output_dir or self.args.output_dir):
+            self._save_whole(output_dir, _internal_call)
+
+    def _save_whole(self, output_dir: str | None, _internal_call: bool) -> None:
         if not self.is_fsdp_enabled:
             return super().save_model(output_dir, _internal_call)
         # `Trainer` would gather the whole base model in the main process to save the adapter.

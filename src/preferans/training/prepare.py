@@ -1,7 +1,7 @@
 """
 Check a run before its model is loaded, so that a mistake costs seconds and not an hour.
 
-[`prepare`] runs the steps in order; `scripts/plan.py` shares [`check_positive_keys`], [`resolve_base_model`] and [`choose_precision`].
+[`prepare`] runs the steps in order; `scripts/plan.py` shares [`resolve_base_model`] and [`choose_precision`].
 """
 
 import dataclasses
@@ -11,8 +11,9 @@ from typing import Any
 
 from datasets import Dataset
 from transformers import PretrainedConfig, PreTrainedTokenizerBase, TrainingArguments
-from trl import ModelConfig, ScriptArguments
+from trl import DPOConfig, ModelConfig, ScriptArguments
 
+from ..data.chat_template import fit_to_template, pair_texts, prompt_text
 from ..data.folder import load_checked_splits
 from ..data.preferences import fingerprint
 from ..errors import PreferansError
@@ -20,22 +21,16 @@ from ..hardware.decisions import Decisions, apply_kernels, decide_kernels, decid
 from ..hardware.device import Device, apply_profile, find_device
 from ..hardware.processes import check_processes, from_main, is_sharded
 from ..hub_names import commit_in_cache
-from ..models.loading import check_model_exists, load_config, load_tokenizer, prompt_text
+from ..models.loading import check_model_exists, check_stored_bits, check_token_ids, load_config, load_tokenizer
+from ..models.lora_modules import check_lora_modules, lora_targets
 from ..models.starting_adapter import StartingAdapter, check_base, find_adapter, on_its_base, with_revision
+from .cut_pairs import report_cut_pairs, warn_of_plain_texts
+from .key_limits import check_numbers
 from .recipe import fill
 from .run_folder import FINISHED_FILE, check_run_dir, provenance
+from .trainer_parts import check_trainer_parts
 
 REQUIRED_KEYS = ("model_name_or_path", "dataset_name", "output_dir")
-POSITIVE_KEYS = (
-    "beta",
-    "lora_r",
-    "lora_alpha",
-    "per_device_train_batch_size",
-    "per_device_eval_batch_size",
-    "precompute_ref_batch_size",
-    "gradient_accumulation_steps",
-    "max_length",
-)
 
 
 @dataclasses.dataclass
@@ -101,12 +96,15 @@ def prepare(argument_types: tuple[type, ...], recipe_keys: dict[str, Any], recip
     """
     recipe_name = recipe_path or "Command line"
     check_required_keys(recipe_keys, recipe_name)
-    check_positive_keys(recipe_keys, recipe_name)
+    check_numbers(recipe_keys, recipe_name)
     keys, adapter = resolve_base_model(recipe_keys, recipe_name)
     check_base_model(keys, adapter, recipe_keys, recipe_name)
     device = find_device(keys.get("use_cpu", False), keys.get("hardware_profile"))
     check_offloading(keys, device, recipe_name)
     config = load_config(keys["model_name_or_path"], keys.get("model_revision", "main"))
+    check_stored_bits(config, keys.get("load_in_4bit", False), keys.get("load_in_8bit", False), recipe_name)
+    if adapter is None:
+        check_lora_modules(keys, config, recipe_name)
     precision_keys, precision = choose_precision(keys, device, config)
     kernels = decide_kernels(device, config.get_text_config().vocab_size, half=computes_in_half(precision_keys))
     arguments = fill(argument_types, precision_keys | {"use_cpu": device.kind == "cpu"}, recipe_path)
@@ -122,15 +120,26 @@ def prepare(argument_types: tuple[type, ...], recipe_keys: dict[str, Any], recip
         return None
     conversational = not isinstance(train_rows[0]["prompt"], str)
     tokenizer = load_run_tokenizer(keys, model_args, adapter, conversational)
+    train_rows, test_rows = (
+        fit_to_template(rows, tokenizer, f"The {split} split")
+        for split, rows in (("training", train_rows), ("test", test_rows))
+    )
+    check_embeddings((train_rows, test_rows), tokenizer, config, keys["model_name_or_path"])
     max_length = training_args.max_length
+    train_rows = drop_long_prompts(train_rows, tokenizer, max_length, "The training split")
+    test_rows = drop_long_prompts(test_rows, tokenizer, max_length, "The test split")
+    warn_of_plain_texts(train_rows, tokenizer, keys["model_name_or_path"])
+    if isinstance(training_args, DPOConfig) and training_args.truncation_mode == "keep_start":
+        report_cut_pairs(train_rows, tokenizer, max_length, "The training split")
+        report_cut_pairs(test_rows, tokenizer, max_length, "The test split")
     return Prepared(
         model_args=model_args,
         training_args=training_args,
         device=device,
         precision=precision,
         kernels=kernels,
-        train_rows=drop_long_prompts(train_rows, tokenizer, max_length, "The training split"),
-        test_rows=drop_long_prompts(test_rows, tokenizer, max_length, "The test split"),
+        train_rows=train_rows,
+        test_rows=test_rows,
         tokenizer=tokenizer,
         provenance=run,
         recipe_name=recipe_name,
@@ -145,12 +154,13 @@ def check_arguments(
     Return the script's, the model's and the trainer's arguments, and check them against the processes of the run.
 
     Raises:
-        [`PreferansError`]: if no adapter is trained, or the processes are not those of the recipe.
+        [`PreferansError`]: if no adapter is trained, the processes are not those of the recipe, or a part of the trainer cannot be built.
     """
     script_args, model_args, training_args = (
         next(one for one in arguments if isinstance(one, kind))
         for kind in (ScriptArguments, ModelConfig, TrainingArguments)
     )
+    model_args.lora_target_modules = lora_targets(model_args.lora_target_modules)
     # The trainer would upload pickled arguments and hide failures; the script publishes instead.
     training_args.push_to_hub = False
     if not model_args.use_peft:
@@ -161,6 +171,7 @@ def check_arguments(
         getattr(training_args, "precompute_ref_log_probs", False),
         find_card=device.kind == "cuda",
     )
+    check_trainer_parts(training_args, recipe_name)
     return script_args, model_args, training_args
 
 
@@ -189,14 +200,6 @@ def check_required_keys(recipe_keys: dict[str, Any], recipe_name: str) -> None:
     for key in REQUIRED_KEYS:
         if not recipe_keys.get(key):
             raise PreferansError(f"{recipe_name}: the key '{key}' is missing.")
-
-
-def check_positive_keys(recipe_keys: dict[str, Any], recipe_name: str) -> None:
-    """Check keys that must be above zero; with a negative `beta`, for example, DPO prefers the rejected answers."""
-    for key in POSITIVE_KEYS:
-        value = recipe_keys.get(key)
-        if isinstance(value, (int, float)) and not value > 0:
-            raise PreferansError(f"{recipe_name}: {key} is {value}, but must be above 0.")
 
 
 def resolve_base_model(
@@ -318,6 +321,14 @@ def load_run_tokenizer(
     if adapter and adapter.has_tokenizer:
         name, revision = adapter.name, adapter.revision
     return load_tokenizer(name, revision, keys.get("chat_template_path"), chat=conversational)
+
+
+def check_embeddings(
+    splits: tuple[Dataset, Dataset], tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig, name: str
+) -> None:
+    """Check that the model has an embedding for every token of the rows."""
+    texts = (text for rows in splits for row in rows for text in pair_texts(row, tokenizer))
+    check_token_ids(tokenizer, config.get_text_config().vocab_size, texts, f"model_name_or_path {name}")
 
 
 def drop_long_prompts(

@@ -12,7 +12,7 @@ import math
 import textwrap
 import types
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,8 +20,10 @@ import yaml
 
 from ..errors import PreferansError, did_you_mean
 from ..files import read_yaml
+from .foreign_keys import FOREIGN_KEYS, key_remedy, value_remedy
 
 MISSING = object()
+COMMAND_LINE = "Command line"
 
 # TRL and transformers check these only when they use them, long after the model is loaded.
 CHOICES = {
@@ -30,6 +32,7 @@ CHOICES = {
         "apo_zero", "apo_down", "discopop", "sft", "sigmoid_norm",
     ),
     "f_divergence_type": ("reverse_kl", "forward_kl", "js_divergence", "alpha_divergence"),
+    "lora_task_type": ("CAUSAL_LM",),
     "report_to": (
         "none", "all", "azure_ml", "clearml", "codecarbon", "comet_ml", "dagshub", "dvclive", "flyte", "kubeflow", "mlflow", "neptune", "swanlab",
         "tensorboard", "trackio", "wandb",
@@ -52,9 +55,12 @@ UNSUPPORTED = {
     "model_init_kwargs": "use dtype, attn_implementation, model_revision and the quantization keys",
     "packing": "it needs FlashAttention 2, which cards before Ampere do not support, and without it answers attend to their neighbours",
     "padding_free": "it needs FlashAttention 2, which cards before Ampere do not have",
+    "liger_kernel_config": "TRL's fused head already saves the memory of the logits",
     "resume_from_checkpoint": "the same command resumes from the newest complete checkpoint",
     "save_only_model": "a run cannot resume from such a checkpoint",
+    "sync_ref_model": "the reference is the model without its adapter, or the adapter that training continues",
     "trust_remote_code": "code of a model repository is never run",
+    "use_liger_kernel": "TRL's fused head already saves the memory of the logits",
 }
 
 
@@ -172,10 +178,18 @@ class Keys:
         Raises:
             [`PreferansError`]: names the location, the key and what to write instead.
         """
-        if key not in self.fields:
-            raise PreferansError(f"{location}: the key '{key}' is unknown.{did_you_mean(key, self.fields)}")
         if key in UNSUPPORTED:
             raise PreferansError(f"{location}: the key '{key}' is not supported: {UNSUPPORTED[key]}. Remove the line.")
+        if key not in self.fields:
+            line = "--{} {}" if location == COMMAND_LINE else "{}: {}"
+            raise PreferansError(
+                f"{location}: the key '{key}' is unknown. {key_remedy(key, value, self.fields, line)}"
+            )
+        if remedy := value_remedy(key, value):
+            raise PreferansError(f"{location}: {key} cannot be {value!r}. {remedy}")
+        return self._check_value(key, value, location)
+
+    def _check_value(self, key: str, value: Any, location: str) -> Any:
         kind, field = self.kinds[key], self.fields[key]
         choices = (
             field.metadata.get("choices")
@@ -191,6 +205,8 @@ class Keys:
                 f'unquoted {unquoted} as {str(value).lower()}: write "{unquoted}" in quotes if you mean the word.'
             )
         fitted = value if value is None and optional else convert(value, kind)
+        if key.endswith("_kwargs") and isinstance(fitted, str):
+            raise PreferansError(f"{location}: {key} must be a mapping such as {{name: value}}, got {value!r}.")
         if fitted is MISSING:
             quotes = (
                 " Put it in quotes."
@@ -205,6 +221,45 @@ class Keys:
                     f"{did_you_mean(word, map(str, choices))}"
                 )
         return fitted
+
+    def check_all(self, values: Iterable[tuple[str, Any, str]], name: str) -> dict[str, Any]:
+        """
+        Check several keys and their values, and report every mistake at once.
+
+        Args:
+            values (`Iterable[tuple[str, Any, str]]`): Key, value and location of each.
+            name (`str`): The recipe or the command line, for messages.
+
+        Returns:
+            `dict[str, Any]`: see [`Keys.check`].
+        """
+        checked: dict[str, Any] = {}
+        problems: list[str] = []
+        for key, value, location in self._without_sections(values, problems):
+            try:
+                checked[key] = self.check(key, value, location)
+            except PreferansError as error:
+                problems.append(str(error))
+        if len(problems) == 1:
+            raise PreferansError(problems[0])
+        if problems:
+            lines = [problem.removeprefix(f"{name}, ").removeprefix(f"{name}: ") for problem in problems]
+            raise PreferansError(f"{name}: {len(problems)} mistakes.\n" + "\n".join(f"- {line}" for line in lines))
+        return checked
+
+    def _without_sections(
+        self, values: Iterable[tuple[str, Any, str]], problems: list[str]
+    ) -> Iterator[tuple[str, Any, str]]:
+        """Yield the keys inside sections, such as `training_arguments:`, in place of the sections."""
+        for key, value, location in values:
+            if not isinstance(value, dict) or key in {*self.fields, *UNSUPPORTED, *FOREIGN_KEYS}:
+                yield key, value, location
+                continue
+            problems.append(
+                f"{location}: '{key}' is a section, and a recipe has none. Remove this line and the indentation below it."
+            )
+            inside = [(str(name), inner, f"{location}, {key}") for name, inner in value.items()]
+            yield from self._without_sections(inside, problems)
 
 
 def read_command_line(argv: list[str], keys: Keys) -> tuple[str | None, dict[str, Any]]:
@@ -229,9 +284,10 @@ def read_command_line(argv: list[str], keys: Keys) -> tuple[str | None, dict[str
     while words:
         word = words.pop(0)
         if not word.startswith("--"):
-            if recipe is not None or not word.endswith((".yaml", ".yml")):
+            if recipe is not None or not word.lower().endswith((".yaml", ".yml")):
                 raise PreferansError(
                     f"Command line: '{word}' is out of place. The order is: a recipe ending in .yaml, then --key value …"
+                    + _order_remedy(word)
                 )
             recipe = word
             continue
@@ -246,8 +302,15 @@ def read_command_line(argv: list[str], keys: Keys) -> tuple[str | None, dict[str
             continue
         if key in values:
             raise PreferansError(f"Command line: --{key} is given twice. Keep one of the two.")
-        values[key] = keys.check(key, _read_words(given, keys.kinds.get(key)), "Command line")
-    return recipe, values
+        values[key] = _read_words(given, keys.kinds.get(key))
+    return recipe, keys.check_all(((key, value, COMMAND_LINE) for key, value in values.items()), COMMAND_LINE)
+
+
+def _order_remedy(word: str) -> str:
+    if word.lower().endswith(".json"):
+        return " JSON is valid YAML: rename the file."
+    key = word.lstrip("-").partition("=")[0]
+    return f" Write --{key}." if word.startswith("-") or "=" in word else ""
 
 
 def _read_words(given: list[str], kind: Any) -> Any:
@@ -290,7 +353,9 @@ def read_recipe(dataclass_types: tuple[type, ...], argv: list[str]) -> tuple[dic
     recipe_keys = {}
     if recipe is not None:
         values, lines = read_yaml(recipe)
-        recipe_keys = {key: keys.check(key, value, f"{recipe}, line {lines[key]}") for key, value in values.items()}
+        recipe_keys = keys.check_all(
+            ((key, value, f"{recipe}, line {lines[key]}") for key, value in values.items()), recipe
+        )
     return recipe_keys | overrides, recipe
 
 

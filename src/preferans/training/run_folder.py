@@ -2,6 +2,7 @@
 
 import platform
 import subprocess
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from importlib.metadata import version
@@ -9,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
+from safetensors import SafetensorError, safe_open
 
 from ..errors import PreferansError
-from ..files import read_json, sha256_of, write_json
+from ..files import entries, read_json, sha256_of, write_json
 from ..hardware.processes import count, from_main
 
 # Written last: it marks a finished run.
@@ -29,7 +31,7 @@ CHECKPOINT_FILES = (
 
 def is_complete_checkpoint(checkpoint: Path, num_processes: int = 1) -> bool:
     """
-    Check whether a checkpoint folder is complete, so that training can resume from it.
+    Check whether a checkpoint folder is complete, so that training can resume from it: no file is missing or truncated.
 
     Args:
         checkpoint (`Path`)
@@ -41,23 +43,35 @@ def is_complete_checkpoint(checkpoint: Path, num_processes: int = 1) -> bool:
         return False
     try:
         read_json(checkpoint / "trainer_state.json")  # written last
-    except PreferansError:
+        with safe_open(checkpoint / "adapter_model.safetensors", "pt"):
+            pass  # compares the file's size with its header
+    except (PreferansError, SafetensorError, OSError):
         return False
-    return True
+    # PyTorch writes archives, whose directory is at the end.
+    saved = [path for pattern in ("*.pt", "*.pth", "*.bin") for path in checkpoint.glob(pattern)]
+    return all(zipfile.is_zipfile(path) for path in saved)
 
 
 def last_checkpoint(output_dir: str | Path, num_processes: int = 1) -> str | None:
-    """Return the newest complete checkpoint of a run, or `None`. Folders that a kill left incomplete are ignored."""
+    """Return the newest complete checkpoint of a run, or `None`. Incomplete ones, as left by a kill or a full disk, are ignored."""
     folders = [folder for folder in Path(output_dir).glob("checkpoint-*") if folder.name.split("-")[1].isdigit()]
     for folder in sorted(folders, key=lambda folder: int(folder.name.split("-")[1]), reverse=True):
         if is_complete_checkpoint(folder, num_processes):
             return str(folder)
+        print(f"{folder} is incomplete or damaged, and is ignored.")
     return None
 
 
 LOCK_NAME = "process.lock"
-# Keys that do not affect the result.
-WITHOUT_EFFECT = ("ignore_plan", "longest_first", "push_to_hub", "hub_model_id", "hub_strategy", "hub_private_repo")
+# Keys that do not affect the adapter.
+WITHOUT_EFFECT = (
+    "dataloader_num_workers", "dataloader_persistent_workers", "dataloader_pin_memory", "dataloader_prefetch_factor",
+    "dataset_num_proc", "ddp_timeout", "disable_tqdm", "do_eval", "do_predict", "do_train", "eval_accumulation_steps", "eval_steps",
+    "eval_strategy", "hub_model_id", "hub_private_repo", "hub_strategy", "ignore_plan", "log_level", "log_level_replica",
+    "logging_first_step", "logging_steps", "logging_strategy", "longest_first", "output_dir", "per_device_eval_batch_size",
+    "precompute_ref_batch_size", "project", "push_to_hub", "report_to", "run_name", "save_steps", "save_strategy", "save_total_limit",
+    "skip_memory_metrics", "torch_empty_cache_steps", "trackio_bucket_id", "trackio_space_id", "trackio_static_space_id",
+)  # fmt: skip
 
 
 @contextmanager
@@ -165,15 +179,26 @@ def check_run_dir(output_dir: str | Path, run: dict[str, Any]) -> None:
         [`PreferansError`]: if the folder has another run or other files.
     """
     path = Path(output_dir) / "provenance.json"
+    file = next((folder for folder in (Path(output_dir), *Path(output_dir).parents) if folder.is_file()), None)
+    if file:
+        raise PreferansError(f"output_dir {output_dir}: {file} is a file. Name a folder.")
     if not path.exists():
-        if Path(output_dir).exists() and {entry.name for entry in Path(output_dir).iterdir()} - {LOCK_NAME}:
+        if Path(output_dir).exists() and {entry.name for entry in entries(output_dir)} - {LOCK_NAME}:
             raise PreferansError(
                 f"output_dir {output_dir}: the folder is not empty and is not a run. Name a new folder."
             )
         return
     old = read_json(path)
-    # num_processes is compared below by its real value, because batches and random states depend on it.
-    keys = sorted((set(old["keys"]) | set(run["keys"])) - {"num_processes", *WITHOUT_EFFECT})
+    contents = {
+        "dataset_name": (old["dataset"]["fingerprint"], run["dataset"]["fingerprint"]),
+        "model_name_or_path": (old["model"]["weights_sha256"], run["model"]["weights_sha256"]),
+        "chat_template_path": (old["chat_template_sha256"], run["chat_template_sha256"]),
+        "the adapter it starts from": (_start_of(old), _start_of(run)),
+    }
+    # A path may change if its content is the same. num_processes is compared below by its real value, because batches and random
+    # states depend on it.
+    moved = {key for key, (there, here) in contents.items() if there and there == here}
+    keys = sorted((set(old["keys"]) | set(run["keys"])) - {"num_processes", *WITHOUT_EFFECT} - moved)
     differences = [
         f"{key}: {old['keys'].get(key)!r} there, {run['keys'].get(key)!r} here"
         for key in keys
@@ -182,16 +207,7 @@ def check_run_dir(output_dir: str | Path, run: dict[str, Any]) -> None:
     there, here = old.get("num_processes", 1), run["num_processes"]
     if there != here:
         differences.append(f"num_processes: {there} there, {here} here")
-    differences += [
-        f"{key}: the content has changed"
-        for key, same in (
-            ("dataset_name", old["dataset"]["fingerprint"] == run["dataset"]["fingerprint"]),
-            ("model_name_or_path", old["model"]["weights_sha256"] == run["model"]["weights_sha256"]),
-            ("chat_template_path", old["chat_template_sha256"] == run["chat_template_sha256"]),
-            ("the adapter it starts from", _start_of(old) == _start_of(run)),
-        )
-        if not same
-    ]
+    differences += [f"{key}: the content has changed" for key, (there, here) in contents.items() if there != here]
     if differences:
         raise PreferansError(
             f"output_dir {output_dir}: the folder has a run of another recipe ({'; '.join(differences)}). Name another "
