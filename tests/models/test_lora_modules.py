@@ -52,7 +52,7 @@ def test_accepts_names_as_peft_does(config, keys):
     check_lora_modules(keys, config, "r.yaml")
 
 
-def test_knows_the_layers_of_gpt2(tmp_path):
+def test_finds_the_layers_of_gpt2(tmp_path):
     config = AutoConfig.from_pretrained(make_gpt2(tmp_path))
     check_lora_modules({"lora_target_modules": ["c_attn", "c_proj"]}, config, "r.yaml")
     with pytest.raises(PreferansError, match="The model has c_attn, c_proj, c_fc, lm_head"):

@@ -74,7 +74,7 @@ _ERROR_CURES = {
     "empty": "Drop these rows, for example with --fix.",
     "equal": "Drop these rows, for example with --fix: neither answer is better.",
     "implicit_prompt": "scripts/dpo.py needs the column: write a dataset with it with --fix.",
-    "tools": "scripts/dpo.py refuses such rows and --fix drops them; TRL itself can train on them.",
+    "tools": "scripts/dpo.py stops at such rows, and --fix drops them; TRL itself can train on them.",
     "near_equal": "Drop these rows, for example with --fix: neither answer is better.",
     "equal_after_cut": "Raise --max_length and the recipe's max_length, or drop these rows with --fix: nothing is learned from them.",
     "encoding": "Read the source again in its own encoding, or drop these rows with --fix.",

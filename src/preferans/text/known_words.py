@@ -1,4 +1,4 @@
-"""Share of words that the Russian dictionary knows, for answers in Russian letters that are not Russian."""
+"""Share of words that the Russian dictionary has, for answers in Russian letters that are not Russian."""
 
 import re
 from functools import lru_cache
