@@ -87,6 +87,14 @@ def test_replaces_damaged_characters_and_leaves_code_alone():
     assert counts["repairs"] == [("rows with damaged characters replaced", 1)]
 
 
+def test_keeps_html_in_an_answer_to_a_question_about_it():
+    row = valid_row(
+        0, prompt=messages("Как вставить пробел в HTML?", "user"), chosen=messages("Вставьте знaк &nbsp; в текст.")
+    )
+    frames, _ = fix_dataset({"train": [row]})
+    assert frames["train"]["chosen"].to_list() == [messages("Вставьте знак &nbsp; в текст.")]
+
+
 def test_writes_a_folder_and_checks_it_again(tmp_path):
     args = argparse.Namespace(dataset="pairs.jsonl", fix=str(tmp_path / "fixed"), max_length=64, command="python x.py")
     counts, report = write_fixed(args, {"train": [valid_row(0), valid_row(1, chosen=messages(" Да. "))]})

@@ -19,7 +19,7 @@ from .check import Report, check_dataset
 from .check_tokens import template_pattern, tokenize_pairs
 from .formats import read_dataset
 from .pair_problems import leaks, problems_alone, repetitions
-from .pairs import ANSWERS, COLUMNS, Pair, Problem, empty_problem, equal_problem, is_labelled, read_pairs
+from .pairs import ANSWERS, COLUMNS, Pair, Problem, empty_problem, equal_problem, is_labelled, message_text, read_pairs
 from .preferences import ECHO_LENGTH
 from .source import describe_source
 from .tables import ROW_COLUMNS, check_output_dir, write_dataset
@@ -179,9 +179,8 @@ def _repair(pair: Pair, trailing: re.Pattern) -> tuple[Pair, set[str]]:
     pair = _with_right_characters(pair, repairs)
     prompt, texts = pair.prompt, {column: pair.text(column) for column in ANSWERS}
     if isinstance(prompt, str) and (space := prompt[len(prompt.rstrip(" \t")) :]):
-        repairs.add(
-            "space"
-        )  # the tokens of a prompt with a final space are not the beginning of those with the answer
+        # The tokens of a prompt with a final space are not the beginning of those with the answer.
+        repairs.add("space")
         prompt = prompt.removesuffix(space)
         texts = {column: space + text for column, text in texts.items()}
     questions = [
@@ -200,19 +199,21 @@ def _repair(pair: Pair, trailing: re.Pattern) -> tuple[Pair, set[str]]:
 
 
 def _with_right_characters(pair: Pair, repairs: set[str]) -> Pair:
-    """Return a pair with its damaged characters replaced, as far as there is one right answer."""
+    """Return a pair with its damaged characters replaced where only one replacement is possible."""
     changes: dict[str, Any] = {}
     for column in COLUMNS:
         value = getattr(pair, column)
         if not column_damage(pair, column).keys() - {"encoding"}:
             continue
         repairs.add("characters")
+        asked = "" if column == "prompt" else pair.user_text
         if isinstance(value, str):
-            changes[column] = repair_characters(value)
+            changes[column] = repair_characters(value, asked)
         else:
+            texts = [message_text(message) for message in value]
             changes[column] = [
-                message | {"content": repair_characters(message["content"])} if message.get("content") else message
-                for message in value
+                message | {"content": repair_characters(text, asked)} if text else message
+                for message, text in zip(value, texts, strict=True)
             ]
     return dataclasses.replace(pair, **changes) if changes else pair
 
