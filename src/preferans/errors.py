@@ -17,7 +17,7 @@ from types import TracebackType
 # If several processes fail alike, the launcher ends the others within this time, so that only one of them prints.
 SECONDS_FOR_THE_FIRST = 5
 SOCKS = (
-    "the variable ALL_PROXY (or HTTPS_PROXY) names a SOCKS proxy, which needs the package socksio. Install it: pip install socksio. Or "
+    "ALL_PROXY or HTTPS_PROXY names a SOCKS proxy, which needs the package socksio. Install it: pip install socksio. Or "
     "unset the variable."
 )
 
@@ -31,8 +31,6 @@ _FILE_PROBLEMS = {
     errno.EEXIST: "this is a file, and a folder is needed",
     errno.ENOENT: "there is no such file or folder",
     errno.ENAMETOOLONG: "the name is too long",
-    errno.ENOSPC: "the disk is full",
-    errno.EDQUOT: "your share of the disk is full",
 }
 
 
@@ -44,7 +42,7 @@ DISK_IS_FULL = (
     "the disk is full, or does not allow a file of this size. Free some space, and give the same command again."
 )
 _DISK_FULL_CODES = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-# Of Python, of Rust on Linux and Windows, and of PyTorch, whose archives have no error of their own for it.
+# Messages of Python, of Rust on Linux and Windows, and of PyTorch, which raises no OSError for its archives.
 _DISK_FULL_TEXT = re.compile(
     r"No space left on device|File too large|\(os error (?:27|28|112|122)\)|inline_container\.cc.*unexpected pos|PytorchStreamWriter failed"
 )
@@ -55,8 +53,8 @@ class TrainingDiverged(PreferansError):
 
 
 def is_file_problem(error: BaseException) -> bool:
-    """Check whether an error is about a path or the disk, such as a full one, so that [`run`] reports it."""
-    return isinstance(error, OSError) and error.errno in _FILE_PROBLEMS
+    """Check whether an error is about a path or a full disk, so that [`run`] reports it."""
+    return isinstance(error, OSError) and error.errno in {*_FILE_PROBLEMS, *_DISK_FULL_CODES}
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -160,10 +160,23 @@ def sha256_of(path: str | Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def files_below(folder: str | Path) -> list[Path]:
+    """List the files in a folder and below it, without those that file managers leave."""
+    return [file for file in sorted(Path(folder).rglob("*")) if file.is_file() and not is_stray(file)]
+
+
+def visible_files(folder: str | Path) -> list[Path]:
+    """List files as [`files_below`] does, without hidden files and folders."""
+    return [
+        file
+        for file in files_below(folder)
+        if not any(part.startswith(".") for part in file.relative_to(folder).parts)
+    ]
+
+
 def checksums(folder: str | Path) -> dict[str, str]:
     """SHA-256 of every file in a folder, by its relative path, without the files that file managers leave."""
-    files = (file for file in Path(folder).rglob("*") if file.is_file() and not is_stray(file))
-    return {file.relative_to(folder).as_posix(): sha256_of(file) for file in files}
+    return {file.relative_to(folder).as_posix(): sha256_of(file) for file in files_below(folder)}
 
 
 @contextmanager

@@ -140,7 +140,8 @@ def test_reads_the_prompts_of_a_split(preference_folder):
     rows = split_rows(str(preference_folder), "test")
     assert distinct_prompts(rows) == [{"id": row["id"], "prompt": row["prompt"]} for row in rows]
     with pytest.raises(
-        PreferansError, match="--split dev: in .* there is no split 'dev', only train, test. Write '--split test'"
+        PreferansError,
+        match=rf"--split dev: {preference_folder}: there is no split 'dev', only train, test. Write '--split test'",
     ):
         split_rows(str(preference_folder), "dev")
     write_jsonl(preference_folder / "test.jsonl", [preference(1), preference(2, prompt=preference(2)["chosen"])])

@@ -137,7 +137,7 @@ def test_names_a_token_without_an_embedding(tiny_llama):
     check_token_ids(tokenizer, size, ["Да."], "x")
     tokenizer.add_tokens(["Вопрос"])
     check_token_ids(tokenizer, size, ["Да."], "x")  # as Gemma's token of an image, which no text has
-    with pytest.raises(PreferansError, match=rf"x: .*'Вопрос' with the number {size}, but .* only {size} embeddings"):
+    with pytest.raises(PreferansError, match=rf"x: .*'Вопрос' \(id {size}\), but .* only {size} embeddings"):
         check_token_ids(tokenizer, size, ["Да.", "Вопрос?"], "x")
     tokenizer.pad_token = "Вопрос"
     with pytest.raises(PreferansError, match="the token 'Вопрос'"):

@@ -30,15 +30,15 @@ def test_counts_pairs_that_are_cut_and_equal_after_the_cut(plain, tokenizer, cap
     rows = rows_with(1, 12, plain)
     assert report_cut_pairs(rows, tokenizer, 100, "The training split") == (1, 1)
     printed = capsys.readouterr().out
-    assert "the answers of 1 of 12 pairs are equal in their first max_length 100 tokens" in printed
-    assert "1 of 12 pairs are longer than max_length 100" in printed
+    assert "in 1 of 12 pairs, the answers are equal after truncation to max_length 100" in printed
+    assert "1 of 12 pairs are longer than max_length 100 and are truncated" in printed
     assert report_cut_pairs(rows, tokenizer, 2000, "The training split") == (0, 0)
     assert report_cut_pairs(rows, tokenizer, None, "The training split") == (0, 0)
     assert capsys.readouterr().out == ""
 
 
 def test_many_equal_pairs_are_an_error(tokenizer):
-    with pytest.raises(PreferansError, match="the answers of 2 of 12 pairs are equal .* Raise max_length"):
+    with pytest.raises(PreferansError, match="in 2 of 12 pairs, the answers are equal .* Raise max_length"):
         report_cut_pairs(rows_with(2, 12), tokenizer, 100, "The training split")
 
 

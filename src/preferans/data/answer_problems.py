@@ -1,8 +1,8 @@
 """
 Find what is wrong with the texts of pairs: damaged characters, broken or foreign answers, and personal data.
 
-The patterns and thresholds are chosen so that the answers that people wrote for Open Assistant have no findings. What a model should learn to
-avoid, such as loops, is a problem of chosen answers only.
+The patterns and thresholds are chosen to give no false findings on Open Assistant's human answers. What a model should learn to avoid, such as
+loops, is a problem in chosen answers only.
 """
 
 import math
@@ -13,12 +13,12 @@ from collections.abc import Iterator
 
 from tqdm.auto import tqdm
 
-from ..text.characters import character_damage, comparable
+from ..text.characters import CODE, character_damage, comparable
 from ..text.intrusions import confusion
 from ..text.language import loops
-from ..text.manners import refuses
+from ..text.manners import SENTENCE, refuses
 from ..text.measures import is_complete
-from .pairs import ANSWERS, Pair, Problem, message_text
+from .pairs import ANSWERS, COLUMNS, Pair, Problem, message_text
 
 CHARACTER_KINDS = {
     "encoding": "has text in a wrong encoding",
@@ -55,16 +55,13 @@ _PERSONAL = {
     "an insurance number": re.compile(r"(?<!\d)\d{3}-\d{3}-\d{3}[ -]\d{2}(?!\d)"),
     "a card number": re.compile(r"(?<![\d-])[245]\d{3}([ -]?)\d{4}\1\d{4}\1\d{4}(?![\d-])"),
 }
-_CODE = re.compile(r"```.*?(?:```|\Z)|`[^`\n]*`", re.DOTALL)
 _LAYOUT = re.compile(r"([\s_|/\\-])[\s_|/\\-]+")  # of tables and drawings
-_SENTENCE = re.compile(r"[^.!?…\n]+[.!?…]*")
 
 
 def text_problems(pair: Pair) -> Iterator[Problem]:
     """Find the problems in the texts of one pair."""
-    prompt = pair.prompt if isinstance(pair.prompt, str) else "\n".join(map(message_text, pair.prompt))
-    texts = {"prompt": prompt} | {column: pair.text(column) for column in ANSWERS}
-    for column in texts:
+    texts = {column: pair.text(column) for column in COLUMNS}
+    for column in COLUMNS:
         for kind, example in column_damage(pair, column).items():
             yield Problem(kind, f"'{column}' {CHARACTER_KINDS[kind]}", repr(example))
     for column, text in texts.items():
@@ -76,7 +73,7 @@ def text_problems(pair: Pair) -> Iterator[Problem]:
             yield Problem("judge_comment", f"'{column}' has a judge's comment", repr(match[0].strip()))
     if comparable(texts["chosen"]) == comparable(texts["rejected"]):
         yield Problem("near_equal", "'chosen' and 'rejected' differ only in case, spaces or punctuation")
-    yield from _chosen_problems(texts["chosen"], texts["rejected"], prompt)
+    yield from _chosen_problems(texts["chosen"], texts["rejected"], texts["prompt"])
 
 
 def column_damage(pair: Pair, column: str) -> dict[str, str]:
@@ -101,7 +98,7 @@ def column_damage(pair: Pair, column: str) -> dict[str, str]:
 
 
 def _chosen_problems(chosen: str, rejected: str, prompt: str) -> Iterator[Problem]:
-    if (match := _ROLE.search(_CODE.sub(" ", chosen))) and (match[1] or match[2]) not in prompt:
+    if (match := _ROLE.search(CODE.sub(" ", chosen))) and (match[1] or match[2]) not in prompt:
         yield Problem("foreign_roles", "'chosen' has the name of a role", repr(match[1] or match[2]))
     if len(chosen) <= REFUSAL_LENGTH and "?" not in chosen and refuses(chosen) and not refuses(rejected):
         yield Problem("refusal", "'chosen' is a refusal, and 'rejected' is not", repr(chosen[:60]))
@@ -169,7 +166,7 @@ def _ratio(pair: Pair) -> float:
 
 
 def _sentences(text: str) -> list[str]:
-    return [found for match in _SENTENCE.findall(text) if (found := comparable(match))]
+    return [found for match in SENTENCE.findall(text) if (found := comparable(match)).strip("_")]
 
 
 def content_problems(pairs: list[Pair]) -> Iterator[tuple[Pair, Problem]]:

@@ -14,7 +14,7 @@ the cause:
 - `near_equal`, `equal_after_cut`: the answers differ only in case, spaces or punctuation, or only beyond `max_length`.
 - `prompt_echo`: an answer begins with the question (of at least `ECHO_LENGTH` characters) or with the whole conversation, or contains a
   question of at least `LONG_ECHO` characters.
-- `encoding`: a text was read in a wrong encoding, or characters were lost.
+- `encoding`: a text was decoded with the wrong encoding, or characters were lost.
 - `tree_leakage`, `prompt_leakage`: the conversation tree of a training row, or nearly the same prompt, is in another split.
 - `no_training_split`: no split with a name that begins with `train` has rows.
 - `contradiction`: for the same prompt, a split has both A better than B and B better than A.
@@ -27,8 +27,8 @@ the cause:
 Warnings may be harmless:
 
 - `homoglyphs`, `html`, `invisible`, `decomposed`: damaged characters, see [`~preferans.text.characters`].
-- `padded`, `copied_answer`, `refusal`, `loops`, `cut_answer`, `foreign_roles`, `judge_comment`, `personal_data`: an answer that nobody should
-  learn from, see [`~preferans.data.answer_problems`].
+- `padded`, `copied_answer`, `refusal`, `loops`, `cut_answer`, `foreign_roles`, `judge_comment`, `personal_data`: an answer that
+  should not be trained on, see [`~preferans.data.answer_problems`].
 - `repeated_id`, `duplicate`: a split has the same id with different contents, or the same pair, twice.
 - `plain_text`: the rows are plain texts, but the model has a chat template.
 - `length_bias`: of at least `SHARE_PAIRS` pairs, chosen is longer in at least `LENGTH_BIAS` or at most 1 - `LENGTH_BIAS`.
@@ -77,7 +77,7 @@ _ERROR_CURES = {
     "tools": "scripts/dpo.py stops at such rows, and --fix drops them; TRL itself can train on them.",
     "near_equal": "Drop these rows, for example with --fix: neither answer is better.",
     "equal_after_cut": "Raise --max_length and the recipe's max_length, or drop these rows with --fix: nothing is learned from them.",
-    "encoding": "Read the source again in its own encoding, or drop these rows with --fix.",
+    "encoding": "Decode the source with its own encoding, or drop these rows with --fix.",
     "prompt_echo": "Remove the prompt from the answer. --fix removes it from the beginning, and drops the other rows.",
     "tree_leakage": "Split by message_tree_id, or drop these training rows with --fix.",
     "prompt_leakage": "Keep similar prompts in one split, or drop these training rows with --fix.",
@@ -104,7 +104,7 @@ _WARNING_CURES = {
     "judge_comment": "Remove the comments of people or models who compared the answers, or drop these rows with --fix.",
     "personal_data": "Look at these rows before you publish the dataset; --fix drops them.",
     "plain_text": "The model expects messages. --fix with --model_name_or_path turns the texts into messages.",
-    "shortcut": "Vary the style on both sides, or compare the result on pairs of another source: the model may learn the style alone.",
+    "shortcut": "Vary the style on both sides, or evaluate on pairs from another source: the model may learn style alone.",
     "repeated_id": "Give each row its own id, so that a row in a report can be found.",
     "duplicate": "Keep one of them, as --fix does: a pair that occurs twice has twice the weight.",
     "length_bias": "Balance the pairs by length (see --max_length_ratio of data_builders/oasst1_ru.py), or the model learns length.",
@@ -271,9 +271,9 @@ def _shortcut_finding(pairs: list[Pair]) -> Iterator[Finding]:
         return
     features = ", ".join(f"{name!r} {chosen}:{rejected}" for name, chosen, rejected in found.features)
     problem = (
-        f"the words alone show which answer is preferred: a linear model recognizes {found.accuracy:.0%} of the chosen answers "
-        f"[{found.interval[0]:.0%}, {found.interval[1]:.0%}] of prompts that it was not fitted on; chance is 50%, and length alone gives "
-        f"{found.longer:.0%}. Strongest features, with the numbers of pairs in which chosen and in which rejected has more of them: {features}"
+        f"the words alone reveal which answer is preferred: a linear model recognizes {found.accuracy:.0%} of the chosen answers "
+        f"[{found.interval[0]:.0%}, {found.interval[1]:.0%}] in unseen conversations; chance is 50%, and length alone gives {found.longer:.0%}. "
+        f"Strongest features (pairs in which chosen:rejected has more): {features}"
     )
     yield _finding("shortcut", round(found.accuracy * found.pairs), found.pairs, problem)
 

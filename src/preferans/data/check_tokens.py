@@ -122,9 +122,8 @@ def _token_problems(
         words = f"the prompt alone fills max_length {max_length}"
         yield Problem("prompt_too_long", words, f"one of {len(prompt)} tokens")
     elif kept[0] == kept[1]:
-        words = f"'chosen' and 'rejected' differ only beyond max_length {max_length}"
-        words = words if longest > max_length else "'chosen' and 'rejected' have the same tokens"
-        yield Problem("equal_after_cut", words, f"{longest} tokens with the prompt")
+        difference = f"differ only beyond max_length {max_length}" if longest > max_length else "have the same tokens"
+        yield Problem("equal_after_cut", f"'chosen' and 'rejected' {difference}", f"{longest} tokens with the prompt")
     elif longest > max_length:
         words = f"the end of an answer is beyond max_length {max_length}"
         yield Problem("truncated", words, f"{longest} tokens with the prompt")

@@ -41,9 +41,7 @@ def load_preferences(name: str, config: str | None = None) -> DatasetDict:
     hub_name, revision = split_revision(name)
     try:
         return datasets.load_dataset(hub_name, name=config, revision=revision)
-    except (
-        Exception
-    ) as error:  # datasets raises a dozen types, and nearly all of them mean that the dataset cannot be loaded
+    except Exception as error:  # datasets raises a dozen types; nearly all mean that the dataset cannot be loaded
         if is_file_problem(error.__cause__ or error):
             raise error.__cause__ or error from None
         raise PreferansError(f"dataset_name {name}: {_config_problem(error) or unreadable(hub_name, error)}") from None

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from filelock import FileLock
 
 from ..errors import PreferansError
-from ..files import decode_utf8, is_stray, new_folder, numbered_jsonl, read_json
+from ..files import decode_utf8, new_folder, numbered_jsonl, read_json, visible_files
 
 TEXT_ENDINGS = (".jsonl", ".json", ".csv", ".tsv", "readme.md")
 DATASET_ENDINGS = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".jsonl.gz", ".json.gz", ".csv.gz")
@@ -34,8 +34,7 @@ def dataset_files(name: str | Path) -> list[Path]:
     """
     path = Path(name)
     if path.is_dir():
-        files = [file for file in sorted(path.rglob("*")) if file.is_file() and not is_stray(file)]
-        return [file for file in files if not any(part.startswith(".") for part in file.relative_to(path).parts)]
+        return visible_files(path)
     if not path.name.lower().endswith(DATASET_ENDINGS):
         raise PreferansError(
             f"dataset_name {name}: a file must end in {', '.join(DATASET_ENDINGS)}. Convert it to JSON lines with prompt, chosen and rejected."
@@ -66,8 +65,10 @@ def check_lines(files: list[Path]) -> None:
 
 def readable_folder(name: str, files: list[Path], cache: Path) -> str:
     """
-    Return a folder that `datasets` can read: the dataset itself or, for a single file, names with `[`, `*` or capital letters, and CSV
-    files that are separated by semicolons or tabs, a copy.
+    Return a folder that `datasets` can read: the dataset itself or a copy.
+
+    A single file is copied, and so is a folder with `[`, `*` or capital letters in its names, or with CSV files that are separated by
+    semicolons or tabs.
 
     Args:
         name (`str`): The dataset.
@@ -102,7 +103,7 @@ def readable_folder(name: str, files: list[Path], cache: Path) -> str:
 
 
 def _clean_name(name: str) -> str:
-    """Return a name without characters of a pattern, and with its ending and the name of a split in small letters."""
+    """Return a name without characters of a pattern, and with its ending and the name of a split in lower case."""
     ending = next((ending for ending in DATASET_ENDINGS if name.lower().endswith(ending)), "")
     stem = GLOB_CHARACTERS.sub("_", name[: len(name) - len(ending)])
     return (stem.lower() if stem.lower() in SPLIT_NAMES else stem) + ending

@@ -23,8 +23,8 @@ PAIRS_AT_ONCE = 20_000  # pairs that are Python objects at the same time
 # Why two ranked replies to one prompt make no pair.
 PAIR_DROP_REASONS = {
     "quality_margin": "chosen is not better in quality by min_quality_margin, or a quality is missing",
-    "equal_texts": "both texts are the same, but for case, spaces or punctuation",
-    "repeated": "texts that another pair of the prompt compares already",
+    "equal_texts": "the texts differ at most in case, spaces or punctuation",
+    "repeated": "the prompt has another pair with the same texts",
     "echo": "an answer begins with the prompt",
     "length_ratio": "chosen is more than max_length_ratio times as long as rejected",
     "near_duplicate": "the prompt is nearly the same as one of the test split",
@@ -115,9 +115,9 @@ def pair_replies(replies: pl.DataFrame, pairing: str) -> pl.DataFrame:
 def _pair_rows(
     ranked: pl.DataFrame, rows: pl.DataFrame, rule: PairingRule, counts: Counter, compared: set[tuple]
 ) -> Iterator[dict]:
-    """Yield preference rows of pairs that the ranks make, as far as the rule keeps them; count the others by reason."""
+    """Yield the preference rows that the rule keeps, and count the dropped pairs by reason."""
     for path, chosen, rejected in _messages(ranked, rows, rule):
-        texts = [comparable(answer["text"]) or answer["text"].strip() for answer in (chosen, rejected)]
+        texts = [comparable(answer["text"]) for answer in (chosen, rejected)]
         comparison = (path[-1]["row"], *(hash(text) for text in sorted(texts)))
         row = {
             "rows": [message["row"] for message in (*path, chosen, rejected)],

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from ..text.near_duplicates import find_leaks
 from ..utf8 import normal_form
-from .pairs import ANSWERS, COLUMNS, Pair, Problem, is_training, message_text
+from .pairs import ANSWERS, COLUMNS, Pair, Problem, is_training
 from .preferences import ECHO_LENGTH
 
 # A question of at least this many characters is an echo anywhere in an answer, not only at its beginning.
@@ -36,7 +36,7 @@ def problems_alone(pair: Pair, template_token: re.Pattern) -> Iterator[Problem]:
         yield Problem("tools", "the row has messages of a tool or calls to one")
     texts = {column: pair.text(column) for column in ANSWERS}
     if not isinstance(pair.prompt, str):  # a plain prompt may be the output of a template
-        texts = {"prompt": "\n".join(map(message_text, pair.prompt))} | texts
+        texts = {"prompt": pair.text("prompt")} | texts
     for column, text in texts.items():
         if match := template_token.search(text):
             yield Problem("template_tokens", f"'{column}' has tokens of a chat template", match[0].strip())

@@ -25,7 +25,7 @@ COLUMNS = ("prompt", "chosen", "rejected")
 ANSWERS = ("chosen", "rejected")
 # Labels at the beginning of a line of a plain prompt: «Вопрос:», "Human:", "### Instruction:".
 _LABEL = re.compile(r"(?m)^[ \t#*]*[\w-]{1,20}(?: [\w-]{1,20})?:[ \t]*")
-# Where a plain conversation goes over to the assistant's answer.
+# Labels after which an answer begins in a plain conversation.
 _ASSISTANT_LABEL = re.compile(
     r"(?mi)^[ \t#*]*(?:assistant|response|answer|output|bot|ai|gpt|model|ассистент|ответ|помощник|бот|модель)\b[ \t*]*:[ \t*]*\n?"
     r"|<\|im_start\|>assistant\n?|<\|assistant\|>\n?|<start_of_turn>model\n?|\[/INST\]"
@@ -61,9 +61,9 @@ class Pair:
         return row_label(self.row, self.split, self.number)
 
     def text(self, column: str) -> str:
-        """Return an answer as a text."""
-        answer = getattr(self, column)
-        return answer if isinstance(answer, str) else answer[0]["content"]
+        """Return a column as a text."""
+        value = getattr(self, column)
+        return value if isinstance(value, str) else "\n".join(map(message_text, value))
 
     @property
     def user_text(self) -> str:
@@ -107,9 +107,10 @@ class Pair:
         """Return a column's content for comparison, without differences of case, punctuation and spaces."""
         value = getattr(self, column)
         if isinstance(value, str):
-            return comparable(value) or value.strip()
-        texts = [(message["role"], message_text(message), repr(message.get("tool_calls"))) for message in value]
-        return tuple((role, comparable(text) or text.strip(), calls) for role, text, calls in texts)
+            return comparable(value)
+        return tuple(
+            (message["role"], comparable(message_text(message)), repr(message.get("tool_calls"))) for message in value
+        )
 
 
 def message_text(message: dict) -> str:
@@ -118,7 +119,7 @@ def message_text(message: dict) -> str:
 
 
 def is_labelled(pair: Pair) -> bool:
-    """Check whether a plain prompt ends with a label such as «Ответ:», and so is not a message as it stands."""
+    """Check whether a plain prompt ends with a label such as «Ответ:», and so cannot be used as a message."""
     return isinstance(pair.prompt, str) and bool(re.search(r"(?:[:>\]]|<\|[^|]*\|>)\s*\Z", pair.prompt))
 
 

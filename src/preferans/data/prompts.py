@@ -114,7 +114,7 @@ def split_rows(name: str, split: str) -> list[dict]:
     """
     dataset = load_preferences(name)
     if missing := missing_splits({"--split": split}, dataset, "{} {}"):
-        raise PreferansError(f"--split {split}: in {name} {missing}")
+        raise PreferansError(f"--split {split}: {name}: {missing}")
     rows = dataset[split].to_list()
     if not rows:
         raise PreferansError(f"{name}, split {split}: the split is empty.")

@@ -17,7 +17,7 @@ import polars as pl
 from pydantic import ValidationInfo, field_validator
 
 from ..errors import PreferansError, did_you_mean
-from ..files import is_stray, numbered_jsonl
+from ..files import files_below, numbered_jsonl
 from ..typed_rows import AnyText, Message, Row, Text, check_row
 from .preferences import prompt_problem, row_problem
 from .tables import preference_frame
@@ -178,7 +178,7 @@ def export_files(sources: Sequence[str | Path]) -> list[Path]:
         path = Path(source)
         if not path.exists():
             raise PreferansError(f"--source {source}: no such file or folder.")
-        matches = [file for file in sorted(path.rglob("*.jsonl")) if not is_stray(file)] if path.is_dir() else [path]
+        matches = [file for file in files_below(path) if file.suffix == ".jsonl"] if path.is_dir() else [path]
         if not matches:
             raise PreferansError(f"--source {source}: the folder has no .jsonl file.")
         for file in matches:

@@ -1,9 +1,9 @@
 """
 Find out whether the style of the answers gives away which one is preferred.
 
-A model that can read the label off a colon, «вы» or the length learns that, and not what people prefer. A linear model on the differences of words and
-pairs of neighbouring words is fitted on some prompts and asked about others. See [Annotation artifacts in natural language inference
-data](https://arxiv.org/abs/1803.02324) for the same test of another task.
+If a colon, «вы» or the length reveals which answer is preferred, a model learns that instead of what people prefer. A linear model on differences in words
+and word pairs is fitted on some conversations and tested on others. See [Annotation artifacts in natural language inference
+data](https://arxiv.org/abs/1803.02324) for the same test on another task.
 """
 
 import itertools
@@ -31,8 +31,8 @@ class Shortcuts(NamedTuple):
         accuracy (`float`): Share of pairs whose chosen answer the linear model recognizes, fitted on other conversations. 0.5 is chance.
         interval (`tuple[float, float]`): Its 95 % interval (Wilson, with conversations as the sample).
         longer (`float`): Share of pairs whose chosen answer is the longer one, or the shorter one if that is more.
-        features (`list[tuple[str, int, int]]`): The strongest features, with the numbers of chosen and rejected answers that have them more
-            often than the other answer.
+        features (`list[tuple[str, int, int]]`): The strongest features, with the numbers of pairs in which the chosen and in which the rejected
+            answer has more of them.
     """
 
     pairs: int

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ..files import is_stray, sha256_of
+from ..files import files_below, sha256_of
 
 DATA_ENDINGS = (".jsonl", ".jsonl.gz", ".parquet")
 APACHE_SOURCES = ("OpenAssistant/oasst1", "OpenAssistant/oasst2")
@@ -13,11 +13,7 @@ def source_files(source: str | Path) -> list[Path]:
     path = Path(source)
     if not path.is_dir():
         return [path]
-    return [
-        file
-        for file in sorted(path.rglob("*"))
-        if file.is_file() and file.name.lower().endswith(DATA_ENDINGS) and not is_stray(file)
-    ]
+    return [file for file in files_below(path) if file.name.lower().endswith(DATA_ENDINGS)]
 
 
 def describe_source(source: str, revision: str | None = None) -> tuple[str, str]:

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..errors import PreferansError
-from ..files import is_stray, new_folder, write_text
+from ..files import files_below, new_folder, write_text
 
 _MESSAGES = pl.List(pl.Struct({"role": pl.String, "content": pl.String}))
 ROW_COLUMNS = {
@@ -168,9 +168,7 @@ def check_output_dir(output_dir: str | Path, option: str = "--output_dir") -> No
     """
     path = Path(output_dir)
     if path.is_dir():
-        files = [
-            file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file() and not is_stray(file)
-        ]
+        files = [file.relative_to(path).as_posix() for file in files_below(path)]
         others = [name for name in files if name != "README.md" and not re.fullmatch(r"data/[^/]+\.parquet", name)]
         if others or (files and stored_fingerprint(path) is None):
             first = sorted(others or files)[:5]

@@ -134,7 +134,7 @@ def check_token_ids(tokenizer: PreTrainedTokenizerBase, embeddings: int, texts: 
         if max(ids, default=0) >= embeddings:
             token = tokenizer.convert_ids_to_tokens(max(ids))
             raise PreferansError(
-                f"{location}: its tokenizer has the token '{token}' with the number {max(ids)}, but the model has only {embeddings} embeddings. "
+                f"{location}: its tokenizer has the token '{token}' (id {max(ids)}), but the model has only {embeddings} embeddings. "
                 "Use the tokenizer of the model without added tokens."
             )
 

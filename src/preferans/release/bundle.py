@@ -17,7 +17,7 @@ from huggingface_hub import get_token
 from safetensors.torch import load_file
 
 from ..errors import PreferansError
-from ..files import is_stray, read_json, read_jsonl, sha256_of
+from ..files import read_json, read_jsonl, sha256_of, visible_files
 from ..hub_names import is_hub_id
 from ..models.trimmed import RECORD_NAME, trimmed_from
 from .hub import Published, cure_of, read_back, upload, with_retries
@@ -185,13 +185,7 @@ def _report_files(report: Path) -> dict[str, Path]:
 
 
 def _all_files(source: Path, repo_id: str, made: Path, report: str | Path | None) -> dict[str, Path]:
-    names = sorted(
-        path.relative_to(source).as_posix()
-        for path in source.rglob("*")
-        if path.is_file()
-        and not is_stray(path)
-        and not any(part.startswith(".") for part in path.relative_to(source).parts)
-    )
+    names = sorted(path.relative_to(source).as_posix() for path in visible_files(source))
     if kind_of(source) == "dataset":  # other files, such as notes or raw data, are private
         names = [name for name in names if DATASET_FILE.fullmatch(name)]
     pickles = [name for name in names if name.endswith(PICKLES)]

@@ -357,7 +357,7 @@ def cure_of(error: BaseException) -> str:
     if isinstance(error, FileNotFoundError | PermissionError):
         return f"A local file cannot be read or written ({words})."
     if isinstance(error, ImportError) and "socksio" in words:
-        return f"{SOCKS[0].upper()}{SOCKS[1:]}"
+        return SOCKS
     return f"It ended with {type(error).__name__} ({words})."
 
 

@@ -1,13 +1,13 @@
 """
 Damaged characters: lookalike letters, wrong encodings, HTML, invisible and decomposed characters.
 
-They are not visible to a reader, or hardly, but a model sees other tokens: «собака» with a Latin «c» is an unknown word.
+A reader hardly notices them, but the tokens are others: «собака» with a Latin «c» is an unknown word to a model.
 """
 
 import html
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 
 from ..utf8 import normal_form
@@ -29,7 +29,7 @@ _INVISIBLE = re.compile(
     "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\xad\u200b\u200e\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f\ufeff]"
     r"|(?<=[A-Za-zА-яЁё])[\u200c\u200d](?=[A-Za-zА-яЁё])"
 )
-_CODE = re.compile(r"```.*?(?:```|\Z)|`[^`\n]*`", re.DOTALL)
+CODE = re.compile(r"```.*?(?:```|\Z)|`[^`\n]*`", re.DOTALL)
 _ENTITY = re.compile(
     r"&(?:nbsp|quot|lt|gt|amp|apos|laquo|raquo|mdash|ndash|hellip|shy|copy|deg|#\d{1,6}|#x[0-9a-fA-F]{1,5});"
 )
@@ -48,16 +48,17 @@ def comparable(text: str) -> str:
     """
     Reduce a text to what distinguishes it from another: no case, spaces, punctuation and emphasis, and «е» for «ё».
 
-    Symbols such as `+` and `<`, and a minus before a number, are kept. A text that is mostly punctuation, such as a drawing, is only stripped.
+    Symbols such as `+` and `<`, and a minus before a number, are kept. Of a text that is mostly
+    punctuation, such as a drawing, only the spaces around it are removed.
     """
     text = normal_form(text).casefold().replace("ё", "е").strip()
     if 2 * len(re.findall(r"\w", text)) < len(re.findall(r"\S", text)):
         return text
-    return re.sub(r"(?<![\w)])[-−–](?=\d)", "∖", text).translate(_MEANINGFUL)
+    return re.sub(r"(?<![\w)])[-−–](?=\d)", "∖", text).translate(_MEANINGFUL) or text
 
 
 class _Meaningful(dict[int, str]):
-    """Map the codes of characters to themselves, but those of spaces and punctuation to nothing."""
+    """Map codes of spaces and punctuation to nothing, and others to their characters."""
 
     def __missing__(self, code: int) -> str:
         char = chr(code)
@@ -87,7 +88,7 @@ def character_damage(text: str, prompt: str = "") -> dict[str, str]:
         damage["invisible"] = f"U+{ord(match[0]):04X}"
     if composed != text:
         damage["decomposed"] = next((word for word in text.split() if normal_form(word) != word), "")
-    prose = _CODE.sub(" ", composed)
+    prose = CODE.sub(" ", composed)
     if (match := _ENTITY.search(prose) or _TAG.search(prose)) and not _ABOUT_HTML.search(prompt + prose):
         damage["html"] = match[0]
     if found := next(_lookalikes(prose), None):
@@ -96,25 +97,21 @@ def character_damage(text: str, prompt: str = "") -> dict[str, str]:
 
 
 def repair_characters(text: str, prompt: str = "") -> str:
-    """Repair what has one right answer: lookalike letters, HTML entities, invisible and decomposed characters, outside code."""
+    """Repair what has only one repair: lookalike letters, HTML entities, invisible and decomposed characters, outside code."""
     text = normal_form(_INVISIBLE.sub("", text))
     if not _ABOUT_HTML.search(prompt + text):
         text = _outside_code(text, lambda part: _ENTITY.sub(lambda match: html.unescape(match[0]), part))
     return _outside_code(text, _without_lookalikes)
 
 
-def _outside_code(text: str, change) -> str:
-    parts, end = [], 0
-    for code in _CODE.finditer(text):
-        parts += [change(text[end : code.start()]), code[0]]
-        end = code.end()
-    return "".join([*parts, change(text[end:])])
+def _outside_code(text: str, change: Callable[[str], str]) -> str:
+    parts = re.split(f"({CODE.pattern})", text, flags=re.DOTALL)  # prose and code in turn
+    return "".join(part if i % 2 else change(part) for i, part in enumerate(parts))
 
 
 def _without_lookalikes(text: str) -> str:
-    while found := sorted(
-        _lookalikes(text), key=lambda found: -found[2]
-    ):  # a right word may show that its neighbour is wrong
+    # Once a word is right, its neighbour may turn out to be wrong.
+    while found := sorted(_lookalikes(text), key=lambda found: -found[2]):
         for word, right, start in found:
             text = text[:start] + right + text[start + len(word) :]
     return text
@@ -157,7 +154,7 @@ def _fits(letter: str, next_word: str, before: str) -> bool:
 
 
 def _broken_encoding(text: str) -> str | None:
-    """Find characters that were lost, or a word that another encoding turns into Russian."""
+    """Find lost characters, or a word that is Russian in another encoding."""
     if match := _LOST.search(text):
         return match[0][:20]
     if not re.search(r"[РСÐÑ][^а-яёА-ЯЁ\s]|[À-ÿ]{4}", text):

@@ -167,9 +167,12 @@ _WORDS = [
     _compiled(rf"{_VERB}[^.!?;]*?\s{_COUNT}\s+словами\b"),
 ]
 _IDIOM_WORDS = 3  # «в двух словах» means "briefly"
-_LINES = _compiled(
-    rf"{_VERB}[^.!?;]*?\s(?:из|в|на)\s+{_COUNT}\s+строк(?:и|ах|у)?\b(?!\s+(?:код|файл|таблиц|текст|лог|баз|массив))"
-)
+_LINES = [
+    _compiled(
+        rf"{_VERB}[^.!?;]*?\s(?:из|в|на)\s+{_COUNT}\s+строк(?:и|ах|у)?\b(?!\s+(?:код|файл|таблиц|текст|лог|баз|массив))"
+    )
+]
+_COUNTED = {"items": _ITEMS, "sentences": _SENTENCES, "words": _WORDS, "lines": _LINES}
 _YES_NO = _compiled(
     r"\b(?:ответь|отвечай|отвечать|скажи|напиши|только|просто|строго)(?:те)?\b[^.!?\n]{0,40}?[«\"“]?\bда\b[»\"”]?\s*(?:или|либо|/)\s*[«\"“]?нет\b"
 )
@@ -246,26 +249,20 @@ def _requests_in(sentence: str) -> Iterator[FormatRequest]:
         yield FormatRequest("json")
     if _PROGRAM.search(sentence):
         yield FormatRequest("code")
-    for match in filter(None, (pattern.search(sentence) for pattern in _ITEMS)):
-        low, high = _bounds(match)
-        if (low, high) != (1, 1) and not _is_of_each(match):  # «назови один способ» does not request a form
-            yield FormatRequest("items", low, high)
-    for match in filter(None, (pattern.search(sentence) for pattern in _SENTENCES)):
-        if not _is_of_each(match):
-            yield FormatRequest("sentences", *_bounds(match))
-    for match in filter(None, (pattern.search(sentence) for pattern in _WORDS)):
-        low, high = _bounds(match)
-        if (match["bound"] or low > _IDIOM_WORDS) and not _is_of_each(match):
-            yield FormatRequest("words", low, high)
-    for match in filter(None, (_LINES.search(sentence),)):
-        if not _is_of_each(match):
-            yield FormatRequest("lines", *_bounds(match))
+    for kind, patterns in _COUNTED.items():
+        for match in filter(None, (pattern.search(sentence) for pattern in patterns)):
+            low, high = _bounds(match)
+            is_phrase = (kind == "items" and (low, high) == (1, 1)) or (
+                kind == "words" and not match["bound"] and low <= _IDIOM_WORDS
+            )  # «назови один способ», «в двух словах»
+            if not is_phrase and not _limits_each(match):
+                yield FormatRequest(kind, low, high)
     yield from (FormatRequest(kind) for kind, pattern in _WITHOUT.items() if pattern.search(sentence))
     if _WORD.search(sentence):
         yield FormatRequest("word")
 
 
-def _is_of_each(match: re.Match) -> bool:
+def _limits_each(match: re.Match) -> bool:
     """Check whether a number limits each item of an answer and not the answer."""
     after = re.split(r"[.!?;]", match.string[match.end() :])[0]
     return bool(_EACH.search(match.string[: match.start("low")]) or _EACH.search(after))

@@ -13,12 +13,12 @@ _TOKEN = re.compile(r"[^\W_]+(?:[-‑][^\W_]+)*")
 _HYPHEN = re.compile("[-‑]")
 _CYRILLIC = re.compile(r"[\u0400-\u052f]")
 _STRESS_AND_INVISIBLE = dict.fromkeys(map(ord, "\u0300\u0301\u00ad\u200b\u200c\u200d\ufeff"))
-# Between the end of a sentence and the next word may be spaces, quotation marks and list markers.
+# Spaces, quotation marks and list markers may follow the end of a sentence.
 _SENTENCE_START = re.compile(r"(?:^|[.!?…:\n])[\W\d_]*$")
 _CAPITALS = re.compile(r"[А-ЯЁ]{2,}[а-яё]{0,2}")  # США, ВУЗом
 _ABBREVIATION = re.compile(r"[а-яё]\.|[а-яё]{2,4}\.\s?[а-яё\d,;)]")  # т. е., кв. м
 _WORDS_OF_ONE_LETTER = set("абвжикосуэя" + "гмтч")  # and units
-# Prefixes that pymorphy3 does not know.
+# Prefixes that pymorphy3's dictionary lacks.
 _NUMERAL = re.compile(r"\b(?:тр[её]х|четыр[её]х|пяти|шести|семи|восьми|девяти|десяти)(?=\w{4})")
 
 

@@ -9,7 +9,7 @@ def _compiled(*patterns: str) -> list[re.Pattern]:
     return [re.compile(pattern) for pattern in patterns]
 
 
-_SENTENCE = re.compile(r"[^.!?…\n]+[.!?…]*")
+SENTENCE = re.compile(r"[^.!?…\n]+[.!?…]*")
 _LETTER_START = re.compile(r"\s*(?:уважаем\w+|дорог(?:ой|ая|ие)|здравствуй(?:те)?,)\s+\w+")
 
 
@@ -108,7 +108,7 @@ def refuses(text: str) -> bool:
         for match in pattern.finditer(own):
             if not _is_about_others(match):
                 return True
-    sentences = [sentence.strip() for sentence in _SENTENCE.findall(own) if sentence.strip()]
+    sentences = [sentence.strip() for sentence in SENTENCE.findall(own) if sentence.strip()]
     opening = sentences[:_FIRST_SENTENCES]
     if len(opening) > 1 and opening[0].rstrip(".!") == "нет":
         opening = [f"нет, {opening[1]}", *opening[2:]]

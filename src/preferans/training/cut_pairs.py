@@ -1,4 +1,4 @@
-"""Count the pairs that `max_length` cuts off, and those of which no preference is left."""
+"""Count the pairs that `max_length` truncates, and those whose answers are equal after truncation."""
 
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
@@ -13,7 +13,7 @@ def report_cut_pairs(
     rows: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int | None, rows_name: str
 ) -> tuple[int, int]:
     """
-    Print how many pairs are cut at `max_length`, and how many have equal answers after the cut: nothing is learned from these.
+    Print how many pairs `max_length` truncates, and how many have equal answers then, from which nothing is learned.
 
     Args:
         rows ([`~datasets.Dataset`]): Preference rows, without prompts that fill `max_length`.
@@ -22,10 +22,10 @@ def report_cut_pairs(
         rows_name (`str`): Name of the rows for messages.
 
     Returns:
-        `tuple[int, int]`: the numbers of pairs that are cut, and of those with equal answers.
+        `tuple[int, int]`: the numbers of truncated pairs, and of pairs with equal answers.
 
     Raises:
-        [`PreferansError`]: if more than a tenth of the pairs have equal answers after the cut.
+        [`PreferansError`]: if more than a tenth of the pairs have equal answers after truncation.
     """
     if max_length is None:
         return 0, 0
@@ -37,16 +37,14 @@ def report_cut_pairs(
         cut += max(len(chosen), len(rejected)) > max_length
         equal += chosen[:max_length] == rejected[:max_length]
     if equal:
-        words = f"{rows_name}: the answers of {equal} of {len(rows)} pairs are equal in their first max_length {max_length} tokens"
+        words = f"{rows_name}: in {equal} of {len(rows)} pairs, the answers are equal after truncation to max_length {max_length}"
         if equal > EQUAL_SHARE * len(rows):
             raise PreferansError(
-                f"{words}, so nothing would be learned from them. Raise max_length, or drop them: scripts/check_data.py."
+                f"{words}, so nothing would be learned from them. Raise max_length, or drop them with scripts/check_data.py --fix."
             )
         print(f"*** {words}. Nothing is learned from them. ***")
     if cut:
-        print(
-            f"{rows_name}: {cut} of {len(rows)} pairs are longer than max_length {max_length}; their end is cut off."
-        )
+        print(f"{rows_name}: {cut} of {len(rows)} pairs are longer than max_length {max_length} and are truncated.")
     return cut, equal
 
 
@@ -54,6 +52,6 @@ def warn_of_plain_texts(rows: Dataset, tokenizer: PreTrainedTokenizerBase, model
     """Print a warning if the rows are plain texts, but the model has a chat template and expects messages."""
     if isinstance(rows[0]["prompt"], str) and tokenizer.chat_template:
         print(
-            f"*** The rows are plain texts, but {model_name} has a chat template: without it, the model sees no border between prompt and "
+            f"*** The rows are plain texts, but {model_name} has a chat template: without it, nothing separates the prompt from the "
             "answer. scripts/check_data.py DATASET --model_name_or_path MODEL --fix FOLDER turns them into messages. ***"
         )

@@ -1,4 +1,4 @@
-"""Limits of the numbers in a recipe; TRL, PEFT and transformers train with nonsense such as a negative `beta`."""
+"""Limits of the numbers in a recipe; TRL, PEFT and transformers accept invalid ones such as a negative `beta`."""
 
 from collections.abc import Callable
 from typing import Any
