@@ -1,7 +1,8 @@
 """
 Preference pairs from people's ratings of answers.
 
-People saw the answers of several systems to the same prompt, named the best one and scored each. docs/ratings.md explains the format.
+People saw the answers of several systems to the same prompt, named the best one or scored each: on the page of scripts/rate.py, in
+scripts/chat.py, or elsewhere. docs/ratings.md explains the format.
 
     python data_builders/ratings_ru.py --source exports/ratings.jsonl
     python data_builders/ratings_ru.py --source exports --min_raters 2 --min_agreement 0.75
@@ -17,7 +18,8 @@ from preferans.data.build_options import add_output_arguments, parse
 from preferans.errors import PreferansError, help_first, run
 
 VOTES = {
-    "verdict": "A rater votes for the answer named best, against every other answer shown beside it; a tie is a vote for neither.",
+    "verdict": "A rater votes for the answer named best, against every other answer shown beside it; a tie is a vote for neither. A rater "
+    "without such a judgement who gave one answer a thumb up and the other a thumb down votes for the former.",
     "totals": "A rater who gave both answers all five scores, from 1 to 5 each, votes for the one with the higher sum; equal sums are a "
     "vote for neither.",
 }
@@ -28,7 +30,7 @@ def make_parser() -> argparse.ArgumentParser:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     add = parser.add_argument
-    add("--source", nargs="+", required=True, help="files of ratings (.jsonl), or folders of them")
+    add("--source", nargs="+", required=True, help="files of ratings (.jsonl, .csv, .parquet), or folders of them")
     add(
         "--by",
         choices=VOTES,

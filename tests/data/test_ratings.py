@@ -2,6 +2,7 @@ import copy
 import json
 import re
 
+import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -179,6 +180,37 @@ def test_a_rater_has_one_vote_on_two_answers_seen_twice():
     assert "p1:a1:a2" in build_rating_pairs([rows[0], rows[1] | {"verdict": "a3"}], VotingRule())[0]["id"]
 
 
+def single(answer: str, rater: str = "anna", total: int | None = None, thumb: str | None = None, **changes) -> dict:
+    """Return a judgement of one of the two answers."""
+    row = judgement(rater, None, **changes)
+    row["answers"] = [shown for shown in row["answers"] if shown["id"] == answer]
+    return row | {"scores": total and scores(**{answer: total}), "thumbs": thumb and {answer: thumb}}
+
+
+def test_answers_may_be_scored_one_at_a_time():
+    assert outcome([single("a1", total=12), single("a2", total=20)], by="totals") == "a2>a1"
+    assert outcome([single("a1", total=12), single("a2", "boris", total=20)], by="totals") == "not_judged"
+    again = single("a1", total=25, rated_at="2026-03-15")
+    assert outcome([again, single("a1", total=12), single("a2", total=20)], by="totals") == "a1>a2"
+    assert mean_scores([single("a1", total=10), single("a2", total=20)])["model 2"]["total"] == 20
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        ([single("a1", thumb="down"), single("a2", thumb="up")], "a2>a1"),
+        ([single("a1", thumb="up"), single("a2", thumb="up")], "tie"),
+        ([single("a1", thumb="up"), single("a2", "boris", thumb="down")], "not_judged"),
+        # of a verdict and thumbs, the verdict counts
+        ([single("a1", thumb="down"), single("a2", thumb="up"), judgement(verdict="a1")], "a1>a2"),
+        ([judgement(verdict="tie") | {"thumbs": {"a1": "down", "a2": "down"}}], "tie"),
+        ([judgement(verdict=None) | {"thumbs": {"a1": "up", "a2": "down"}}], "a1>a2"),
+    ],
+)
+def test_thumbs_are_votes(rows, expected):
+    assert outcome(rows) == outcome(rows[::-1]) == expected
+
+
 def test_agreement_and_mean_scores():
     rows = [*votes("a1", "a1", "a1"), judgement("r0", "a1", 2), judgement("r1", "tie", 2), judgement("r0", "a1", 3)]
     counts = build_rating_pairs(rows, VotingRule())[1]
@@ -231,17 +263,18 @@ def plain_votes(rows: list[dict], prompt_id: str, one: str, two: str, by: str) -
     last = {}
     for row in rows:
         last[row["rater"], row["prompt_id"], frozenset(answer["id"] for answer in row["answers"])] = row
-    winners = {}
+    winners, sums = {}, {}
     for row in sorted(last.values(), key=lambda row: row["rated_at"]):
         shown = [answer["id"] for answer in row["answers"]]
-        if row["prompt_id"] != prompt_id or one not in shown or two not in shown:
+        if row["prompt_id"] != prompt_id:
             continue
-        if by == "verdict" and row["verdict"] in (one, two, "tie"):
+        if by == "verdict" and one in shown and two in shown and row["verdict"] in (one, two, "tie"):
             winners[row["rater"]] = None if row["verdict"] == "tie" else row["verdict"]
-        values = row["scores"] or {}
-        if by == "totals" and one in values and two in values:
-            sums = [sum(values[answer].values()) for answer in (one, two)]
-            winners[row["rater"]] = None if sums[0] == sums[1] else one if sums[0] > sums[1] else two
+        for answer, values in (row["scores"] or {}).items():
+            own = sums.setdefault(row["rater"], {})
+            own[answer] = sum(values.values())
+            if by == "totals" and one in own and two in own:
+                winners[row["rater"]] = None if own[one] == own[two] else one if own[one] > own[two] else two
     return list(winners.values())
 
 
@@ -310,7 +343,14 @@ def broken(**changes) -> str:
         (broken(prompt=[{"role": "user", "text": "?"}]), ["'prompt', item 1, 'content' is missing"]),
         (broken(prompt=[{"role": "human", "content": "?"}]), ["role 'human'", "system, user, assistant"]),
         (broken(prompt=[{"role": "assistant", "content": "?"}]), ["must end with a message of the user"]),
-        (broken(answers=judgement()["answers"][:1]), ["two or more answers"]),
+        (broken(answers=[]), ["one or more answers"]),
+        (broken(answers=judgement()["answers"][:1]), ["'verdict' must be null if there is one answer"]),
+        (broken(thumbs={"a3": "up"}), ["'thumbs' names 'a3'", "The answers are a1, a2"]),
+        (broken(thumbs={"a1": "good"}), ["'thumbs' of a1 is 'good'", "'up' or 'down'"]),
+        (broken(thumbs={"a1": 1}), ["'thumbs', 'a1' must be text, got 1"]),
+        (broken(seconds=-1), ["'seconds' is -1"]),
+        (broken(seconds="5"), ["'seconds' must be a number, got '5'"]),
+        (broken(marks="yes"), ["'marks' must be true or false, got 'yes'"]),
         (broken(answers=[*judgement()["answers"], "a3"]), ["'answers', item 3 must be an object, got 'a3'"]),
         (broken(answers=judgement(ids="a1 a1")["answers"]), ["'answers' has the id 'a1' twice"]),
         (
@@ -365,7 +405,7 @@ def test_lists_and_reads_files_and_folders(tmp_path):
     with pytest.raises(PreferansError, match="no such file or folder"):
         export_files([tmp_path / "absent.jsonl"])
     (tmp_path / "empty").mkdir()
-    with pytest.raises(PreferansError, match=r"has no \.jsonl"):
+    with pytest.raises(PreferansError, match=r"has no \.jsonl, \.csv or \.parquet file"):
         export_files([tmp_path / "empty"])
     (tmp_path / "nothing.jsonl").write_text("\n", encoding="utf-8")
     with pytest.raises(PreferansError, match="there is no judgement"):
@@ -379,3 +419,46 @@ def test_the_example_in_the_documentation_is_valid(tmp_path):
     pairs, _ = build_rating_pairs(read_ratings([tmp_path / "example.jsonl"]), VotingRule(by="totals"))
     assert pairs["id"].to_list() == ["tea-017:a2:a1"]
     assert all(words in page for words in OUTCOMES.values())
+
+
+CELLS = {
+    "rater": "7",
+    "prompt_id": "p1",
+    "prompt": json.dumps(prompt("Вопрос,\nс запятой?")),
+    "answers": json.dumps([{"id": "a1", "model": "base", "text": "Ответ; «да»"}]),
+    "scores": json.dumps(scores(a1=20)),
+    "rated_at": "2026-03-14T18:05:00Z",
+    "comment": "",
+    "seconds": "12.5",
+    "marks": "true",
+}
+
+
+@pytest.mark.parametrize("name", ["ratings.csv", "ratings.parquet"])
+def test_tables_are_read_like_json_lines(tmp_path, name):
+    table = pl.DataFrame([CELLS])
+    if name.endswith(".csv"):
+        table.write_csv(tmp_path / name, include_bom=True)
+    else:
+        table.with_columns(comment=pl.lit(None), seconds=12.5, marks=True).write_parquet(tmp_path / name)
+    (row,) = read_ratings(export_files([tmp_path]))
+    assert row == {
+        "rater": "7",
+        "prompt_id": "p1",
+        "prompt": prompt("Вопрос,\nс запятой?"),
+        "answers": [{"id": "a1", "model": "base", "text": "Ответ; «да»"}],
+        "verdict": None,
+        "scores": scores(a1=20),
+        "rated_at": "2026-03-14T18:05:00Z",
+        "seconds": 12.5,
+        "marks": True,
+    }
+
+
+def test_a_damaged_table_is_named(tmp_path):
+    pl.DataFrame([CELLS | {"scores": "{'a1': 5}"}]).write_csv(tmp_path / "ratings.csv")
+    with pytest.raises(PreferansError, match=r"ratings\.csv, row 1: the cell 'scores' is not JSON"):
+        read_ratings([tmp_path / "ratings.csv"])
+    (tmp_path / "ratings.parquet").write_bytes(b"PAR1 and no more")
+    with pytest.raises(PreferansError, match=r"ratings\.parquet: this table cannot be read"):
+        read_ratings([tmp_path / "ratings.parquet"])

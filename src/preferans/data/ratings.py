@@ -1,10 +1,11 @@
 """
 Read people's ratings of answers, and turn them into preference pairs.
 
-Ratings are JSON lines, one judgement per line: what one rater thinks of the answers of several systems to one prompt. docs/ratings.md
-explains the format; [`read_ratings`] checks it strictly, [`build_rating_pairs`] turns judgements into pairs.
+Each row is one judgement: what one rater thinks of one or several answers to one prompt. docs/ratings.md explains the format;
+[`read_ratings`] checks it strictly, [`build_rating_pairs`] turns judgements into pairs.
 """
 
+import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -25,7 +26,11 @@ from .tables import preference_frame
 CRITERIA = ("relevance", "clarity", "completeness", "originality", "style")
 LOWEST, HIGHEST = 1, 5
 TIE = "tie"
+THUMBS = ("up", "down")
 BY = ("verdict", "totals")
+# In a table, such as CSV, the cells of these keys are JSON.
+NESTED = ("prompt", "answers", "scores", "thumbs")
+TABLES = (".csv", ".parquet")
 
 # What becomes of two answers to one prompt. The first outcome that applies is counted.
 OUTCOMES = {
@@ -49,8 +54,9 @@ class VotingRule:
 
     Args:
         by (`str`, *optional*, defaults to `"verdict"`):
-            `"verdict"`: a rater votes for the answer named best, against every other answer of that judgement. `"totals"`: a rater votes
-            for the answer with the higher sum of the five scores. A tie or equal sums are a vote for neither.
+            `"verdict"`: a rater votes for the answer named best, against every other answer of that judgement; without such a judgement,
+            for an answer with the thumb up against one with the thumb down. `"totals"`: a rater votes for the answer with the higher sum
+            of the five scores. A tie, equal thumbs or equal sums are a vote for neither.
         min_margin (`float`, *optional*):
             Minimum difference of the totals of chosen and rejected, mean over the raters who scored both. Defaults to 1 with `"totals"`,
             and to no minimum with `"verdict"`.
@@ -96,8 +102,11 @@ class _Judgement(Row):
     answers: list[_Answer]
     verdict: str | None
     scores: dict[str, dict[str, int]] | None
+    thumbs: dict[str, str] | None = None
     rated_at: str
     comment: AnyText | None = None
+    seconds: float | None = None
+    marks: bool | None = None
 
     @field_validator("prompt")
     @classmethod
@@ -109,8 +118,8 @@ class _Judgement(Row):
     @field_validator("answers")
     @classmethod
     def _check_answers(cls, answers: list[_Answer]) -> list[_Answer]:
-        if len(answers) < 2:
-            raise ValueError("must be a list of two or more answers")
+        if not answers:
+            raise ValueError("must be a list of one or more answers")
         (name, count), *_ = Counter(answer.id for answer in answers).most_common()
         if count > 1:
             raise ValueError(f"has the id '{name}' twice; give each answer its own id")
@@ -120,6 +129,8 @@ class _Judgement(Row):
     @classmethod
     def _check_verdict(cls, verdict: str | None, info: ValidationInfo) -> str | None:
         ids = [answer.id for answer in info.data.get("answers", [])]
+        if verdict is not None and len(ids) == 1:
+            raise ValueError("must be null if there is one answer; rate it with 'scores' or 'thumbs'")
         if verdict is not None and verdict not in (*ids, TIE):
             raise ValueError(
                 f"is {verdict!r:.60}, which is no answer of this line.{did_you_mean(verdict, [*ids, TIE])} Write the id of the best answer "
@@ -132,10 +143,7 @@ class _Judgement(Row):
     def _check_scores(cls, scores: dict | None, info: ValidationInfo) -> dict | None:
         ids = [answer.id for answer in info.data.get("answers", [])]
         for answer, values in (scores or {}).items():
-            if answer not in ids:
-                raise ValueError(
-                    f"names '{answer:.60}', which is no answer of this line.{did_you_mean(answer, ids)} The answers are {', '.join(ids)}"
-                )
+            _check_answer_id(answer, ids)
             for criterion, score in values.items():
                 if criterion not in CRITERIA:
                     raise ValueError(
@@ -145,6 +153,23 @@ class _Judgement(Row):
                 if not LOWEST <= score <= HIGHEST:
                     raise ValueError(f"of {answer}: '{criterion}' is {score}; a score is from {LOWEST} to {HIGHEST}")
         return scores
+
+    @field_validator("thumbs")
+    @classmethod
+    def _check_thumbs(cls, thumbs: dict | None, info: ValidationInfo) -> dict | None:
+        ids = [answer.id for answer in info.data.get("answers", [])]
+        for answer, thumb in (thumbs or {}).items():
+            _check_answer_id(answer, ids)
+            if thumb not in THUMBS:
+                raise ValueError(f"of {answer} is {thumb!r:.60}; it must be 'up' or 'down'. Leave out answers without a thumb")
+        return thumbs
+
+    @field_validator("seconds")
+    @classmethod
+    def _check_seconds(cls, seconds: float | None) -> float | None:
+        if seconds is not None and not 0 <= seconds < float("inf"):
+            raise ValueError(f"is {seconds}; it must be a time in seconds, 0 or more")
+        return seconds
 
     @field_validator("rated_at")
     @classmethod
@@ -158,6 +183,13 @@ class _Judgement(Row):
         return time
 
 
+def _check_answer_id(answer: str, ids: list[str]) -> None:
+    if answer not in ids:
+        raise ValueError(
+            f"names '{answer:.60}', which is no answer of this line.{did_you_mean(answer, ids)} The answers are {', '.join(ids)}"
+        )
+
+
 def _parsed(time: str) -> datetime:
     parsed = datetime.fromisoformat(time)
     return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
@@ -165,22 +197,22 @@ def _parsed(time: str) -> datetime:
 
 def export_files(sources: Sequence[str | Path]) -> list[Path]:
     """
-    List the files of ratings in files and folders of `.jsonl` files.
+    List the files of ratings in files and folders of `.jsonl`, `.csv` and `.parquet` files.
 
     Returns:
         `list[Path]`: each file once; the files of a folder are in the order of their names.
 
     Raises:
-        [`PreferansError`]: if a source does not exist, or a folder has no `.jsonl` file.
+        [`PreferansError`]: if a source does not exist, or a folder has no such file.
     """
     files: dict[Path, Path] = {}
     for source in sources:
         path = Path(source)
         if not path.exists():
             raise PreferansError(f"--source {source}: no such file or folder.")
-        matches = [file for file in files_below(path) if file.suffix == ".jsonl"] if path.is_dir() else [path]
+        matches = [file for file in files_below(path) if file.suffix in (".jsonl", *TABLES)] if path.is_dir() else [path]
         if not matches:
-            raise PreferansError(f"--source {source}: the folder has no .jsonl file.")
+            raise PreferansError(f"--source {source}: the folder has no .jsonl, .csv or .parquet file.")
         for file in matches:
             files.setdefault(file.resolve(), file)
     return list(files.values())
@@ -200,7 +232,7 @@ def read_ratings(files: Sequence[str | Path]) -> list[dict]:
     judgements: list[dict] = []
     seen: dict[tuple[str, str], tuple[Any, str]] = {}
     for file in files:
-        for number, judgement in numbered_jsonl(file):
+        for number, judgement in numbered_ratings(file):
             location = f"{file}, line {number}"
             check_row(_Judgement, judgement, location)
             _check_consistent(judgement, location, seen)
@@ -208,6 +240,48 @@ def read_ratings(files: Sequence[str | Path]) -> list[dict]:
     if not judgements:
         raise PreferansError(f"{', '.join(map(str, files))}: there is no judgement.")
     return judgements
+
+
+def numbered_ratings(file: str | Path) -> Iterator[tuple[int, dict]]:
+    """
+    Read the rows of a file of ratings without checking them.
+
+    Args:
+        file (`str` or `Path`): JSON lines, or a table in CSV or parquet with the same keys, in which the `NESTED` cells are JSON.
+
+    Yields:
+        `tuple[int, dict]`: the number of a line or row, from 1, and the row. In a table, empty cells count as missing keys.
+
+    Raises:
+        [`PreferansError`]: if the file cannot be read, or a cell is not JSON; the message names the row and the column.
+    """
+    suffix = Path(file).suffix.lower()
+    if suffix not in TABLES:
+        yield from numbered_jsonl(file)
+        return
+    try:
+        table = pl.read_parquet(file) if suffix == ".parquet" else pl.read_csv(file, infer_schema=False)
+    except FileNotFoundError:
+        raise PreferansError(f"{file}: there is no such file.") from None
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise PreferansError(f"{file}: this table cannot be read ({' '.join(str(error).split()):.200}).") from None
+    for number, cells in enumerate(table.iter_rows(named=True), start=1):
+        yield number, _without_cells(cells, f"{file}, row {number}")
+
+
+def _without_cells(cells: dict[str, Any], location: str) -> dict[str, Any]:
+    """Return a table's row as a judgement: JSON cells parsed, CSV texts as numbers, and keys without a value left out."""
+    row: dict[str, Any] = {"verdict": None, "scores": None}
+    for key, cell in cells.items():
+        if cell in (None, ""):
+            continue
+        row[key] = cell
+        if isinstance(cell, str) and key in (*NESTED, "seconds", "marks"):
+            try:
+                row[key] = json.loads(cell)
+            except ValueError as error:
+                raise PreferansError(f"{location}: the cell '{key}' is not JSON ({error}).") from None
+    return row
 
 
 def _check_consistent(judgement: dict, location: str, seen: dict[tuple[str, str], tuple[Any, str]]) -> None:
@@ -309,20 +383,33 @@ def _answers(group: list[dict]) -> dict[str, dict]:
 
 def _votes(group: list[dict], first: str, second: str, by: str) -> tuple[dict[str, str], dict[str, int]]:
     """Return each rater's vote on two answers (an id, or a tie), and the difference of their totals."""
-    verdicts, differences = {}, {}
-    # In the order of time: if a rater saw both answers in several sets, the last judgement counts.
+    verdicts: dict[str, str] = {}
+    totals: dict[str, dict[str, int]] = {}
+    thumbs: dict[str, dict[str, int]] = {}
+    # In the order of time: if a rater saw an answer several times, the last judgement counts.
     for judgement in group:
-        if not {first, second} <= {answer["id"] for answer in judgement["answers"]}:
-            continue
         rater, verdict = judgement["rater"], judgement["verdict"]
-        if verdict in (first, second, TIE):
+        if verdict in (first, second, TIE) and {first, second} <= {answer["id"] for answer in judgement["answers"]}:
             verdicts[rater] = verdict
-        scores = _complete_scores(judgement)
-        if first in scores and second in scores:
-            differences[rater] = sum(scores[first].values()) - sum(scores[second].values())
-    if by == "verdict":
-        return verdicts, differences
-    return {rater: first if d > 0 else second if d < 0 else TIE for rater, d in differences.items()}, differences
+        totals.setdefault(rater, {}).update(
+            {answer: sum(scores.values()) for answer, scores in _complete_scores(judgement).items()}
+        )
+        thumbs.setdefault(rater, {}).update(
+            {answer: THUMBS[::-1].index(thumb) for answer, thumb in (judgement.get("thumbs") or {}).items()}
+        )
+    differences = _differences(totals, first, second)
+    if by == "totals":
+        return _signs(differences, first, second), differences
+    return _signs(_differences(thumbs, first, second), first, second) | verdicts, differences
+
+
+def _differences(values: dict[str, dict[str, int]], first: str, second: str) -> dict[str, int]:
+    """Return the first answer's value minus the second's, for each rater who gave both."""
+    return {rater: own[first] - own[second] for rater, own in values.items() if first in own and second in own}
+
+
+def _signs(differences: dict[str, int], first: str, second: str) -> dict[str, str]:
+    return {rater: first if d > 0 else second if d < 0 else TIE for rater, d in differences.items()}
 
 
 def _complete_scores(judgement: dict) -> dict[str, dict[str, int]]:
