@@ -37,7 +37,7 @@ def make_parser() -> argparse.ArgumentParser:
         nargs="+",
         default=[],
         metavar="FILE",
-        help="files of scripts/judge.py, or exports of ratings (docs/ratings.md)",
+        help="files of scripts/judge.py, and people's ratings (docs/ratings.md)",
     )
     add("--probes", nargs="+", default=[], metavar="FILE", help="answered files of samples/probes")
     add("--persona", metavar="FILE", help="character that the answers should keep, such as personas/sienna.yaml")
@@ -85,7 +85,7 @@ def main() -> None:
         systems.append(human)
         prompts = line_up(systems)
     baseline = pick(args.baseline, systems) if args.baseline else None
-    verdicts = read_verdicts(args.verdicts, systems, prompts) if args.verdicts else None
+    verdicts = read_verdicts(args.verdicts, systems, prompts) if args.verdicts else {}
     probes = probes_of(args.probes, prompts) if args.probes else {}
     persona = load_persona(args.persona) if args.persona else None
     command = shlex.join(["python", "scripts/score.py", *sys.argv[1:]])

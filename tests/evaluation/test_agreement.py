@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from preferans.evaluation.agreement import cohen_kappa, krippendorff_alpha, with_interval
+from preferans.evaluation.agreement import alpha_with_interval, cohen_kappa, krippendorff_alpha, with_interval
 
 # Four observers, twelve units: the worked example C of Krippendorff, "Computing Krippendorff's Alpha-Reliability" (2011).
 OBSERVERS = """
@@ -25,6 +25,18 @@ SCALE = (1, 2, 3, 4, 5)
 @pytest.mark.parametrize(("level", "published"), [("nominal", 0.743), ("ordinal", 0.815), ("interval", 0.849)])
 def test_alpha_of_the_published_example(level, published):
     assert krippendorff_alpha(RATINGS, level) == pytest.approx(published, abs=0.0005)
+
+
+@pytest.mark.parametrize("level", ["nominal", "ordinal", "interval"])
+def test_the_interval_of_alpha_is_that_of_redrawn_units(level):
+    groups = [number // 2 for number in range(len(RATINGS))]
+    fast = alpha_with_interval(RATINGS, groups, level)
+    slow = with_interval(lambda units: krippendorff_alpha(units, level), RATINGS, groups)
+    assert (fast.value, fast.low, fast.high, fast.cases) == pytest.approx(
+        (slow.value, slow.low, slow.high, slow.cases)
+    )
+    assert fast.low < fast.value <= fast.high
+    assert math.isnan(alpha_with_interval([[1, None], [2, None]], ["a", "b"], level).value)
 
 
 def test_kappa_of_a_known_table():

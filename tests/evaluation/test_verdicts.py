@@ -6,7 +6,7 @@ import pytest
 from preferans.errors import PreferansError
 from preferans.evaluation.answers import System, line_up
 from preferans.evaluation.ranking import Vote
-from preferans.evaluation.verdicts import read_verdicts
+from preferans.evaluation.verdicts import read_verdicts, votes_and_scores
 from preferans.files import write_jsonl
 
 
@@ -23,7 +23,8 @@ def make_systems() -> list[System]:
 def read(path, rows: list[dict]):
     write_jsonl(path, rows)
     systems = make_systems()
-    return read_verdicts([str(path)], systems, line_up(systems))
+    (verdicts,) = read_verdicts([str(path)], systems, line_up(systems)).values()
+    return verdicts
 
 
 def pair(**changes) -> dict:
@@ -34,10 +35,10 @@ def judgement(rater: str, verdict: str | None, scores: dict | None = None) -> di
     return {
         "rater": rater,
         "prompt_id": "q",
-        "prompt": [{"role": "user", "content": "Вопрос?"}],
+        "prompt": [{"role": "user", "content": "Вопрос 0?"}],
         "answers": [
             {"id": "x", "model": "base", "text": "Да."},
-            {"id": "y", "model": "tuned", "text": "Конечно."},
+            {"id": "y", "model": "tuned", "text": "Да, да.\n"},
         ],
         "verdict": verdict,
         "scores": scores,
@@ -68,7 +69,7 @@ def test_verdicts_of_a_judge(tmp_path):
         key=str,
     )
     assert found.scores == [("base", "Вопрос 0?", None), ("base", "Вопрос 1?", scores)]
-    assert found.sources == [{"source": (tmp_path / "judge.jsonl").as_posix(), "kind": "judge", "verdicts": 6}]
+    assert found.sources == [{"source": (tmp_path / "judge.jsonl").as_posix(), "verdicts": 6}]
 
 
 def test_verdicts_with_matching_checksums_are_accepted(tmp_path):
@@ -84,13 +85,41 @@ def test_ratings_of_people(tmp_path):
     )
     # Anna's later judgement replaces her earlier one; Vera has not judged
     assert sorted(found.votes, key=str) == [
-        Vote("Вопрос?", ("base", "tuned"), 0.5, (3, 8)),
-        Vote("Вопрос?", ("base", "tuned"), 1.0, (3, 8)),
+        Vote("Вопрос 0?", ("base", "tuned"), 0.5, (3, 7)),
+        Vote("Вопрос 0?", ("base", "tuned"), 1.0, (3, 7)),
     ]
     assert found.scores == []
-    assert found.sources[0]["kind"] == "people"
     found = read(tmp_path / "ratings.jsonl", [judgement("anna", "y", scores)])
-    assert found.scores == [("tuned", "Вопрос?", {"relevance": 5})]
+    assert found.scores == [("tuned", "Вопрос 0?", {"relevance": 5})]
+
+
+def test_people_and_judge_are_kept_apart(tmp_path):
+    files = [str(tmp_path / name) for name in ("judge.jsonl", "ratings.jsonl")]
+    write_jsonl(files[0], [pair()])
+    write_jsonl(files[1], [judgement("anna", "x")])
+    systems = make_systems()
+    verdicts = read_verdicts(files, systems, line_up(systems))
+    assert {kind: [vote.share for vote in one.votes] for kind, one in verdicts.items()} == {
+        "people": [1.0],
+        "judge": [1.0],
+    }
+    assert list(verdicts) == ["people", "judge"]
+
+
+def test_ratings_of_other_texts_are_rejected(tmp_path):
+    changed, other = judgement("boris", "x"), judgement("boris", "x")
+    changed["answers"][1] |= {"id": "z", "text": "Нет."}
+    other["prompt"][0]["content"] = "Иной вопрос?"
+    with pytest.raises(PreferansError, match=r"judgement 2: the answer of tuned to the prompt '0' has changed"):
+        read(tmp_path / "ratings.jsonl", [judgement("anna", "x"), changed])
+    with pytest.raises(PreferansError, match=r"judgement 1: no system here answered its prompt, 'q'"):
+        read(tmp_path / "ratings.jsonl", [other])
+
+
+def test_single_answers_have_scores_and_no_votes():
+    row = judgement("anna", None, {"y": {"style": 4}})
+    row["answers"] = row["answers"][1:]
+    assert votes_and_scores([row]) == ([], [("tuned", "Вопрос 0?", {"style": 4})])
 
 
 def test_the_order_of_lines_does_not_matter(tmp_path):
@@ -145,6 +174,7 @@ def test_a_copy_of_a_verdict_does_not_count_twice(tmp_path):
     write_jsonl(files[0], [pair(**mine), pair(id="1", **mine)])
     write_jsonl(files[1], [pair(systems=["base", "tuned"], **mine)])
     write_jsonl(files[2], [pair(**other)])
-    assert len(read_verdicts([files[0], files[2]], systems, line_up(systems)).votes) == 3  # another judge's is no copy
+    verdicts = read_verdicts([files[0], files[2]], systems, line_up(systems))
+    assert len(verdicts["judge"].votes) == 3  # another judge's is no copy
     with pytest.raises(PreferansError, match="copy.jsonl, line 1: .* is already in .*one.jsonl, line 1"):
         read_verdicts(files, systems, line_up(systems))

@@ -109,9 +109,10 @@ SCHEMA = {
         {"system": str, "against": str, "differences": {name: FIGURE | {"verdict": str} for name in MEASURES}}
     ],
     "runs": [{"name": str, "folder": str, "pairs": dict}],
-    "verdicts": (
+    "verdicts": [
         {
-            "sources": [{"source": str, "kind": str, "verdicts": int}],
+            "kind": str,
+            "sources": [{"source": str, "verdicts": int}],
             "pairs": [
                 {
                     "systems": [str],
@@ -125,9 +126,8 @@ SCHEMA = {
             ],
             "ranking": [{"system": str, "strength": NUMBER, "low": NUMBER, "high": NUMBER, "verdicts": int}],
             "criteria": [{"system": str, "unreadable": int, "scores": {name: FIGURE for name in CRITERIA}}],
-        },
-        type(None),
-    ),
+        }
+    ],
     "answers": [
         {
             "id": str,
@@ -191,7 +191,7 @@ def test_scores_have_the_documented_schema(score, tmp_path, preference_folder):
         *["--human", preference_folder, "--verdicts", write(tmp_path / "judge.jsonl", judged)],
     )
     check_schema(found, SCHEMA)
-    assert found["schema"] == 1
+    assert found["schema"] == 2
     assert found["made"]["command"].startswith("python scripts/score.py ")
     assert [(system["name"], system["kind"]) for system in found["systems"]] == [
         ("b", "answers"),
@@ -203,12 +203,13 @@ def test_scores_have_the_documented_schema(score, tmp_path, preference_folder):
     assert [(system["persona"] or {}).get("name") for system in found["systems"]] == [None, "sienna", None]
     assert found["systems"][2]["scores"]["chrf"] == {"value": None, "low": None, "high": None, "cases": 0}
     assert found["systems"][1]["scores"]["chrf"]["cases"] > 0
-    (pair,) = found["verdicts"]["pairs"]
+    (verdicts,) = found["verdicts"]
+    (pair,) = verdicts["pairs"]
     assert pair["systems"] == ["a", "b"]  # the baseline stands second
     assert [pair[key] for key in ("wins", "losses", "ties", "unreadable")] == [3, 1, 1, 1]
     assert pair["win_rate"]["value"] == pytest.approx(3.5 / 5)
-    assert [row["system"] for row in found["verdicts"]["ranking"]] == ["a", "b"]
-    (criteria,) = found["verdicts"]["criteria"]
+    assert [row["system"] for row in verdicts["ranking"]] == ["a", "b"]
+    (criteria,) = verdicts["criteria"]
     assert (criteria["system"], criteria["unreadable"]) == ("a", 1)
     assert criteria["scores"]["style"] == {"value": 4.0, "low": 4.0, "high": 4.0, "cases": 1}
     for row in found["answers"]:
@@ -309,10 +310,11 @@ def test_the_order_of_rows_and_files_does_not_matter(score, tmp_path, seed):
             row["answers"] = {answer.pop("system"): answer for answer in row["answers"]}
         for system in found["systems"].values():
             del system["source"]
-        del found["verdicts"]["sources"]
-        found["verdicts"]["pairs"] = {
+        (verdicts,) = found["verdicts"]
+        del verdicts["sources"]
+        verdicts["pairs"] = {
             tuple(sorted(pair["systems"])): [*sorted([pair["wins"], pair["losses"]]), pair["ties"]]
-            for pair in found["verdicts"]["pairs"]
+            for pair in verdicts["pairs"]
         }
         return found
 

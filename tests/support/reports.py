@@ -48,9 +48,10 @@ def pair(chosen: float, rejected: float) -> dict:
     return {"chosen_logp": chosen, "rejected_logp": rejected, "chosen_tokens": 10, "rejected_tokens": 10}
 
 
-def judged(names: list[str]) -> dict:
+def judged(names: list[str], kind: str = "judge") -> dict:
     rate = {"value": 0.625, "low": 0.51, "high": 0.74, "cases": 40}
     return {
+        "kind": kind,
         "pairs": [
             {"systems": [names[1], names[0]], "wins": 24, "losses": 14, "ties": 2, "unreadable": 3, "win_rate": rate}
             | {"length_controlled_win_rate": {"value": None, "low": None, "high": None, "cases": 40}}
@@ -63,7 +64,7 @@ def judged(names: list[str]) -> dict:
             {"system": names[0], "unreadable": 1}
             | {"scores": {name: {"value": 3.25, "low": 3.0, "high": 3.5, "cases": 8} for name in CRITERIA}}
         ],
-        "sources": [{"source": "verdicts.jsonl", "kind": "judge", "verdicts": 40}],
+        "sources": [{"source": "verdicts.jsonl", "verdicts": 40}],
     }
 
 

@@ -161,7 +161,9 @@ class _Judgement(Row):
         for answer, thumb in (thumbs or {}).items():
             _check_answer_id(answer, ids)
             if thumb not in THUMBS:
-                raise ValueError(f"of {answer} is {thumb!r:.60}; it must be 'up' or 'down'. Leave out answers without a thumb")
+                raise ValueError(
+                    f"of {answer} is {thumb!r:.60}; it must be 'up' or 'down'. Leave out answers without a thumb"
+                )
         return thumbs
 
     @field_validator("seconds")
@@ -210,7 +212,9 @@ def export_files(sources: Sequence[str | Path]) -> list[Path]:
         path = Path(source)
         if not path.exists():
             raise PreferansError(f"--source {source}: no such file or folder.")
-        matches = [file for file in files_below(path) if file.suffix in (".jsonl", *TABLES)] if path.is_dir() else [path]
+        matches = (
+            [file for file in files_below(path) if file.suffix in (".jsonl", *TABLES)] if path.is_dir() else [path]
+        )
         if not matches:
             raise PreferansError(f"--source {source}: the folder has no .jsonl, .csv or .parquet file.")
         for file in matches:

@@ -62,26 +62,60 @@ def krippendorff_alpha(units: Sequence[Sequence[float | None]], level: str = "or
     Returns:
         `float`: NaN if alpha is undefined: no unit has two ratings, or all ratings are equal.
     """
+    values, coincidences = _coincidences(units, level)
+    return float(_alpha(coincidences.sum(axis=0), values, level))
+
+
+def alpha_with_interval(
+    units: Sequence[Sequence[float | None]], groups: Sequence[Hashable], level: str = "ordinal"
+) -> Score:
+    """
+    Compute [`krippendorff_alpha`] with its bootstrap interval.
+
+    Args:
+        units (`Sequence[Sequence[float | None]]`), level (`str`, *optional*, defaults to `"ordinal"`): See [`krippendorff_alpha`].
+        groups (`Sequence`): The group of each unit, such as its prompt; whole groups are drawn.
+
+    Returns:
+        [`~preferans.evaluation.statistics.Score`]: its interval leaves out draws for which alpha is undefined.
+    """
+    values, coincidences = _coincidences(units, level)
+    value = float(_alpha(coincidences.sum(axis=0), values, level))
+    if math.isnan(value):
+        return Score(math.nan, math.nan, math.nan, len(units))
+    group, drawn = resampled(groups)
+    by_group = np.zeros((drawn.shape[1], *coincidences.shape[1:]))
+    np.add.at(by_group, group, coincidences)
+    redrawn = np.array([_alpha(by_group[draw].sum(axis=0), values, level) for draw in drawn])
+    return Score(value, *interval(redrawn[~np.isnan(redrawn)]), len(units))
+
+
+def _coincidences(units: Sequence[Sequence[float | None]], level: str) -> tuple[np.ndarray, np.ndarray]:
+    """The values in order, and for each unit how often each two of them coincide, of shape `(units, values, values)`."""
     if level not in LEVELS:
         raise ValueError(f"level must be one of {LEVELS}, got {level!r}")
     known = [[value for value in unit if value is not None] for unit in units]
-    known = [unit for unit in known if len(unit) > 1]
-    values = sorted({value for unit in known for value in unit})
+    values = sorted({value for unit in known if len(unit) > 1 for value in unit})
     number = {value: position for position, value in enumerate(values)}
-    coincidences = np.zeros((len(values), len(values)))
-    for unit in known:
-        counts = np.bincount([number[value] for value in unit], minlength=len(values)).astype(float)
-        coincidences += (np.outer(counts, counts) - np.diag(counts)) / (len(unit) - 1)
+    coincidences = np.zeros((len(units), len(values), len(values)))
+    for row, unit in zip(coincidences, known, strict=True):
+        if len(unit) > 1:
+            counts = np.bincount([number[value] for value in unit], minlength=len(values)).astype(float)
+            row += (np.outer(counts, counts) - np.diag(counts)) / (len(unit) - 1)
+    return np.array(values, float), coincidences
+
+
+def _alpha(coincidences: np.ndarray, values: np.ndarray, level: str) -> float:
     totals = coincidences.sum(axis=0)
     if level == "nominal":
         distance = 1.0 - np.eye(len(values))
     elif level == "interval":
-        distance = np.subtract.outer(np.array(values, float), np.array(values, float)) ** 2
+        distance = np.subtract.outer(values, values) ** 2
     else:
         mean_rank = np.cumsum(totals) - totals / 2
         distance = np.subtract.outer(mean_rank, mean_rank) ** 2
-    expected = float((distance * np.outer(totals, totals)).sum())
-    observed = float((distance * coincidences).sum())
+    expected = (distance * np.outer(totals, totals)).sum()
+    observed = (distance * coincidences).sum()
     return 1 - (totals.sum() - 1) * observed / expected if expected else math.nan
 
 

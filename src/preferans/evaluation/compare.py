@@ -20,7 +20,7 @@ from .ranking import Vote, between, bradley_terry, length_controlled_win_rate, w
 from .statistics import CONFIDENCE, RESAMPLES, Score, difference_of, mean_of
 from .verdicts import Verdicts, conversation
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 @dataclass
@@ -36,7 +36,8 @@ class Comparison:
         baseline ([`System`], *optional*): The system that the others are compared with.
         references (`dict[str, list[str]]`, *optional*): Human replies by id, for chrF++ and ROUGE-L of models' answers.
         runs (`Sequence[str]`, *optional*): Folders of finished runs.
-        verdicts ([`~preferans.evaluation.verdicts.Verdicts`], *optional*): Verdicts of judges.
+        verdicts (`dict[str, Verdicts]`, *optional*): Verdicts of people and of judges, see
+            [`~preferans.evaluation.verdicts.read_verdicts`].
         probes (`dict[str, dict]`, *optional*): Probes by id, see [`~preferans.evaluation.probes.read_probes`].
         persona ([`~preferans.data.persona.Persona`], *optional*): Character that all systems should keep.
     """
@@ -47,7 +48,7 @@ class Comparison:
     baseline: System | None = None
     references: dict[str, list[str]] = field(default_factory=dict)
     runs: Sequence[str] = ()
-    verdicts: Verdicts | None = None
+    verdicts: dict[str, Verdicts] = field(default_factory=dict)
     probes: dict[str, dict] = field(default_factory=dict)
     persona: Persona | None = None
 
@@ -102,7 +103,10 @@ def compare(inputs: Comparison) -> dict[str, Any]:
             if baseline and system is not baseline
         ],
         "runs": run_scores(inputs.runs),
-        "verdicts": None if inputs.verdicts is None else _judged(inputs.verdicts, [system.name for system in systems]),
+        "verdicts": [
+            {"kind": kind} | _judged(verdicts, [system.name for system in systems])
+            for kind, verdicts in inputs.verdicts.items()
+        ],
         "answers": [
             {
                 "id": name,

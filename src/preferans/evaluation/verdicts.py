@@ -1,17 +1,16 @@
 """Read the verdicts of judges, both models and people, as votes and scores."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from pydantic import ConfigDict, ValidationInfo, field_validator
 
-from ..data.ratings import CRITERIA, HIGHEST, LOWEST, TIE, latest, pairwise_votes, read_ratings
+from ..data.ratings import CRITERIA, HIGHEST, LOWEST, TIE, latest, numbered_ratings, pairwise_votes, read_ratings
 from ..errors import PreferansError, did_you_mean
-from ..files import numbered_jsonl
 from ..typed_rows import Row, check_row
-from .answers import System, answers_sha256, without_system
+from .answers import System, answers_sha256, prompt_key, without_system
 from .ranking import Vote
 
 
@@ -62,13 +61,13 @@ _ROW_TYPES: dict[str, type[Row]] = {"pair": _PairRow, "scores": _ScoresRow}
 @dataclass
 class Verdicts:
     """
-    All verdicts of some files.
+    All verdicts of one kind, of models or of people.
 
     Attributes:
         votes (`list[Vote]`): Verdicts on two systems.
         scores (`list[tuple[str, str, dict | None]]`): System, conversation, and scores by criterion; `None` if the judge's reply was
             unreadable.
-        sources (`list[dict]`): `source`, `kind` (`"judge"` or `"people"`) and `verdicts` (their number) of each file.
+        sources (`list[dict]`): `source` and `verdicts` (their number) of each file.
     """
 
     votes: list[Vote] = field(default_factory=list)
@@ -81,51 +80,55 @@ def conversation(prompt: list[dict]) -> str:
     return without_system(prompt)[0]["content"]
 
 
-def read_verdicts(files: Sequence[str], systems: Sequence[System], prompts: dict[str, list[dict]]) -> Verdicts:
+def read_verdicts(
+    files: Sequence[str], systems: Sequence[System], prompts: dict[str, list[dict]]
+) -> dict[str, Verdicts]:
     """
     Read verdicts on the systems' answers.
 
     Args:
         files (`Sequence[str]`):
-            Files of `scripts/judge.py`, and exports of people's ratings (docs/ratings.md); their keys distinguish them.
+            Files of `scripts/judge.py`, and people's ratings (docs/ratings.md) of the same texts; their keys distinguish them.
         systems (`Sequence[System]`): The compared systems.
         prompts (`dict[str, list[dict]]`): The answered prompts by id.
 
     Returns:
-        [`Verdicts`]: votes in an order that does not depend on the order of the lines.
+        `dict[str, Verdicts]`: of `"people"` and of the `"judge"`, if they have verdicts; votes in an order that does not depend on the
+        order of the lines.
 
     Raises:
-        [`PreferansError`]: names the file and the line of an invalid verdict, or of one on another system or prompt.
+        [`PreferansError`]: names the file and the line of an invalid verdict, or of one on another system, prompt or text.
     """
     by_name = {system.name: system for system in systems}
-    verdicts = Verdicts()
+    by_kind = {"people": Verdicts(), "judge": Verdicts()}
     seen: set[Path] = set()
     judged: dict[tuple, str] = {}
     for path in files:
         if Path(path).resolve() in seen:
             raise PreferansError(f"--verdicts {path}: the file is named twice, and its verdicts would count twice.")
         seen.add(Path(path).resolve())
-        rows = list(numbered_jsonl(path))
+        rows = list(numbered_ratings(path))
         if not rows:
             raise PreferansError(f"--verdicts {path}: there are no verdicts in this file.")
         if "kind" in rows[0][1]:
             kind = "judge"
             for number, row in rows:
                 location = f"{path}, line {number}"
-                _add_judged(row, location, by_name, prompts, verdicts)
+                _add_judged(row, location, by_name, prompts, by_kind[kind])
                 _check_not_repeated(row, location, judged)
         elif "rater" in rows[0][1]:
             kind = "people"
-            _add_rated(path, by_name, verdicts)
+            _add_rated(path, by_name, prompts, by_kind[kind])
         else:
             raise PreferansError(
                 f"--verdicts {path}: this is neither a file of scripts/judge.py, whose rows have a 'kind', nor an export of ratings "
                 "(docs/ratings.md), whose rows have a 'rater'."
             )
-        verdicts.sources.append({"source": Path(path).as_posix(), "kind": kind, "verdicts": len(rows)})
-    verdicts.votes.sort(key=str)
-    verdicts.scores.sort(key=str)
-    return verdicts
+        by_kind[kind].sources.append({"source": Path(path).as_posix(), "verdicts": len(rows)})
+    for verdicts in by_kind.values():
+        verdicts.votes.sort(key=str)
+        verdicts.scores.sort(key=str)
+    return {kind: verdicts for kind, verdicts in by_kind.items() if verdicts.sources}
 
 
 def _add_judged(
@@ -172,20 +175,52 @@ def _check_not_repeated(row: dict, location: str, judged: dict[tuple, str]) -> N
     judged[key] = location
 
 
-def _add_rated(path: str, systems: dict[str, System], verdicts: Verdicts) -> None:
+def _add_rated(path: str, systems: dict[str, System], prompts: dict[str, list[dict]], verdicts: Verdicts) -> None:
     judgements = read_ratings([path])
+    ids = {prompt_key(prompt): name for name, prompt in prompts.items()}
     for number, judgement in enumerate(judgements, start=1):
+        location = f"{path}, judgement {number}"
+        name = ids.get(prompt_key(judgement["prompt"]))
+        if name is None:
+            raise PreferansError(
+                f"{location}: no system here answered its prompt, {judgement['prompt_id']!r:.60}. Score the answers that were rated."
+            )
         for answer in judgement["answers"]:
-            _check_known(answer["model"], systems, f"{path}, judgement {number}")
-    for judgement, first, second, share in pairwise_votes(judgements):
-        if first["model"] != second["model"]:
-            lengths = (len(first["text"].strip()), len(second["text"].strip()))
-            pair = (first["model"], second["model"])
-            verdicts.votes.append(Vote(conversation(judgement["prompt"]), pair, share, lengths))
-    for judgement in latest(judgements):
+            _check_known(answer["model"], systems, location)
+            if answer["text"].strip() != systems[answer["model"]].rows[name]["answer"].strip():
+                raise PreferansError(
+                    f"{location}: the answer of {answer['model']} to the prompt {name!r:.60} has changed since it was rated. Score the answers "
+                    "that were rated, or have the new ones rated."
+                )
+    votes, scores = votes_and_scores(judgements)
+    verdicts.votes += votes
+    verdicts.scores += scores
+
+
+def votes_and_scores(judgements: Iterable[dict]) -> tuple[list[Vote], list[tuple[str, str, dict[str, int] | None]]]:
+    """
+    Return people's ratings as votes on two systems, and as scores of one, see [`Verdicts`].
+
+    Args:
+        judgements (`Iterable[dict]`): Judgements in the format of docs/ratings.md; those that a later one replaces do not count.
+    """
+    judgements = latest(judgements)
+    votes = [
+        Vote(
+            conversation(judgement["prompt"]),
+            (first["model"], second["model"]),
+            share,
+            (len(first["text"].strip()), len(second["text"].strip())),
+        )
+        for judgement, first, second, share in pairwise_votes(judgements)
+        if first["model"] != second["model"]
+    ]
+    scores: list[tuple[str, str, dict[str, int] | None]] = []
+    for judgement in judgements:
         models = {answer["id"]: answer["model"] for answer in judgement["answers"]}
-        for answer, scores in (judgement["scores"] or {}).items():
-            verdicts.scores.append((models[answer], conversation(judgement["prompt"]), scores))
+        for answer, values in (judgement["scores"] or {}).items():
+            scores.append((models[answer], conversation(judgement["prompt"]), values))
+    return votes, scores
 
 
 def _check_known(name: str, systems: dict[str, System], location: str) -> None:

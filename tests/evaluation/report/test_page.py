@@ -17,7 +17,7 @@ from ...support.reports import AFTER, BEFORE, SOURCE, TEXTS, Elements, judged, p
 
 @pytest.mark.parametrize("language", REPORT_LANGUAGES)
 def test_the_page_needs_no_network_and_is_reproducible(language, tmp_path, two, run_folder):
-    scores = two | {"runs": scored(runs=[run_folder])["runs"], "verdicts": judged(["before", "after"])}
+    scores = two | {"runs": scored(runs=[run_folder])["runs"], "verdicts": [judged(["before", "after"])]}
     kept = copy.deepcopy(scores)
     page = page_of(tmp_path / "first", scores, language)
     assert scores == kept
@@ -38,7 +38,7 @@ def test_the_page_needs_no_network_and_is_reproducible(language, tmp_path, two, 
 
 
 def test_the_page_is_accessible_to_screen_readers(tmp_path, two, run_folder):
-    scores = two | {"runs": scored(runs=[run_folder])["runs"], "verdicts": judged(["before", "after"])}
+    scores = two | {"runs": scored(runs=[run_folder])["runs"], "verdicts": [judged(["before", "after"])]}
     page = page_of(tmp_path, scores)
     elements = Elements(page)
     assert all(attributes["scope"] in ("row", "col") for attributes in elements.all("th"))
@@ -138,7 +138,7 @@ def test_any_number_of_systems(tmp_path):
 def test_no_text_breaks_the_page(names, texts, language, tmp_path, two):
     first, second = (f"{number} {name}" for number, name in enumerate(names))
     scores = json.loads(json.dumps(two).replace('"before"', json.dumps(first)).replace('"after"', json.dumps(second)))
-    scores["verdicts"] = judged([first, second])
+    scores["verdicts"] = [judged([first, second])]
     scores["made"]["command"] = texts[0]
     scores["systems"][0] |= {
         "source": texts[1],

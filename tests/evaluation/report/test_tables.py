@@ -39,16 +39,27 @@ def test_figures_are_those_of_the_scores(tmp_path, two):
 
 
 def test_shows_verdicts(tmp_path, two):
-    text = text_of(page_of(tmp_path, two | {"verdicts": judged(["before", "after"])})).replace(NO_BREAK, " ")
-    assert "By verdicts on pairs of answers after comes first, and its interval does not touch" in text
+    text = text_of(page_of(tmp_path, two | {"verdicts": [judged(["before", "after"])]})).replace(NO_BREAK, " ")
+    assert "By verdicts of the judge on pairs of answers after comes first, and its interval does not touch" in text
     assert "from 40 verdicts on pairs" in text
     assert "after against before 62% [51, 74] Unclear 24 14 2 3" in re.sub(r" +", " ", text)
     assert "+44 [+10, +80]" in text and f"{MINUS}44 [{MINUS}80, {MINUS}10]" in text
     assert text.count("3.2 [3.0, 3.5]") == len(CRITERIA)
+    assert text.count("verdicts.jsonl") == 1
     near = judged(["before", "after"])
     near["ranking"][1]["high"] = 10.0
-    text = text_of(page_of(tmp_path, two | {"verdicts": near}))
+    text = text_of(page_of(tmp_path, two | {"verdicts": [near]}))
     assert "its interval overlaps with those of before: the order between them is open" in text
+
+
+def test_people_stand_beside_the_judge(tmp_path, two):
+    both = [judged(["before", "after"], "people"), judged(["before", "after"])]
+    page = page_of(tmp_path, two | {"verdicts": both}, "ru")
+    text = text_of(page)
+    assert text.index("Вердикты людей", 500) < text.index("Вердикты модели-судьи", 500)
+    assert len(re.findall(r'<h2 id="verdicts-', page)) == 2
+    ids = re.findall(r' id="([^"]+)"', page)
+    assert len(ids) == len(set(ids))
 
 
 def test_shows_people_as_a_system(tmp_path):

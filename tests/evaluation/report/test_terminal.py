@@ -30,7 +30,7 @@ def test_splits_many_systems_into_tables():
 
 
 def test_shows_runs_and_verdicts(run_folder, two):
-    scores = two | {"runs": scored(runs=[run_folder])["runs"], "verdicts": judged(["before", "after"])}
+    scores = two | {"runs": scored(runs=[run_folder])["runs"], "verdicts": [judged(["before", "after"])]}
     text = score_table(scores)
     assert text.startswith("run, on 4 held-out pairs\n")
     ranking = [line.split() for line in text.splitlines() if line.startswith(("  1. ", "  2. "))]

@@ -87,7 +87,7 @@ def _content(scores: dict[str, Any], words: Words) -> dict[str, Any]:
         "names": names,
         "figure_table": figure_table(scores, measures, words),
         "pair_table": pair_table(runs, words),
-        "verdicts": verdict_tables(scores["verdicts"], words),
+        "verdicts": [verdict_tables(verdicts, words) for verdicts in scores["verdicts"]],
         "distributions": distributions(scores, measures, words),
         "changed": changed_answers(scores, measures, words),
         "curves": [(run["name"], _curves(number, run["log"], words)) for number, run in enumerate(runs)],
@@ -150,11 +150,13 @@ def _findings(scores: dict[str, Any], words: Words) -> list[str]:
                 verdict=words.verdict(gain_verdict(gain)),
             )
         )
-    ranking = (scores["verdicts"] or {}).get("ranking") or []
-    if len(ranking) > 1:
-        near = ", ".join(row["system"] for row in ranking[1:] if row["high"] >= ranking[0]["low"])
-        key = "summary_not_first" if near else "summary_first"
-        lines.append(words(key, system=ranking[0]["system"], others=near))
+    for verdicts in scores["verdicts"]:
+        if len(ranking := verdicts["ranking"]) > 1:
+            near = ", ".join(row["system"] for row in ranking[1:] if row["high"] >= ranking[0]["low"])
+            key = "summary_not_first" if near else "summary_first"
+            lines.append(
+                words(key, by=words.tables["judges"][verdicts["kind"]]["by"], system=ranking[0]["system"], others=near)
+            )
     return lines
 
 

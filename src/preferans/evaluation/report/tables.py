@@ -161,25 +161,23 @@ def forests(scores: dict[str, Any], measures: dict, words: Words) -> list[dict[s
     return drawn
 
 
-def verdict_tables(verdicts: dict[str, Any] | None, words: Words) -> dict[str, Any] | None:
-    """Return what judges decided: ranking with its picture, win rates, scores by criterion and sources."""
-    if not verdicts:
-        return None
-    pairs = verdicts["pairs"]
+def verdict_tables(verdicts: dict[str, Any], words: Words) -> dict[str, Any]:
+    """Return what people or judges decided: ranking with its picture, win rates, scores by criterion and sources."""
+    pairs, kind = verdicts["pairs"], verdicts["kind"]
     count = sum(pair["wins"] + pair["losses"] + pair["ties"] for pair in pairs)
     return {
+        "id": f"verdicts-{kind}",
+        "title": words.tables["judges"][kind]["title"],
         "note": words("ranking_note", verdicts=words.plural("verdicts", count)),
-        **_ranking(verdicts["ranking"], words),
+        **_ranking(verdicts, words),
         "pairs": _win_rates(pairs, words) if pairs else None,
         "criteria": _criteria(verdicts["criteria"], words) if verdicts["criteria"] else None,
-        "sources": [
-            (words("judge" if one["kind"] == "judge" else "people"), one["source"], words.number(one["verdicts"]))
-            for one in verdicts["sources"]
-        ],
+        "sources": [(one["source"], words.number(one["verdicts"])) for one in verdicts["sources"]],
     }
 
 
-def _ranking(ranking: list[dict[str, Any]], words: Words) -> dict[str, Any]:
+def _ranking(verdicts: dict[str, Any], words: Words) -> dict[str, Any]:
+    ranking = verdicts["ranking"]
     if not ranking:
         return {"ranking": None, "picture": ""}
     names = [f"{number}. {row['system']}" for number, row in enumerate(ranking, start=1)]
@@ -191,7 +189,9 @@ def _ranking(ranking: list[dict[str, Any]], words: Words) -> dict[str, Any]:
     bars = [
         (printable(name), row["strength"], row["low"], row["high"]) for name, row in zip(names, ranking, strict=True)
     ]
-    picture = pictures.intervals("ranking", bars, words("strength_label", items=items), words, percent=False)
+    picture = pictures.intervals(
+        f"ranking {verdicts['kind']}", bars, words("strength_label", items=items), words, percent=False
+    )
     return {"ranking": {"columns": [words("strength")], "rows": rows}, "picture": Markup(picture)}
 
 

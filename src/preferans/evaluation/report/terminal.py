@@ -105,10 +105,11 @@ def _differences(scores: dict, words: Words) -> list[str]:
 
 
 def _verdicts(scores: dict, words: Words) -> list[str]:
-    judged = scores["verdicts"]
-    if judged is None:
-        return []
-    parts = []
+    return [part for judged in scores["verdicts"] for part in _judged(judged, words)]
+
+
+def _judged(judged: dict, words: Words) -> list[str]:
+    parts = [f"{words.tables['judges'][judged['kind']]['title']}:"]
     if judged["ranking"]:
         rows = [["", words("strength")]]
         for number, row in enumerate(judged["ranking"], start=1):

@@ -33,8 +33,8 @@ def text_or_json(value: Any) -> str:
 
 
 @cache
-def _read(language: str) -> dict[str, dict[str, Any]]:
-    text = (Path(__file__).parent / f"words_{language}.yaml").read_text(encoding="utf-8")
+def _read(language: str, folder: Path) -> dict[str, dict[str, Any]]:
+    text = (folder / f"words_{language}.yaml").read_text(encoding="utf-8")
     return _bound(yaml.safe_load(text)) if language == "ru" else yaml.safe_load(text)
 
 
@@ -50,13 +50,14 @@ class Words:
 
     Args:
         language (`str`): `"en"` or `"ru"`.
+        folder (`Path`, *optional*): Folder of `words_en.yaml` and `words_ru.yaml`; by default those of the report.
     """
 
-    def __init__(self, language: str):
+    def __init__(self, language: str, folder: Path = Path(__file__).parent):
         if language not in REPORT_LANGUAGES:
             raise ValueError(f"The report is written in {' or '.join(REPORT_LANGUAGES)}, not in {language!r}.")
         self.language = language
-        self.tables = _read(language)
+        self.tables = _read(language, folder)
 
     def __call__(self, key: str, **values: str) -> str:
         """Return a sentence or a label with its placeholders filled."""

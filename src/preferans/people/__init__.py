@@ -1,0 +1,1 @@
+"""People in the loop: the rating page and the chat."""
