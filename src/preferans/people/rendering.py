@@ -41,7 +41,7 @@ _MARKDOWN.add_render_rule("link_open", _link)
 
 def answer_html(text: str) -> Markup:
     """Render an answer's Markdown. HTML in it is shown as text, and images as their address."""
-    return Markup(_MARKDOWN.render(visible(text)))  # noqa: S704
+    return Markup(_MARKDOWN.render(visible(text)))
 
 
 def marked_html(text: str, prompt: str) -> Markup:

@@ -86,7 +86,8 @@ def rating_results(judgements: Iterable[dict]) -> RatingResults:
     systems = sorted({answer["model"] for row in rated for answer in row["answers"]})
     pairs = []
     for first, second in combinations(systems, 2):
-        shares = [vote.share for vote in (cast := between(votes, first, second))]
+        cast = between(votes, first, second)
+        shares = [vote.share for vote in cast]
         if cast:
             pairs.append(
                 PairResult((first, second), win_rate(cast), shares.count(1.0), shares.count(0.0), shares.count(0.5))
@@ -136,9 +137,9 @@ def _units(rated: Iterable[dict]) -> dict[str, dict[tuple, dict[str, float]]]:
                 units[name].setdefault(key, {})[row["rater"]] = value
         if row["verdict"] is not None and len(row["answers"]) == 2:
             first, second = sorted(answer["id"] for answer in row["answers"])
-            key = (conversation(row["prompt"]), row["prompt_id"], first, second)
+            pair = (conversation(row["prompt"]), row["prompt_id"], first, second)
             share = {first: 1.0, TIE: 0.5, second: 0.0}[row["verdict"]]
-            units["verdict"].setdefault(key, {})[row["rater"]] = share
+            units["verdict"].setdefault(pair, {})[row["rater"]] = share
     return units
 
 

@@ -115,7 +115,7 @@ class RatingStore:
             connection.execute(
                 sa.insert(_SETTINGS).prefix_with("OR IGNORE").values(key="secret", value=token_urlsafe(32))
             )
-            return connection.scalar(sa.select(_SETTINGS.c.value).where(_SETTINGS.c.key == "secret"))
+            return connection.execute(sa.select(_SETTINGS.c.value).where(_SETTINGS.c.key == "secret")).scalar_one()
 
     def add_items(self, items: Sequence[Item]) -> None:
         """
