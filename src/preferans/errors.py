@@ -22,6 +22,15 @@ SOCKS = (
 )
 
 
+# The extra of setup.cfg that has an optional package.
+_EXTRAS = {
+    "fastapi": "rate",
+    "itsdangerous": "rate",
+    "markdown_it": "rate",
+    "sqlalchemy": "rate",
+    "uvicorn": "rate",
+    "prompt_toolkit": "chat",
+}
 _FILE_PROBLEMS = {
     errno.EACCES: "no permission to read or write it",
     errno.EPERM: "no permission to read or write it",
@@ -96,7 +105,7 @@ def help_first(help_source: str | argparse.ArgumentParser) -> None:
     Print a script's help and exit, if the command line has `--help`. Call this before the script's heavy imports.
 
     The process is also prepared for these imports: warnings that libraries write for their developers are hidden, processes other
-    than the first print nothing, and Ctrl-C during the imports ends with one line.
+    than the first print nothing, and Ctrl-C or a missing optional package during the imports ends with one line.
 
     Args:
         help_source (`str` or `argparse.ArgumentParser`):
@@ -113,14 +122,16 @@ def help_first(help_source: str | argparse.ArgumentParser) -> None:
         for variable in ("TQDM_DISABLE", "HF_DATASETS_DISABLE_PROGRESS_BARS", "HF_HUB_DISABLE_PROGRESS_BARS"):
             os.environ[variable] = "1"
         warnings.filterwarnings("ignore")
-    sys.excepthook = _print_interrupt_in_one_line
+    sys.excepthook = _print_in_one_line
 
 
-def _print_interrupt_in_one_line(
-    kind: type[BaseException], error: BaseException, traceback: TracebackType | None
-) -> None:
+def _print_in_one_line(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
     if issubclass(kind, KeyboardInterrupt):
         print("\nStopped.", file=sys.stderr)
+    elif isinstance(error, ModuleNotFoundError) and error.name in _EXTRAS:
+        cure = f'pip install -c constraints.txt -e ".[{_EXTRAS[error.name]}]"'
+        print(f"\nError: the package {error.name} is not installed: {cure}", file=sys.stderr, flush=True)
+        os._exit(2)  # the hook cannot return an exit status
     else:
         sys.__excepthook__(kind, error, traceback)
 

@@ -3,7 +3,9 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from statistics import fmean, median, pvariance
+from statistics import median
+
+import numpy as np
 
 from ..data.ratings import CRITERIA, TIE, latest
 from ..evaluation.agreement import alpha_with_interval
@@ -160,7 +162,7 @@ def _disputed(rated: Sequence[dict]) -> list[Dispute]:
     for rows in groups.values():
         opinions = [opinion for row in rows if (opinion := _opinion(row))]
         values = [value for _, value, _ in opinions]
-        if len(values) > 1 and (spread := pvariance(values) / 0.25) > 0:
+        if len(values) > 1 and (spread := float(np.var(values)) / 0.25) > 0:
             disputes.append(
                 Dispute(
                     prompt=rows[0]["prompt"][-1]["content"],
@@ -181,5 +183,5 @@ def _opinion(row: dict) -> tuple[str, float, str] | None:
         return row["rater"], share, models[row["verdict"]]
     totals = [sum(values.values()) for values in (row["scores"] or {}).values() if len(values) == len(CRITERIA)]
     if len(row["answers"]) == 1 and totals:
-        return row["rater"], (fmean(totals) / len(CRITERIA) - 1) / 4, str(totals[0])
+        return row["rater"], (totals[0] / len(CRITERIA) - 1) / 4, str(totals[0])
     return None

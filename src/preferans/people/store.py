@@ -40,6 +40,10 @@ _RATINGS = sa.Table(
     sa.Column("withdrawn", sa.Boolean, nullable=False, default=False),
     sa.Index("ratings_of_rater", "rater", "item"),
 )
+# Numbers of the ratings that count: the last of each rater of each item.
+_COUNTING = (
+    sa.select(sa.func.max(_RATINGS.c.number)).where(~_RATINGS.c.withdrawn).group_by(_RATINGS.c.rater, _RATINGS.c.item)
+)
 # Step N brings a file of version N + 1 to version N + 2. New files get the tables above.
 MIGRATIONS: list[Callable[[sa.Connection], None]] = []
 
@@ -165,21 +169,21 @@ class RatingStore:
 
     def ratings(self, rater: str | None = None) -> list[Rating]:
         """Return the ratings that count: the last of each rater of each item, in the order in which they were given."""
-        counting = sa.select(sa.func.max(_RATINGS.c.number)).where(~_RATINGS.c.withdrawn)
-        if rater is not None:
-            counting = counting.where(_RATINGS.c.rater == rater)
-        counting = counting.group_by(_RATINGS.c.rater, _RATINGS.c.item)
         columns = [column for column in _RATINGS.c if column.name not in ("number", "withdrawn")]
-        query = sa.select(*columns).where(_RATINGS.c.number.in_(counting)).order_by(_RATINGS.c.number)
+        query = sa.select(*columns).where(_RATINGS.c.number.in_(_COUNTING)).order_by(_RATINGS.c.number)
+        if rater is not None:
+            query = query.where(_RATINGS.c.rater == rater)
         with self.engine.connect() as connection:
             return [Rating(**row) for row in connection.execute(query).mappings()]
 
     def rated_by(self) -> dict[str, set[str]]:
         """Return the names of those who rated each item, by its id, without those who skipped it."""
+        is_rated = _RATINGS.c.verdict.is_not(None) | _RATINGS.c.scores.is_not(None)
+        query = sa.select(_RATINGS.c.item, _RATINGS.c.rater).where(_RATINGS.c.number.in_(_COUNTING), is_rated)
         names: dict[str, set[str]] = {}
-        for rating in self.ratings():
-            if not rating.skipped:
-                names.setdefault(rating.item, set()).add(rating.rater)
+        with self.engine.connect() as connection:
+            for item, rater in connection.execute(query):
+                names.setdefault(item, set()).add(rater)
         return names
 
     def judgements(self, items: Collection[str] | None = None) -> list[dict]:

@@ -1,0 +1,240 @@
+import time
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from preferans.data.ratings import CRITERIA, read_ratings
+from preferans.people.web import VERDICTS, chosen_verdict
+
+from ..support.rating import Browser, make_studio
+
+FIVES = dict.fromkeys(CRITERIA, "5")
+
+
+@pytest.fixture
+def studio(tmp_path):
+    return make_studio(tmp_path)
+
+
+@pytest.fixture
+def browser(studio):
+    browser = Browser(studio)
+    browser.get("/rate")
+    return browser
+
+
+def test_a_rater_compares_all_items(studio, browser):
+    seen = []
+    for verdict in VERDICTS:
+        seen.append(browser.item)
+        browser.rate(verdict=verdict, comment=" Потому.\r\nВот. ")
+    assert len(set(seen)) == 4
+    assert "Вы оценили всё. Спасибо!" in browser.text and "Оценено 4 из 4" in browser.text
+    ratings = studio.store.ratings("Анна")
+    assert [chosen_verdict(rating) for rating in ratings] == list(VERDICTS)
+    assert [rating.verdict for rating in ratings] == [ratings[0].shown[0], ratings[1].shown[1], "tie", "tie"]
+    assert [rating.thumbs and set(rating.thumbs.values()) for rating in ratings] == [None, None, {"up"}, {"down"}]
+    assert {rating.comment for rating in ratings} == {"Потому.\nВот."}
+    assert all(0 <= rating.seconds < 60 and not rating.marks for rating in ratings)
+
+
+def test_a_rater_scores_answers(tmp_path):
+    studio = make_studio(tmp_path, "score")
+    browser = Browser(studio)
+    browser.get("/rate")
+    assert browser.text.count("<fieldset") == 5
+    assert "хорош ли русский язык?" in browser.text and "живой и грамотный русский язык" in browser.text
+    browser.rate(**FIVES | {"style": "2"})
+    (rating,) = studio.store.ratings()
+    assert rating.scores == {rating.shown[0]: dict.fromkeys(CRITERIA, 5) | {"style": 2}}
+    assert rating.verdict is None
+
+
+def test_the_page_shows_answers_without_their_systems(studio, browser):
+    item = studio.by_id[browser.item]
+    text = browser.text
+    for answer in item.answers:
+        text = text.replace(answer.text, "")
+    assert "before" not in text and "after" not in text
+    first, second = (browser.text.index(answer.text) for answer in item.answers)
+    browser.rate(verdict="left")
+    (rating,) = studio.store.ratings()
+    assert rating.shown == [answer.id for answer in (item.answers if first < second else item.answers[::-1])]
+
+
+@pytest.mark.parametrize(
+    ("mode", "form"),
+    [
+        ("compare", {}),
+        ("compare", {"verdict": "best"}),
+        ("compare", {"verdict": "left", "comment": "б" * 10_001}),
+        ("compare", {"verdict": "left", "action": "delete"}),
+        ("compare", {"verdict": "left", "shown_at": "x"}),
+        ("score", {"style": "5"}),
+        ("score", FIVES | {"style": "6"}),
+        ("score", FIVES | {"style": "0"}),
+        ("score", FIVES | {"style": "пять"}),
+        ("score", {"verdict": "left"}),
+    ],
+)
+def test_an_incomplete_form_is_not_saved(tmp_path, mode, form):
+    studio = make_studio(tmp_path, mode)
+    browser = Browser(studio)
+    browser.get("/rate")
+    assert browser.rate(**form).status_code == 422
+    assert browser.text == "Не сохранено, выбраны не все оценки."
+    assert studio.store.ratings() == []
+
+
+def test_skipped_items_come_back_at_the_end(studio, browser):
+    skipped = browser.item
+    browser.rate(action="skip")
+    for _ in range(3):
+        assert browser.item != skipped
+        browser.rate(verdict="left")
+    assert "Остались только пропущенные (1)" in browser.text and f"/items/{skipped}" in browser.text
+    assert "Оценено 3 из 4, остался 1" in browser.text
+    browser.get(f"/items/{skipped}")
+    browser.rate(verdict="right")
+    assert "Спасибо" in browser.text
+
+
+def test_undo_returns_to_the_last_item(studio, browser):
+    first = browser.item
+    browser.rate(verdict="left")
+    browser.post("/undo")
+    assert browser.item == first and studio.store.ratings() == []
+    assert browser.post("/undo").url.path.startswith("/items/")
+
+
+def test_earlier_ratings_can_be_changed(studio, browser):
+    first = browser.item
+    browser.rate(verdict="left", comment="Первый.")
+    second = browser.item
+    browser.rate(verdict="left")
+    assert f'href="/items/{second}" data-key="KeyB"' in browser.text
+    browser.get(f"/items/{first}")
+    page = browser.text
+    assert "Вы уже оценили это" in page and 'value="left" required checked' in page and "Первый." in page
+    assert f'href="/items/{second}" data-key="KeyN"' in page
+    browser.rate(verdict="both_bad")
+    assert [chosen_verdict(one) for one in studio.store.ratings("Анна")] == ["left", "both_bad"]
+    assert len(studio.store.ratings()) == 2
+
+
+def test_the_reference_is_shown_only_after_the_rating(studio, browser):
+    name = next(item.id for item in studio.items if item.reference)
+    assert "Ответ человека." not in browser.get(f"/items/{name}").text
+    browser.rate(action="skip")
+    assert "Ответ человека." not in browser.get(f"/items/{name}").text
+    browser.get(f"/items/{name}")
+    browser.rate(verdict="left", action="reference")
+    assert browser.item == name and "<details open><summary>Ответ человека</summary>" in browser.text
+    assert "Ответ человека." in browser.text
+
+
+def test_marks_are_shown_on_request_and_recorded(tmp_path):
+    studio = make_studio(tmp_path)
+    for item in studio.items:
+        object.__setattr__(item.answers[0], "text", "Мы должны consider варианты")
+    browser = Browser(studio)
+    browser.get("/rate")
+    assert "<mark" not in browser.text
+    name = browser.item
+    browser.get(f"/items/{name}?marks=1")
+    page = browser.text
+    assert '<mark title="en">consider</mark>' in page and 'name="marks" value="true"' in page
+    browser.post(f"/items/{name}", verdict="left", marks="true")
+    assert studio.store.ratings()[0].marks
+
+
+def test_raters_do_not_see_each_other_before_their_own_rating(studio, browser):
+    anna, boris = browser, Browser(studio, "Борис")
+    boris.get("/rate")
+    name = anna.item
+    anna.rate(verdict="left", comment="Мнение Анны.")
+    assert "Мнение Анны" not in boris.get(f"/items/{name}").text
+    page = boris.get("/results").text
+    assert "Оценок пока нет" in page and "after" not in page
+    assert boris.get("/export/ratings.jsonl").text == ""
+    boris.get(f"/items/{name}")
+    (anna_rating,) = studio.store.ratings()
+    boris.rate(verdict="left")
+    same_side = studio.store.ratings("Борис")[0].verdict == anna_rating.verdict
+    boris.get(f"/items/{name}")
+    boris.rate(verdict="right" if same_side else "left")
+    boris.get("/results")
+    page = boris.text
+    assert "Мнение Анны" in page and "2 оценки, 2 оценщика" in page
+    assert "Здесь только те ответы, которые вы уже оценили" in page
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".parquet"])
+def test_exports_are_in_the_format_of_ratings(studio, browser, tmp_path, suffix):
+    while "/items/" in str(browser.page.url):
+        browser.rate(verdict="left")
+    reply = browser.get(f"/export/ratings{suffix}")
+    assert f'filename="ratings{suffix}"' in reply.headers["content-disposition"]
+    (tmp_path / f"r{suffix}").write_bytes(reply.content)
+    assert read_ratings([tmp_path / f"r{suffix}"]) == studio.store.judgements()
+
+
+def test_the_page_speaks_english(tmp_path):
+    browser = Browser(make_studio(tmp_path, language="en"))
+    browser.get("/rate")
+    page = browser.text
+    assert '<html lang="en">' in page and "Which answer is better?" in page
+    assert not set("абвгдеж") & set(page.replace("Вопрос", "").replace("Ответ", "").replace("Анна", ""))
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/static/../web.py",
+        "/static/..%2fweb.py",
+        "/static/%2e%2e/store.py",
+        "/static/item.html.jinja",
+        "/static/",
+        "/items/nothing",
+        "/items/../store",
+        "/export/ratings.sqlite",
+        "/docs",
+        "/openapi.json",
+    ],
+)
+def test_only_known_paths_exist(browser, path):
+    reply = browser.get(path)
+    assert reply.status_code == 404
+    assert "import" not in reply.text
+
+
+def test_without_a_name_every_page_leads_to_the_start(studio):
+    browser = Browser(studio, None)
+    for path in ("/rate", "/results", f"/items/{studio.items[0].id}", "/export/ratings.csv"):
+        assert browser.get(path).url.path == "/"
+    browser.post("/", name="   ")
+    assert browser.page.status_code == 403
+    browser.post("/", name=" <b>Анна</b> \x00" + "я" * 100)
+    assert "<b>" not in browser.text and "&lt;b&gt;Анна&lt;/b&gt; [U+0000]" in browser.text
+
+
+def test_progress_and_pace(studio, browser):
+    assert "Оценено 0 из 4, осталось 4" in browser.text
+    browser.rate(verdict="left", shown_at=str(time.time() - 50))
+    text = browser.text
+    assert "Оценено 1 из 4, осталось 3" in text and "50 с на ответ" in text and "ещё около 3 минут" in text
+
+
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(comment=st.text(max_size=300), name=st.text(max_size=80))
+def test_any_comment_and_name_are_kept_and_never_become_html(comment, name, studio):
+    browser = Browser(studio, None)
+    browser.post("/", name="х" + name.encode("utf-8", "replace").decode() + "<i>")
+    browser.get(f"/items/{studio.items[0].id}")
+    comment = comment.encode("utf-8", "replace").decode() + "<script>alert(1)</script></textarea>"
+    browser.post(f"/items/{studio.items[0].id}", verdict="left", comment=comment)
+    browser.get(f"/items/{studio.items[0].id}")
+    page = browser.text
+    assert "<script>alert" not in page and "<i>" not in page
+    assert studio.store.ratings()[-1].comment == comment.replace("\r\n", "\n").strip()
