@@ -1,9 +1,10 @@
 # make demo: the whole pipeline on the embedded model, offline.   make test: lint and the test suite.
+# make test-browser: the tests of the rating page in Chromium, which make browser installs.
 PYTHON ?= python3.11
 PIP_ARGS ?=
 BIN := .venv/bin
 
-.PHONY: demo test lint clean
+.PHONY: demo test test-browser browser lint clean
 
 demo: .venv/installed
 	PATH="$(CURDIR)/$(BIN):$$PATH" sh runs/demo.sh
@@ -15,6 +16,16 @@ lint: .venv/installed
 
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4
+
+test-browser: browser
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m browser
+
+browser: .venv/browser
+	command -v chromium || command -v chromium-browser || command -v google-chrome || { apt-get update && apt-get install -y chromium; }
+
+.venv/browser: .venv/installed
+	$(BIN)/python -m pip install --disable-pip-version-check $(PIP_ARGS) -c constraints.txt -e '.[browser]'
+	touch $@
 
 .venv/installed: setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

@@ -15,9 +15,10 @@ from fastapi.testclient import TestClient
 
 from preferans.data.ratings import CRITERIA, TIE
 from preferans.evaluation.answers import System, line_up
-from preferans.people.items import make_items
+from preferans.people.item_source import make_items
 from preferans.people.store import Rating, RatingStore
-from preferans.people.web import Studio, make_app
+from preferans.people.studio import Studio
+from preferans.people.web import make_app
 
 PROMPTS, RATERS, SYSTEMS = 500, 20, 3
 

@@ -66,12 +66,13 @@ from pathlib import Path
 
 from preferans.evaluation.answers import human_replies, line_up, read_systems
 from preferans.people.export import check_export, export_ratings
-from preferans.people.items import make_items
+from preferans.people.item_source import make_items
 from preferans.people.results import rating_results
-from preferans.people.results_text import people_words, results_in_words
+from preferans.people.results_text import results_in_words
 from preferans.people.serving import serve
 from preferans.people.store import RatingStore
-from preferans.people.web import Studio
+from preferans.people.studio import Studio
+from preferans.people.words import people_words
 
 
 def main() -> None:

@@ -6,7 +6,7 @@ import pytest
 from preferans.errors import PreferansError
 from preferans.evaluation.answers import System, line_up
 from preferans.evaluation.ranking import Vote
-from preferans.evaluation.verdicts import read_verdicts, votes_and_scores
+from preferans.evaluation.verdicts import read_verdicts
 from preferans.files import write_jsonl
 
 
@@ -114,12 +114,6 @@ def test_ratings_of_other_texts_are_rejected(tmp_path):
         read(tmp_path / "ratings.jsonl", [judgement("anna", "x"), changed])
     with pytest.raises(PreferansError, match=r"judgement 1: no system here answered its prompt, 'q'"):
         read(tmp_path / "ratings.jsonl", [other])
-
-
-def test_single_answers_have_scores_and_no_votes():
-    row = judgement("anna", None, {"y": {"style": 4}})
-    row["answers"] = row["answers"][1:]
-    assert votes_and_scores([row]) == ([], [("tuned", "Вопрос 0?", {"style": 4})])
 
 
 def test_the_order_of_lines_does_not_matter(tmp_path):

@@ -1,15 +1,12 @@
 import re
 
 import pytest
-import yaml
 
 from preferans.people.results import rating_results
-from preferans.people.results_text import people_words, result_tables, results_in_words
+from preferans.people.results_text import result_tables, results_in_words
+from preferans.people.words import people_words
 
 from ..support.ratings import judgement, scores
-from ..support.tiny import ROOT
-
-PEOPLE = ROOT / "src" / "preferans" / "people"
 
 
 @pytest.fixture
@@ -39,21 +36,3 @@ def test_the_terminal_shows_every_figure(results):
 def test_tables_without_figures_are_left_out(results):
     titles = [table.title for table in result_tables(rating_results([judgement()]), people_words("en"))]
     assert titles == ["Win rates", "Side bias"]
-
-
-def test_both_languages_have_the_same_words():
-    russian, english = (
-        yaml.safe_load((PEOPLE / f"words_{language}.yaml").read_text(encoding="utf-8")) for language in ("ru", "en")
-    )
-    assert {name: set(table) for name, table in russian.items()} == {
-        name: set(table) for name, table in english.items()
-    }
-    for name, text in russian["text"].items():
-        assert set(re.findall(r"\{\w+\}", text)) == set(re.findall(r"\{\w+\}", english["text"][name])), name
-
-
-def test_every_word_is_used():
-    used = "".join(path.read_text(encoding="utf-8") for path in [*PEOPLE.glob("*.py"), *PEOPLE.glob("pages/*.jinja")])
-    tables = yaml.safe_load((PEOPLE / "words_en.yaml").read_text(encoding="utf-8"))
-    for key in [*tables["text"], *tables["plurals"]]:
-        assert f'"{key}"' in used, key

@@ -1,11 +1,9 @@
-import time
-
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from preferans.data.ratings import CRITERIA, read_ratings
-from preferans.people.web import VERDICTS, chosen_verdict
+from preferans.people.rating_form import VERDICTS, chosen_verdict
 
 from ..support.rating import Browser, make_studio
 
@@ -39,18 +37,6 @@ def test_a_rater_compares_all_items(studio, browser):
     assert all(0 <= rating.seconds < 60 and not rating.marks for rating in ratings)
 
 
-def test_a_rater_scores_answers(tmp_path):
-    studio = make_studio(tmp_path, "score")
-    browser = Browser(studio)
-    browser.get("/rate")
-    assert browser.text.count("<fieldset") == 5
-    assert "хорош ли русский язык?" in browser.text and "живой и грамотный русский язык" in browser.text
-    browser.rate(**FIVES | {"style": "2"})
-    (rating,) = studio.store.ratings()
-    assert rating.scores == {rating.shown[0]: dict.fromkeys(CRITERIA, 5) | {"style": 2}}
-    assert rating.verdict is None
-
-
 def test_the_page_shows_answers_without_their_systems(studio, browser):
     item = studio.by_id[browser.item]
     text = browser.text
@@ -63,64 +49,12 @@ def test_the_page_shows_answers_without_their_systems(studio, browser):
     assert rating.shown == [answer.id for answer in (item.answers if first < second else item.answers[::-1])]
 
 
-@pytest.mark.parametrize(
-    ("mode", "form"),
-    [
-        ("compare", {}),
-        ("compare", {"verdict": "best"}),
-        ("compare", {"verdict": "left", "comment": "б" * 10_001}),
-        ("compare", {"verdict": "left", "action": "delete"}),
-        ("compare", {"verdict": "left", "shown_at": "x"}),
-        ("score", {"style": "5"}),
-        ("score", FIVES | {"style": "6"}),
-        ("score", FIVES | {"style": "0"}),
-        ("score", FIVES | {"style": "пять"}),
-        ("score", {"verdict": "left"}),
-    ],
-)
-def test_an_incomplete_form_is_not_saved(tmp_path, mode, form):
-    studio = make_studio(tmp_path, mode)
-    browser = Browser(studio)
-    browser.get("/rate")
-    assert browser.rate(**form).status_code == 422
-    assert browser.text == "Не сохранено, выбраны не все оценки."
-    assert studio.store.ratings() == []
-
-
-def test_skipped_items_come_back_at_the_end(studio, browser):
-    skipped = browser.item
-    browser.rate(action="skip")
-    for _ in range(3):
-        assert browser.item != skipped
-        browser.rate(verdict="left")
-    assert "Остались только пропущенные (1)" in browser.text and f"/items/{skipped}" in browser.text
-    assert "Оценено 3 из 4, остался 1" in browser.text
-    browser.get(f"/items/{skipped}")
-    browser.rate(verdict="right")
-    assert "Спасибо" in browser.text
-
-
 def test_undo_returns_to_the_last_item(studio, browser):
     first = browser.item
     browser.rate(verdict="left")
     browser.post("/undo")
     assert browser.item == first and studio.store.ratings() == []
     assert browser.post("/undo").url.path.startswith("/items/")
-
-
-def test_earlier_ratings_can_be_changed(studio, browser):
-    first = browser.item
-    browser.rate(verdict="left", comment="Первый.")
-    second = browser.item
-    browser.rate(verdict="left")
-    assert f'href="/items/{second}" data-key="KeyB"' in browser.text
-    browser.get(f"/items/{first}")
-    page = browser.text
-    assert "Вы уже оценили это" in page and 'value="left" required checked' in page and "Первый." in page
-    assert f'href="/items/{second}" data-key="KeyN"' in page
-    browser.rate(verdict="both_bad")
-    assert [chosen_verdict(one) for one in studio.store.ratings("Анна")] == ["left", "both_bad"]
-    assert len(studio.store.ratings()) == 2
 
 
 def test_the_reference_is_shown_only_after_the_rating(studio, browser):
@@ -217,13 +151,6 @@ def test_without_a_name_every_page_leads_to_the_start(studio):
     assert browser.page.status_code == 403
     browser.post("/", name=" <b>Анна</b> \x00" + "я" * 100)
     assert "<b>" not in browser.text and "&lt;b&gt;Анна&lt;/b&gt; [U+0000]" in browser.text
-
-
-def test_progress_and_pace(studio, browser):
-    assert "Оценено 0 из 4, осталось 4" in browser.text
-    browser.rate(verdict="left", shown_at=str(time.time() - 50))
-    text = browser.text
-    assert "Оценено 1 из 4, осталось 3" in text and "50 с на ответ" in text and "ещё около 3 минут" in text
 
 
 @settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])

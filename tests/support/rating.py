@@ -5,9 +5,11 @@ from pathlib import Path
 from fastapi.testclient import TestClient
 
 from preferans.evaluation.answers import System, line_up
-from preferans.people.items import Item, make_items
+from preferans.people.item_source import make_items
+from preferans.people.items import Item
 from preferans.people.store import RatingStore
-from preferans.people.web import Studio, make_app
+from preferans.people.studio import Studio
+from preferans.people.web import make_app
 
 HOST = "http://127.0.0.1:8765"
 

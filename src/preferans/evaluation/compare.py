@@ -15,10 +15,11 @@ from ..files import read_json
 from .answers import System, prompts_sha256
 from .held_out import pair_scores
 from .measures import MEASURES, confused, measure
+from .people_votes import conversation
 from .probes import probe_measures
 from .ranking import Vote, between, bradley_terry, length_controlled_win_rate, win_rate
 from .statistics import CONFIDENCE, RESAMPLES, Score, difference_of, mean_of
-from .verdicts import Verdicts, conversation
+from .verdicts import Verdicts
 
 SCHEMA = 2
 

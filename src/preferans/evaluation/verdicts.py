@@ -1,16 +1,17 @@
 """Read the verdicts of judges, both models and people, as votes and scores."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from pydantic import ConfigDict, ValidationInfo, field_validator
 
-from ..data.ratings import CRITERIA, HIGHEST, LOWEST, TIE, latest, numbered_ratings, pairwise_votes, read_ratings
+from ..data.ratings import CRITERIA, HIGHEST, LOWEST, TIE, numbered_ratings, read_ratings
 from ..errors import PreferansError, did_you_mean
 from ..typed_rows import Row, check_row
-from .answers import System, answers_sha256, prompt_key, without_system
+from .answers import System, answers_sha256, prompt_key
+from .people_votes import conversation, votes_and_scores
 from .ranking import Vote
 
 
@@ -73,11 +74,6 @@ class Verdicts:
     votes: list[Vote] = field(default_factory=list)
     scores: list[tuple[str, str, dict[str, int] | None]] = field(default_factory=list)
     sources: list[dict] = field(default_factory=list)
-
-
-def conversation(prompt: list[dict]) -> str:
-    """Return the opening question, which prompts of one conversation share."""
-    return without_system(prompt)[0]["content"]
 
 
 def read_verdicts(
@@ -195,32 +191,6 @@ def _add_rated(path: str, systems: dict[str, System], prompts: dict[str, list[di
     votes, scores = votes_and_scores(judgements)
     verdicts.votes += votes
     verdicts.scores += scores
-
-
-def votes_and_scores(judgements: Iterable[dict]) -> tuple[list[Vote], list[tuple[str, str, dict[str, int] | None]]]:
-    """
-    Return people's ratings as votes on two systems, and as scores of one, see [`Verdicts`].
-
-    Args:
-        judgements (`Iterable[dict]`): Judgements in the format of docs/ratings.md; those that a later one replaces do not count.
-    """
-    judgements = latest(judgements)
-    votes = [
-        Vote(
-            conversation(judgement["prompt"]),
-            (first["model"], second["model"]),
-            share,
-            (len(first["text"].strip()), len(second["text"].strip())),
-        )
-        for judgement, first, second, share in pairwise_votes(judgements)
-        if first["model"] != second["model"]
-    ]
-    scores: list[tuple[str, str, dict[str, int] | None]] = []
-    for judgement in judgements:
-        models = {answer["id"]: answer["model"] for answer in judgement["answers"]}
-        for answer, values in (judgement["scores"] or {}).items():
-            scores.append((models[answer], conversation(judgement["prompt"]), values))
-    return votes, scores
 
 
 def _check_known(name: str, systems: dict[str, System], location: str) -> None:

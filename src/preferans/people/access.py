@@ -85,7 +85,7 @@ def form_token(request: Request) -> str:
     return request.session.setdefault("token", token_urlsafe(16))
 
 
-def check_token(request: Request, token: str) -> None:
+def check_form_token(request: Request, token: str) -> None:
     """
     Check the token of a form.
 

@@ -1,15 +1,8 @@
 """What raters rate: one answer, or two answers to one prompt, in an order of each rater's own."""
 
 import hashlib
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from itertools import combinations
-from typing import Any
-
-from ..evaluation.answers import System
-from ..evaluation.verdicts import conversation
-
-MODES = ("score", "compare")
 
 
 @dataclass(frozen=True)
@@ -51,48 +44,6 @@ class Item:
     answers: tuple[RatedAnswer, ...]
     message_tree_id: str
     reference: str | None = None
-
-
-def make_items(
-    systems: Sequence[System],
-    prompts: Mapping[str, list[dict]],
-    mode: str,
-    references: Mapping[str, list[str]] | None = None,
-) -> list[Item]:
-    """
-    List what the systems' answers give to rate.
-
-    Args:
-        systems (`Sequence[System]`): Systems that answered the same prompts.
-        prompts (`Mapping[str, list[dict]]`): The prompts by id, see [`~preferans.evaluation.answers.line_up`].
-        mode (`str`): `"score"`: each answer alone. `"compare"`: every two different answers to one prompt.
-        references (`Mapping[str, list[str]]`, *optional*): Human replies by id.
-
-    Returns:
-        `list[Item]`: in the order of the prompts. Empty answers are rated as well; equal ones are not compared.
-    """
-    items = []
-    for prompt_id, prompt in prompts.items():
-        rows = [(system, system.rows[prompt_id]) for system in systems]
-        answers = sorted((_rated_answer(system.name, row) for system, row in rows), key=lambda answer: answer.id)
-        trees = [tree for _, row in rows if isinstance(tree := row.get("message_tree_id"), str) and tree]
-        # without a known tree, prompts with the same opening question are one conversation
-        tree = trees[0] if trees else _digest(conversation(prompt))
-        reference = next(iter((references or {}).get(prompt_id, [])), None)
-        groups: Iterable[tuple[RatedAnswer, ...]] = combinations(answers, 2 if mode == "compare" else 1)
-        for group in groups:
-            if len({answer.text.strip() for answer in group}) == len(group):
-                identifier = _digest(mode, prompt_id, *(answer.id for answer in group))
-                items.append(Item(identifier, mode, prompt_id, prompt, group, tree, reference))
-    return items
-
-
-def _rated_answer(model: str, row: dict[str, Any]) -> RatedAnswer:
-    return RatedAnswer(_digest(model, row["answer"]), model, row["answer"], row["finish_reason"])
-
-
-def _digest(*parts: str) -> str:
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
 
 
 def _draw(*parts: object) -> float:

@@ -9,9 +9,9 @@ import numpy as np
 
 from ..data.ratings import CRITERIA, TIE, latest
 from ..evaluation.agreement import alpha_with_interval
+from ..evaluation.people_votes import conversation, votes_and_scores
 from ..evaluation.ranking import between, bradley_terry, win_rate
 from ..evaluation.statistics import Score, bootstrap, mean_of
-from ..evaluation.verdicts import conversation, votes_and_scores
 
 DISPUTED = 10
 

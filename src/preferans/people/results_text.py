@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import dataclass
-from pathlib import Path
 
 from ..data.ratings import CRITERIA
 from ..evaluation.report.words import ABSENT, NO_BREAK, Words
@@ -18,11 +17,6 @@ class ResultTable:
     head: list[str]
     rows: list[list[str]]
     note: str = ""
-
-
-def people_words(language: str) -> Words:
-    """Return the words of the rating page and its results in `"ru"` or `"en"`."""
-    return Words(language, Path(__file__).parent)
 
 
 def result_tables(results: RatingResults, words: Words) -> list[ResultTable]:

@@ -6,7 +6,8 @@ import uvicorn
 
 from ..errors import PreferansError
 from .access import is_loopback, new_password
-from .web import Studio, make_app
+from .studio import Studio
+from .web import make_app
 
 
 def serve(studio: Studio) -> None:
