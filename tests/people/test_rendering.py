@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from preferans.people.rendering import answer_html, faults, marked_html, visible
+from preferans.people.rendering import answer_html, faults, marked_html
 
 HOSTILE = [
     "<script>alert(1)</script>",
@@ -92,11 +92,6 @@ def test_markdown_is_rendered():
     link = answer_html("[сайт](https://example.org)")
     assert 'rel="noopener noreferrer nofollow"' in link and 'href="https://example.org"' in link
     assert "🖼 кот (https://example.org/a.png)" in answer_html("![кот](https://example.org/a.png)")
-
-
-def test_control_characters_are_shown():
-    assert visible("a\x1b[31mb\u202ec\td\n\x00\x7f") == "a[U+001B][31mb[U+202E]c\td\n[U+0000][U+007F]"
-    assert visible("\ud83d").isprintable()
 
 
 def test_marks_are_on_intruding_words_only():

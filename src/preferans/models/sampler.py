@@ -88,7 +88,7 @@ class Sampler:
         sampling = self.sampling | {"seed": self.seed}
         constant = {"model": label or self.label, "weights": self.weights, "sampling": sampling}
         answers = AnswersFile(output, prompts, constant | {"persona": persona_record(self.persona)})
-        texts = {row["id"]: self._text(row) for row in answers.missing}
+        texts = {row["id"]: self.input_text(row) for row in answers.missing}
         lengths = self._check_lengths(texts)
         order = sorted(answers.missing, key=lambda row: -lengths[row["id"]])  # equal lengths together: little padding
         self.model.eval()
@@ -160,8 +160,16 @@ class Sampler:
                 )
         return lengths
 
-    def _text(self, row: dict) -> str:
-        """Return a prompt as the model's input text."""
+    def input_text(self, row: dict) -> str:
+        """
+        Return a prompt as the model's input text, with the persona's instruction.
+
+        Args:
+            row (`dict`): `id`, and `prompt` as messages or as a text.
+
+        Raises:
+            [`PreferansError`]: if the prompt does not fit the chat template.
+        """
         prompt, persona = row["prompt"], self.persona
         if persona and isinstance(prompt, str):
             raise PreferansError(

@@ -1,13 +1,12 @@
 """Turn the answers of systems into items for raters."""
 
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
 from ..evaluation.answers import System
 from ..evaluation.people_votes import conversation
-from .items import Item, RatedAnswer
+from .items import Item, RatedAnswer, short_digest
 
 
 def make_items(
@@ -34,19 +33,15 @@ def make_items(
         answers = sorted((_rated_answer(system.name, row) for system, row in rows), key=lambda answer: answer.id)
         trees = [tree for _, row in rows if isinstance(tree := row.get("message_tree_id"), str) and tree]
         # without a known tree, prompts with the same opening question are one conversation
-        tree = trees[0] if trees else _digest(conversation(prompt))
+        tree = trees[0] if trees else short_digest(conversation(prompt))
         reference = next(iter((references or {}).get(prompt_id, [])), None)
         groups: Iterable[tuple[RatedAnswer, ...]] = combinations(answers, 2 if mode == "compare" else 1)
         for group in groups:
             if len({answer.text.strip() for answer in group}) == len(group):
-                identifier = _digest(mode, prompt_id, *(answer.id for answer in group))
+                identifier = short_digest(mode, prompt_id, *(answer.id for answer in group))
                 items.append(Item(identifier, mode, prompt_id, prompt, group, tree, reference))
     return items
 
 
 def _rated_answer(model: str, row: dict[str, Any]) -> RatedAnswer:
-    return RatedAnswer(_digest(model, row["answer"]), model, row["answer"], row["finish_reason"])
-
-
-def _digest(*parts: str) -> str:
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
+    return RatedAnswer(short_digest(model, row["answer"]), model, row["answer"], row["finish_reason"])

@@ -46,6 +46,11 @@ class Item:
     reference: str | None = None
 
 
+def short_digest(*parts: str) -> str:
+    """Return an id of twelve hexadecimal digits that depends only on the parts."""
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
+
+
 def _draw(*parts: object) -> float:
     """A number in [0, 1) that depends only on the parts."""
     digest = hashlib.sha256(":".join(map(str, parts)).encode("utf-8", "surrogatepass")).digest()

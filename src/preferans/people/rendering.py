@@ -1,7 +1,5 @@
 """Untrusted text as HTML: Markdown without HTML, scripts and images, and marks for what the measures find."""
 
-import re
-
 from markdown_it import MarkdownIt
 from markdown_it.renderer import RendererHTML
 from markdown_it.token import Token
@@ -11,15 +9,7 @@ from markupsafe import Markup, escape
 from ..text.intrusions import confusion
 from ..text.language import loops
 from ..text.measures import is_complete
-from ..utf8 import writable
-
-# Characters that browsers hide, or that reorder the text around them.
-_HIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
-
-
-def visible(text: str) -> str:
-    """Return a text with its control characters as visible codes, such as `[U+001B]`."""
-    return _HIDDEN.sub(lambda match: f"[U+{ord(match[0]):04X}]", writable(text).replace("\r\n", "\n"))
+from ..utf8 import visible
 
 
 def _image(renderer: RendererHTML, tokens: list[Token], index: int, options: OptionsDict, env: EnvType) -> str:

@@ -10,11 +10,12 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, HTMLResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
+from ..utf8 import visible
 from .access import check_form_token, check_password, form_token, known_hosts, protect
 from .export import EXPORTS, export_bytes
 from .items import Item
 from .rating_form import VERDICTS, RatingForm, chosen_verdict
-from .rendering import answer_html, faults, marked_html, visible
+from .rendering import answer_html, faults, marked_html
 from .results import rating_results
 from .results_text import result_tables
 from .rubric import read_rubric

@@ -1,4 +1,4 @@
-"""Words of the rating page and its results, in Russian and English."""
+"""Words of the rating page, its results and the chat, in Russian and English."""
 
 from pathlib import Path
 
@@ -6,5 +6,5 @@ from ..evaluation.report.words import Words
 
 
 def people_words(language: str) -> Words:
-    """Return the words of the rating page and its results in `"ru"` or `"en"`."""
+    """Return the words of the room in `"ru"` or `"en"`."""
     return Words(language, Path(__file__).parent)

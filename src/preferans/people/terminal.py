@@ -1,0 +1,96 @@
+"""Read lines from a terminal or a pipe, and write a model's text to it safely."""
+
+import sys
+from collections.abc import Callable
+
+from prompt_toolkit import PromptSession
+from prompt_toolkit.completion import WordCompleter
+from prompt_toolkit.shortcuts import CompleteStyle
+
+from ..text.intrusions import confusion
+from ..utf8 import visible
+
+_UNDERLINE, _DIM, _RESET = "\x1b[4m", "\x1b[2m", "\x1b[0m"
+
+
+class Screen:
+    """
+    The terminal of a chat. With a pipe in place of a keyboard, lines are read as they come, and nothing is coloured.
+
+    Args:
+        commands (`list[str]`): Commands that Tab completes.
+    """
+
+    def __init__(self, commands: list[str]):
+        self.is_terminal = sys.stdin.isatty() and sys.stdout.isatty()
+        self.session: PromptSession | None = None
+        if self.is_terminal:
+            completer = WordCompleter(commands, sentence=True)
+            self.session = PromptSession(completer=completer, complete_style=CompleteStyle.READLINE_LIKE)
+
+    def read(self, prompt: str) -> str:
+        """
+        Read a line.
+
+        Raises:
+            `EOFError`: at the end, such as Ctrl-D.
+            `KeyboardInterrupt`: on Ctrl-C.
+        """
+        if self.session:
+            return self.session.prompt(prompt)
+        line = sys.stdin.readline()
+        if not line:
+            raise EOFError
+        print(f"{prompt}{visible(line.rstrip())}", flush=True)
+        return line
+
+    def say(self, text: str) -> None:
+        """Print a notice of the program."""
+        print(f"{_DIM}{text}{_RESET}" if self.is_terminal else text, flush=True)
+
+    def answer(self, label: str, question: str, mark: bool) -> tuple[Callable[[str], None], Callable[[], None]]:
+        """
+        Begin an answer.
+
+        Args:
+            label (`str`): Name of who answers.
+            question (`str`): What is answered; its words are never marked.
+            mark (`bool`): Whether intruding foreign words are underlined. The text then appears line by line.
+
+        Returns:
+            `tuple[Callable[[str], None], Callable[[], None]]`: a function that takes pieces of the text, and one that ends it.
+        """
+        print(f"{label}> ", end="", flush=True)
+        lines = _MarkedLines(question, self.is_terminal)
+
+        def write(piece: str) -> None:
+            print(lines.add(piece) if mark else visible(piece), end="", flush=True)
+
+        def end() -> None:
+            print(lines.rest() if mark else "", flush=True)
+
+        return write, end
+
+
+class _MarkedLines:
+    """Collects pieces of a text, and returns finished lines with their intruding words underlined."""
+
+    def __init__(self, question: str, is_terminal: bool):
+        self.question, self.waiting = question, ""
+        self.start, self.end = (_UNDERLINE, _RESET) if is_terminal else ("_", "_")
+
+    def add(self, piece: str) -> str:
+        *finished, self.waiting = (self.waiting + piece).split("\n")
+        return "".join(f"{self._marked(line)}\n" for line in finished)
+
+    def rest(self) -> str:
+        line, self.waiting = self.waiting, ""
+        return self._marked(line)
+
+    def _marked(self, line: str) -> str:
+        text, end = "", 0
+        for intruder in confusion(line, self.question).intruders:
+            word = visible(line[intruder.start : intruder.end])
+            text += f"{visible(line[end : intruder.start])}{self.start}{word}{self.end}"
+            end = intruder.end
+        return text + visible(line[end:])
