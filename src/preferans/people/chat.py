@@ -14,7 +14,7 @@ from ..evaluation.report.words import Words
 from ..models.sampler import Sampler
 from .chat_history import ChatHistory
 from .items import RatedAnswer, short_digest
-from .streaming import stream_answer
+from .streaming import interrupts, stream_answer
 from .terminal import Screen
 from .thumbs import append_rating, chat_rating
 
@@ -32,6 +32,10 @@ COMMANDS = (
     "/save",
     "/load",
 )
+
+
+# Notices after an answer that the model did not end.
+_UNFINISHED = {"interrupted": "chat_interrupted", "length": "chat_length"}
 
 
 @dataclass
@@ -112,6 +116,8 @@ class Chat:
                 return
             try:
                 self.handle(line)
+            except KeyboardInterrupt:
+                self.screen.say(self.words("chat_interrupt"))
             except PreferansError as error:
                 self.screen.say(str(error))
 
@@ -151,18 +157,19 @@ class Chat:
         shown = self.last
         assert shown is not None
         name = f"{len(self.history.messages)}:{self.attempts}"
-        write, end = self.screen.answer(label, shown.question, self.options.mark)
-        try:
-            answer = stream_answer(system, shown.prompt, name, write)
-        finally:
-            end()
+        with interrupts() as interrupt:
+            write, end = self.screen.answer(label, shown.question, self.options.mark)
+            try:
+                answer = stream_answer(system, shown.prompt, name, write, interrupt)
+            finally:
+                end()
         if answer.dropped:
             self.screen.say(self.words("chat_dropped", turns=self.words.plural("turns", answer.dropped)))
-        if answer.finish_reason != "stop":
-            self.screen.say(self.words("chat_" + answer.finish_reason))
         if not answer.text:
             self.screen.say(self.words("chat_empty"))
             return None
+        if answer.finish_reason in _UNFINISHED:
+            self.screen.say(self.words(_UNFINISHED[answer.finish_reason]))
         return RatedAnswer(short_digest(system.label, answer.text), system.label, answer.text, answer.finish_reason)
 
     def _finish_turn(self, answer: RatedAnswer) -> None:

@@ -89,7 +89,9 @@ class _Stop(StoppingCriteria):
         return torch.full((len(input_ids),), stop, dtype=torch.bool, device=input_ids.device)
 
 
-def stream_answer(sampler: Sampler, prompt: list[dict], name: str, write: Callable[[str], None]) -> StreamedAnswer:
+def stream_answer(
+    sampler: Sampler, prompt: list[dict], name: str, write: Callable[[str], None], interrupt: Interrupt
+) -> StreamedAnswer:
     """
     Generate an answer, and pass its text on while it grows.
 
@@ -98,6 +100,7 @@ def stream_answer(sampler: Sampler, prompt: list[dict], name: str, write: Callab
         prompt (`list[dict]`): Messages, the last one the user's.
         name (`str`): Name of the answer's random numbers: another name gives another answer.
         write (`Callable[[str], None]`): Takes each new piece of the text.
+        interrupt ([`Interrupt`]): Stops the answer when it is pressed, see [`interrupts`].
 
     Raises:
         [`PreferansError`]: if the last message alone does not fit the context window.
@@ -124,7 +127,7 @@ def stream_answer(sampler: Sampler, prompt: list[dict], name: str, write: Callab
     stop_ids = stop_token_ids(model, tokenizer)
     inputs = torch.tensor([ids], device=model.device)
     model.eval()
-    with interrupts() as interrupt, _active(sampler), torch.no_grad():
+    with _active(sampler), torch.no_grad():
         generated = model.generate(
             input_ids=inputs,
             attention_mask=torch.ones_like(inputs),

@@ -7,6 +7,7 @@ from prompt_toolkit import PromptSession
 from prompt_toolkit.completion import WordCompleter
 from prompt_toolkit.shortcuts import CompleteStyle
 
+from ..evaluation.report.words import NO_BREAK
 from ..text.intrusions import confusion
 from ..utf8 import visible
 
@@ -46,6 +47,7 @@ class Screen:
 
     def say(self, text: str) -> None:
         """Print a notice of the program."""
+        text = text.replace(NO_BREAK, " ")  # a copied path must not have one
         print(f"{_DIM}{text}{_RESET}" if self.is_terminal else text, flush=True)
 
     def answer(self, label: str, question: str, mark: bool) -> tuple[Callable[[str], None], Callable[[], None]]:
