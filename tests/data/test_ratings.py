@@ -459,6 +459,11 @@ def test_a_damaged_table_is_named(tmp_path):
     pl.DataFrame([CELLS | {"scores": "{'a1': 5}"}]).write_csv(tmp_path / "ratings.csv")
     with pytest.raises(PreferansError, match=r"ratings\.csv, row 1: the cell 'scores' is not JSON"):
         read_ratings([tmp_path / "ratings.csv"])
+    (tmp_path / "ratings.sqlite").write_bytes(b"SQLite format 3\x00")
+    with pytest.raises(
+        PreferansError, match=r"ratings\.sqlite: this is the database of scripts/rate\.py. Export it first"
+    ):
+        read_ratings([tmp_path / "ratings.sqlite"])
     (tmp_path / "ratings.parquet").write_bytes(b"PAR1 and no more")
     with pytest.raises(PreferansError, match=r"ratings\.parquet: this table cannot be read"):
         read_ratings([tmp_path / "ratings.parquet"])

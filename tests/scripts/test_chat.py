@@ -22,7 +22,7 @@ def run_folder(tiny_llama, tmp_path_factory):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs a pseudo-terminal")
-def test_a_session_in_a_terminal(run_folder, tmp_path):
+def test_two_sessions_in_a_terminal(run_folder, tmp_path):
     from ..support.pseudo_terminal import PseudoTerminal
 
     ratings = tmp_path / "ratings.jsonl"
@@ -45,18 +45,15 @@ def test_a_session_in_a_terminal(run_folder, tmp_path):
     chat.wait_for("файл ")
     path = chat.wait_for(".json.") + ".json"
     saved = ROOT / path
-    assert saved.is_file()
     try:
-        chat.wait_for("Вы>")
-        chat.type("/undo")
-        chat.wait_for("Убран вопрос «Кто ты?»")
-        chat.wait_for("Вы>")
-        chat.press(CTRL_D)
-        assert chat.end() == 0
-        assert read_json(saved)["messages"] == []
+        assert [message["content"] for message in read_json(saved)["messages"][:1]] == ["Кто ты?"]
+        chat.kill()
 
         chat = PseudoTerminal(*command, "--max_new_tokens", "12", "--load", path)
+        chat.wait_for("Продолжается разговор, в котором 1 вопрос с ответом.")
+        chat.wait_for("Кто ты?")
         for line, notice in [
+            ("/undo", "Убран вопрос «Кто ты?»"),
             ("Как тебя зовут?", "tuned>"),
             ("/bad", "Оценка записана"),
             ("/retry", "tuned>"),
@@ -68,7 +65,7 @@ def test_a_session_in_a_terminal(run_folder, tmp_path):
             chat.type(line)
             chat.wait_for(notice)
         chat.wait_for("Вы>")
-        chat.type("/exit")
+        chat.press(CTRL_D)
         assert chat.end() == 0
         assert f"--load {path}" in chat.seen and f"ratings_ru.py --source {ratings}" in chat.seen
         rows = read_ratings([ratings])
@@ -78,11 +75,6 @@ def test_a_session_in_a_terminal(run_folder, tmp_path):
         messages = read_json(saved)["messages"]
         assert [message["content"] for message in messages[::2]] == ["Как тебя зовут?", "Сколько тебе лет?"]
         assert messages[1]["content"] == rows[1]["answers"][0]["text"]
-
-        chat = PseudoTerminal(*command, "--load", path)  # the memory of the next session
-        chat.wait_for("Продолжается разговор, в котором 2")
-        chat.wait_for("Сколько тебе лет?")
-        chat.kill()
     finally:
         saved.unlink(missing_ok=True)
 

@@ -31,6 +31,7 @@ BY = ("verdict", "totals")
 # In a table, such as CSV, the cells of these keys are JSON.
 NESTED = ("prompt", "answers", "scores", "thumbs")
 TABLES = (".csv", ".parquet")
+_SQLITE = b"SQLite format 3"
 
 # What becomes of two answers to one prompt. The first outcome that applies is counted.
 OUTCOMES = {
@@ -260,6 +261,13 @@ def numbered_ratings(file: str | Path) -> Iterator[tuple[int, dict]]:
         [`PreferansError`]: if the file cannot be read, or a cell is not JSON; the message names the row and the column.
     """
     suffix = Path(file).suffix.lower()
+    if Path(file).is_file():
+        with open(file, "rb") as opened:
+            if opened.read(len(_SQLITE)) == _SQLITE:
+                raise PreferansError(
+                    f"{file}: this is the database of scripts/rate.py. Export it first: python scripts/rate.py --ratings {file} --export "
+                    "ratings.jsonl"
+                )
     if suffix not in TABLES:
         yield from numbered_jsonl(file)
         return
