@@ -8,6 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 from .tiny import ROOT
 
@@ -66,10 +67,8 @@ class PseudoTerminal:
 
     def end(self) -> int:
         """Read the rest, wait for the command, and return its exit status."""
-        try:
+        with suppress(EOFError):
             self._read_until(lambda: False, "the end")
-        except EOFError:
-            pass
         return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
 
     def kill(self) -> None:
