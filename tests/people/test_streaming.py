@@ -51,6 +51,12 @@ def test_another_turn_of_a_base_model_is_cut(tmp_path):
     assert "".join(pieces) == "Да."
 
 
+def test_empty_lines_at_the_end_are_not_shown(tmp_path):
+    parrot = make_sampler(make_parrot(tmp_path / "parrot", "\n Да.\n \n \n"))
+    pieces: list[str] = []
+    assert stream_answer(parrot, prompt("?"), "q", pieces.append).text == "".join(pieces) == "Да."
+
+
 def test_thinking_is_not_part_of_the_answer(tmp_path):
     parrot = make_sampler(make_parrot(tmp_path / "parrot", "<think>Хм.</think>Да."))
     assert stream_answer(parrot, prompt("?"), "q", len).text == "Да."

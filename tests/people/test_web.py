@@ -83,25 +83,24 @@ def test_marks_are_shown_on_request_and_recorded(tmp_path):
     assert studio.store.ratings()[0].marks
 
 
-def test_raters_do_not_see_each_other_before_their_own_rating(studio, browser):
+def test_results_open_for_those_who_have_rated_everything(studio, browser):
     anna, boris = browser, Browser(studio, "Борис")
+    while "/items/" in str(anna.page.url):
+        anna.rate(verdict="left", comment="Мнение Анны.")
+    anna.get("/results")
+    assert "4 оценки, 1 оценщик" in anna.text and "after против before" in anna.text
     boris.get("/rate")
-    name = anna.item
-    anna.rate(verdict="left", comment="Мнение Анны.")
-    assert "Мнение Анны" not in boris.get(f"/items/{name}").text
-    page = boris.get("/results").text
-    assert "Оценок пока нет" in page and "after" not in page
-    assert boris.get("/export/ratings.jsonl").text == ""
-    boris.get(f"/items/{name}")
-    (anna_rating,) = studio.store.ratings()
-    boris.rate(verdict="left")
-    same_side = studio.store.ratings("Борис")[0].verdict == anna_rating.verdict
-    boris.get(f"/items/{name}")
-    boris.rate(verdict="right" if same_side else "left")
+    for number in range(4):
+        assert "Мнение Анны" not in boris.text
+        item = boris.item
+        for path in ("/results", "/export/ratings.jsonl"):
+            boris.get(path)
+            assert "Результаты откроются, когда вы оцените всё" in boris.text
+            assert "after" not in boris.text and "Мнение Анны" not in boris.text
+        boris.get(f"/items/{item}")
+        boris.rate(verdict="both_bad" if number else "both_good")
     boris.get("/results")
-    page = boris.text
-    assert "Мнение Анны" in page and "2 оценки, 2 оценщика" in page
-    assert "Здесь только те ответы, которые вы уже оценили" in page
+    assert "8 оценок, 2 оценщика" in boris.text and "Спорный ответ 1" in boris.text and "Мнение Анны" in boris.text
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".parquet"])

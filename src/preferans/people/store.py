@@ -1,7 +1,7 @@
 """The database of ratings: one SQLite file, which several raters and processes may write at once."""
 
 import sqlite3
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -186,19 +186,10 @@ class RatingStore:
                 names.setdefault(item, set()).add(rater)
         return names
 
-    def judgements(self, items: Collection[str] | None = None) -> list[dict]:
-        """
-        Return the ratings that count in the format of docs/ratings.md.
-
-        Args:
-            items (`Collection[str]`, *optional*): Ids of the items whose ratings are returned; by default of all.
-        """
+    def judgements(self) -> list[dict]:
+        """Return the ratings that count, in the format of docs/ratings.md."""
         known = {item.id: item for item in self.items()}
-        return [
-            _judgement(known[rating.item], rating)
-            for rating in self.ratings()
-            if items is None or rating.item in items
-        ]
+        return [_judgement(known[rating.item], rating) for rating in self.ratings()]
 
 
 def _set_up_connection(connection: sqlite3.Connection, _: Any) -> None:
@@ -242,8 +233,3 @@ def _judgement(item: Item, rating: Rating) -> dict:
         "marks": rating.marks,
     }
     return {key: value for key, value in row.items() if value is not None or key in ("verdict", "scores")}
-
-
-def raters_of(judgements: Iterable[dict]) -> list[str]:
-    """Return the names of the raters in alphabetical order."""
-    return sorted({judgement["rater"] for judgement in judgements})

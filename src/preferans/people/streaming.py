@@ -68,16 +68,17 @@ class _Streamer(TextStreamer):
 
     def __init__(self, tokenizer: Any, write: Callable[[str], None]):
         super().__init__(tokenizer, skip_prompt=True, skip_special_tokens=True)
-        self.write, self.text, self.turn_ended = write, "", False
+        self.write, self.text, self.shown, self.turn_ended = write, "", 0, False
 
     def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
         if self.turn_ended:
             return
-        shown = len(self.text)
-        self.text = (self.text + text).lstrip() if not shown else self.text + text
+        self.text = (self.text + text).lstrip() if not self.shown else self.text + text
         if match := NEXT_TURN.search(self.text):
             self.text, self.turn_ended = self.text[: match.start()], True
-        self.write(self.text[shown:])
+        end = len(self.text.rstrip())  # base models may fill the rest with empty lines
+        self.write(self.text[self.shown : end])
+        self.shown = max(self.shown, end)
 
 
 class _Stop(StoppingCriteria):

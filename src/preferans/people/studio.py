@@ -60,11 +60,6 @@ class Progress:
         return sum(item.id in self.ratings and not self.ratings[item.id].skipped for item in self.items)
 
     @property
-    def rated(self) -> set[str]:
-        """Ids of the rated items, whose ratings by others the rater may see."""
-        return {name for name, rating in self.ratings.items() if not rating.skipped}
-
-    @property
     def skipped(self) -> list[str]:
         """Ids of the skipped items."""
         return [name for name, rating in self.ratings.items() if rating.skipped]
@@ -73,6 +68,11 @@ class Progress:
     def next_item(self) -> str | None:
         """Id of the next item that was neither rated nor skipped."""
         return next((item.id for item in self.items if item.id not in self.ratings), None)
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether all items are rated."""
+        return self.next_item is None and not self.skipped
 
     @property
     def pace(self) -> float | None:

@@ -139,7 +139,7 @@ class _Pages:
             verdict=chosen_verdict(rating),
             scores=next(iter((rating.scores or {}).values()), {}) if rating else {},
             # a human reply would influence the rating
-            reference=answer_html(item.reference) if item.reference and name in progress.rated else None,
+            reference=answer_html(item.reference) if item.reference and rating and not rating.skipped else None,
             reference_open=reference,
             marks=marks,
             rubric=read_rubric(self.studio.language),
@@ -166,7 +166,9 @@ class _Pages:
 
     def show_results(self, request: Request) -> Response:
         progress = self.studio.progress(self.rater_of(request))
-        results = rating_results(self.store.judgements(progress.rated))
+        if not progress.is_finished:  # names of systems and ratings by others would influence the rest
+            return self.page("closed", request, progress=progress)
+        results = rating_results(self.store.judgements())
         disputed = [
             (dispute, answer_html(dispute.prompt), [answer_html(answer["text"]) for answer in dispute.answers])
             for dispute in results.disputed
@@ -177,14 +179,14 @@ class _Pages:
             results=results,
             tables=result_tables(results, self.words),
             disputed=disputed,
-            is_partial=progress.next_item is not None or bool(progress.skipped),
             exports=EXPORTS,
         )
 
     def export(self, request: Request, suffix: str) -> Response:
-        rated = self.studio.progress(self.rater_of(request)).rated
         if suffix not in EXPORTS:
             raise HTTPException(404)
+        if not self.studio.progress(self.rater_of(request)).is_finished:
+            return RedirectResponse("/results", 303)
         headers = {"Content-Disposition": f'attachment; filename="ratings{suffix}"'}
-        content = export_bytes(self.store.judgements(rated), suffix)
+        content = export_bytes(self.store.judgements(), suffix)
         return Response(content, media_type=EXPORTS[suffix], headers=headers)

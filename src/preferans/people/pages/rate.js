@@ -60,7 +60,7 @@ async function send(event) {
       location.assign(response.url);
       return;
     }
-    show(await response.text());
+    show(response.status < 500 ? await response.text() : form.dataset.notSaved);
   } catch {
     show(form.dataset.notSaved);
   }
