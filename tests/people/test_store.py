@@ -129,6 +129,14 @@ def test_a_changed_answer_is_an_error_and_new_answers_are_added(store, items):
         store.add_items(items_of(systems))
 
 
+def test_another_prompt_with_the_same_id_is_an_error(store):
+    systems = make_systems(3)
+    for system in systems:
+        system.rows["q1"]["prompt"] = [{"role": "user", "content": "Иной вопрос?"}]
+    with pytest.raises(PreferansError, match="another prompt with the id q1 was rated here. Name another file"):
+        store.add_items(items_of(systems))
+
+
 def test_files_that_are_no_ratings(tmp_path, monkeypatch):
     (tmp_path / "answers.jsonl").write_text('{"id": 1}\n' * 100)
     with pytest.raises(PreferansError, match=r"answers\.jsonl: this is not a database of ratings"):

@@ -126,10 +126,17 @@ class RatingStore:
         Add the items that the file does not have.
 
         Raises:
-            [`PreferansError`]: if an answer has changed since it was added.
+            [`PreferansError`]: if a prompt or an answer has changed since it was added.
         """
-        known = {(item.prompt_id, answer.model): answer.id for item in self.items() for answer in item.answers}
+        added = self.items()
+        prompts = {item.prompt_id: item.prompt for item in added}
+        known = {(item.prompt_id, answer.model): answer.id for item in added for answer in item.answers}
         for item in items:
+            if prompts.get(item.prompt_id, item.prompt) != item.prompt:
+                raise PreferansError(
+                    f"--ratings {self.path}: another prompt with the id {item.prompt_id} was rated here. Name another file of ratings for "
+                    "answers to other prompts."
+                )
             for answer in item.answers:
                 if known.get((item.prompt_id, answer.model), answer.id) != answer.id:
                     raise PreferansError(
