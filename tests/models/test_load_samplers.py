@@ -72,9 +72,9 @@ def run_with_template(tmp_path):
 
 def test_an_adapter_answers_with_its_own_tokenizer(run_with_template):
     sampler = load_sampler(options_of("--adapter", run_with_template, "--use_cpu"))
-    assert sampler._text({"id": "1", "prompt": [{"role": "user", "content": "Почему"}]}) == "Почему, отвечай: "
+    assert sampler.input_text({"id": "1", "prompt": [{"role": "user", "content": "Почему"}]}) == "Почему, отвечай: "
     sampler = load_sampler(options_of("--adapter", run_with_template, "--use_cpu", "--chat_template_path", PLAIN_RU))
-    assert "Вопрос: Почему" in sampler._text({"id": "1", "prompt": [{"role": "user", "content": "Почему"}]})
+    assert "Вопрос: Почему" in sampler.input_text({"id": "1", "prompt": [{"role": "user", "content": "Почему"}]})
 
 
 def test_adapters_of_one_base_keep_their_own_templates(run_with_template, tmp_path):
@@ -86,7 +86,7 @@ def test_adapters_of_one_base_keep_their_own_templates(run_with_template, tmp_pa
     args.adapter = [str(run_with_template), str(other)]
     one, two = load_samplers(args)
     row = {"id": "1", "prompt": [{"role": "user", "content": "Почему"}]}
-    assert (one._text(row), two._text(row)) == ("Почему, отвечай: ", "Почему: ")
+    assert (one.input_text(row), two.input_text(row)) == ("Почему, отвечай: ", "Почему: ")
     assert one.weights["chat_template_sha256"] != two.weights["chat_template_sha256"]
 
 
@@ -98,4 +98,4 @@ def test_the_template_of_a_run_is_used_without_a_tokenizer_in_its_folder(run_wit
     model = {"name": base, "weights_sha256": {}}
     write_json(run_with_template / "provenance.json", {"keys": keys, "model": model})
     sampler = load_sampler(options_of("--adapter", run_with_template, "--use_cpu"))
-    assert "Вопрос: Почему" in sampler._text({"id": "1", "prompt": [{"role": "user", "content": "Почему"}]})
+    assert "Вопрос: Почему" in sampler.input_text({"id": "1", "prompt": [{"role": "user", "content": "Почему"}]})
