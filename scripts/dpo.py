@@ -20,6 +20,7 @@ its type, default and meaning. The most important ones:
     separate_passes      one answer of a pair at a time: less memory, the same gradients; by default, the memory plan decides
     hardware_profile     a smaller card to imitate, such as gtx1650
     push_to_hub          publish the run; with hub_model_id: NAMESPACE/NAME, private unless hub_private_repo: false (docs/hub.md)
+    control              swapped_labels, shuffled_labels or zero_learning_rate: a control, into a folder beside the run (docs/proof.md)
     ignore_plan          start a run that does not fit by the memory plan, or cannot be planned (scripts/plan.py)
 
 The run's folder receives the adapter, metrics (all_results.json), the log-probabilities of the test pairs before and after training
@@ -45,6 +46,7 @@ from preferans.models.starting_adapter import put_on
 from preferans.release.finish import finish_run, measured
 from preferans.release.push import check_push_keys, publish_run, pushing_checkpoints
 from preferans.training.arguments import PreferansArguments
+from preferans.training.controls import for_control
 from preferans.training.dpo import PreferenceTrainer
 from preferans.training.prepare import prepare
 from preferans.training.recipe import list_keys, read_recipe, recipe_errors
@@ -58,6 +60,7 @@ def main() -> None:
         print(list_keys(ARGUMENT_TYPES))
         return
     recipe_keys, recipe_path = read_recipe(ARGUMENT_TYPES, sys.argv[1:])
+    recipe_keys = for_control(recipe_keys)
     pushes = from_main(lambda: check_push_keys(recipe_keys, recipe_path or "Command line"))
     prepared = prepare(ARGUMENT_TYPES, recipe_keys, recipe_path)
     if prepared:

@@ -42,6 +42,20 @@ def test_rewards_per_token():
     assert scores["test_reward_margin"].value == pytest.approx(3 * 2 / 5 + 3 * 4 / 2)
 
 
+def test_a_preference_for_short_answers_is_no_balanced_gain():
+    """All shorter answers become likelier, chosen or not: three of four chosen answers are shorter."""
+    short, long = pair(-30, -20, 5, 10), pair(-20, -30, 10, 5)
+    before, after = [short] * 3 + [long], [short | {"chosen_logp": -1}] * 3 + [long | {"rejected_logp": -1}]
+    scores = pair_scores(before, after, beta=1, groups=["a", "b", "c", "d"])
+    values = {name: score.value for name, score in scores.items()}
+    assert values["test_normalised_accuracy_gain"] == 0.5
+    assert values["test_accuracy_gain_chosen_shorter"] == 1 and scores["test_accuracy_gain_chosen_shorter"].cases == 3
+    assert values["test_accuracy_gain_chosen_longer"] == -1
+    assert values["test_balanced_accuracy_gain"] == 0
+    assert values["test_balanced_accuracy_before"] == values["test_balanced_accuracy_after"] == 0.5
+    assert values["test_balanced_reward_accuracy"] == 0.5
+
+
 def side(name: str, words: float, count: int, end: float | None) -> dict:
     return {
         f"{name}_logp": words + (end or 0),

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from preferans.evaluation.statistics import bootstrap, difference_of, verdict
+from preferans.evaluation.statistics import balanced, bootstrap, difference_of, smallest_difference, verdict
 
 
 def test_bootstrap_of_known_values():
@@ -64,3 +64,27 @@ def test_fewer_than_six_conversations_are_never_detected():
     assert verdicts("abcde") == "no_detectable_difference"
     assert verdicts("abcdeabcde") == "no_detectable_difference"  # ten answers in five conversations
     assert verdicts("abcdef") == "worse"
+
+
+def test_balanced_means_count_each_stratum_the_same():
+    values, strata = [1.0] * 30 + [0.0] * 10, ["a"] * 30 + ["b"] * 10
+    score = balanced(values, strata, [str(number) for number in range(40)])
+    assert (score.value, score.low, score.high, score.cases) == (0.5, 0.5, 0.5, 40)
+    mixed = balanced([1.0, 0.0] * 20, strata, [str(number) for number in range(40)])
+    assert mixed.value == 0.5 and 0.2 < mixed.low < 0.45 and 0.55 < mixed.high < 0.8
+    one = balanced([1.0, 0.0], ["a", "a"], ["x", "y"])
+    assert math.isnan(one.value) and one.cases == 0
+
+
+def test_balanced_draws_whole_groups():
+    values, strata = [1.0, 0.0] * 20, ["a", "b"] * 20
+    alone = balanced(values, strata, [str(number) for number in range(40)])
+    together = balanced(values, strata, [str(number // 2) for number in range(40)])
+    assert alone.value == together.value == 0.5
+    assert (together.low, together.high) == (0.5, 0.5)
+
+
+def test_the_smallest_difference_shrinks_with_the_cases():
+    small, large = (bootstrap([0.0, 1.0, -1.0] * count) for count in (10, 1000))
+    assert smallest_difference(small) == pytest.approx(2.8 * (2 / 3 / 30) ** 0.5, rel=0.1)
+    assert smallest_difference(large) == pytest.approx(2.8 * (2 / 3 / 3000) ** 0.5, rel=0.1)

@@ -16,7 +16,11 @@ NAN = float("nan")
     ("key", "values", "words"),
     [
         ("beta", [-1.0, 0, NAN], "must be above 0"),
-        ("learning_rate", [0, -1e-5], "must be above 0. For a control that learns nothing, write 1e-12."),
+        (
+            "learning_rate",
+            [0, -1e-5],
+            "must be above 0. For a control that learns nothing, add --control zero_learning_rate.",
+        ),
         ("lora_r", [0], "must be above 0"),
         ("num_train_epochs", [0, -1], "must be above 0"),
         ("save_steps", [0, -1], "must be above 0"),

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from .statistics import Score, bootstrap, mean_of
+from .statistics import Score, balanced, bootstrap, mean_of
 
 
 def _win(chosen: float, rejected: float) -> float:
@@ -48,7 +48,7 @@ def pair_scores(
     Returns:
         `dict[str, Score]`: `test_normalised_accuracy_before`, `…_after` and `…_gain` (paired difference);
         `test_reward_accuracy`, the share of pairs whose chosen answer has the higher implicit reward, ties half;
-        `test_reward_margin`; `test_chosen_reward` and `test_rejected_reward`.
+        `test_reward_margin`; `test_chosen_reward` and `test_rejected_reward`; and the figures of [`_length_scores`].
     """
     accuracy_before, accuracy_after = normalised_accuracy(before), normalised_accuracy(after)
     rewards = {
@@ -68,7 +68,36 @@ def pair_scores(
         "test_chosen_reward": rewards["chosen"],
         "test_rejected_reward": rewards["rejected"],
     }
-    return {name: bootstrap(numbers, groups) for name, numbers in values.items()}
+    scores = {name: bootstrap(numbers, groups) for name, numbers in values.items()}
+    trees = [str(number) for number in range(len(before))] if groups is None else list(groups)
+    return scores | _length_scores(values, before, trees)
+
+
+def _length_scores(
+    values: dict[str, list[float]], pairs: list[dict[str, float]], trees: list[str]
+) -> dict[str, Score]:
+    """
+    Separate what a model learned from the length of the answers.
+
+    Returns:
+        `dict[str, Score]`: `test_accuracy_gain_chosen_longer` and `…_shorter`, the gains where the chosen answer has more tokens and
+        where it has fewer; and balanced figures, in which both kinds of pairs count the same: `test_balanced_accuracy_before`, `…_after`
+        and `…_gain`, `test_balanced_reward_accuracy`. Pairs of equal lengths are left out, and figures without a pair.
+    """
+    unequal = [number for number, pair in enumerate(pairs) if pair["chosen_tokens"] != pair["rejected_tokens"]]
+    kinds = ["longer" if pairs[n]["chosen_tokens"] > pairs[n]["rejected_tokens"] else "shorter" for n in unequal]
+    groups = [trees[number] for number in unequal]
+    scores = {}
+    for kind in ("longer", "shorter"):
+        own = [number for number, one in zip(unequal, kinds, strict=True) if one == kind]
+        gains = [values["test_normalised_accuracy_gain"][number] for number in own]
+        scores[f"test_accuracy_gain_chosen_{kind}"] = bootstrap(gains, [trees[number] for number in own])
+    names = {
+        f"test_balanced_accuracy_{when}": f"test_normalised_accuracy_{when}" for when in ("before", "after", "gain")
+    }
+    for name, source in (names | {"test_balanced_reward_accuracy": "test_reward_accuracy"}).items():
+        scores[name] = balanced([values[source][number] for number in unequal], kinds, groups)
+    return {name: score for name, score in scores.items() if score.cases}
 
 
 def imitation_scores(
@@ -90,7 +119,7 @@ def imitation_scores(
         `dict[str, Score]`: `test_chosen_loss_before`, `…_after` and `…_change` (paired difference, negative if the answers became
         likelier), and the same for `test_rejected_loss`, in nats per token over all tokens before the end;
         `test_chosen_perplexity_before` and `…_after`; `test_end_probability_before` and `…_after`, the probability of the end token
-        where a chosen answer ends; `test_normalised_accuracy_before`, `…_after` and `…_gain` as in [`pair_scores`].
+        where a chosen answer ends; and the accuracies of [`pair_scores`].
     """
     trees = [str(number) for number in range(len(before))] if groups is None else list(groups)
     scores = _loss_scores("chosen", before, after, trees) | _loss_scores("rejected", before, after, trees)
@@ -103,7 +132,7 @@ def imitation_scores(
             [None if logp is None else math.exp(logp) for logp in ends], trees
         )
     accuracy = pair_scores(before, after, beta=1.0, groups=groups)
-    return scores | {name: accuracy[name] for name in accuracy if "normalised_accuracy" in name}
+    return scores | {name: accuracy[name] for name in accuracy if "accuracy" in name and "reward" not in name}
 
 
 def _loss_scores(side: str, before: list[dict], after: list[dict], trees: list[str]) -> dict[str, Score]:

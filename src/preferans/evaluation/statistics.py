@@ -65,6 +65,46 @@ def bootstrap(
     return Score(float(np.average(data, weights=weight)), *interval(means), len(data))
 
 
+def balanced(values: Sequence[float], strata: Sequence[str], groups: Sequence[str]) -> Score:
+    """
+    Compute the mean of the strata's means, so that each stratum counts the same, with its bootstrap interval.
+
+    Args:
+        values (`Sequence[float]`): One number per case.
+        strata (`Sequence[str]`): The stratum of each case.
+        groups (`Sequence[str]`): The group of each case; whole groups are drawn.
+
+    Returns:
+        [`Score`]: all NaN and without cases with fewer than two strata. Its interval leaves out draws without a case of some stratum.
+    """
+    names = sorted(set(strata))
+    if len(names) < 2:
+        return Score(math.nan, math.nan, math.nan, 0)
+    data, stratum = np.asarray(list(values), dtype=float), np.array([names.index(one) for one in strata])
+    group, drawn = resampled(groups)
+    cell = (drawn.shape[1], len(names))
+    sums, sizes = np.zeros(cell), np.zeros(cell)
+    np.add.at(sums, (group, stratum), data)
+    np.add.at(sizes, (group, stratum), 1.0)
+    totals = sizes[drawn].sum(axis=1)
+    means = sums[drawn].sum(axis=1)[totals.min(axis=1) > 0] / totals[totals.min(axis=1) > 0]
+    value = (sums.sum(axis=0) / sizes.sum(axis=0)).mean()
+    return Score(float(value), *interval(means.mean(axis=1)), len(data))
+
+
+def smallest_difference(score: Score) -> float:
+    """
+    Estimate the smallest true difference that a test like this one shows with a probability of 80 %.
+
+    Args:
+        score ([`Score`]): A difference with its 95 % interval, from which the standard error is estimated.
+
+    Returns:
+        `float`: 2.8 standard errors (1.96 for the interval and 0.84 for the probability), in the unit of the score.
+    """
+    return (1.96 + 0.84) * (score.high - score.low) / (2 * 1.96)
+
+
 def resampled(groups: Iterable, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """
     Draw groups with replacement, once per resample. The draw depends on the set of groups, not on the order of the cases.

@@ -3,6 +3,7 @@
 import dataclasses
 
 from ..hardware.device import PROFILES
+from .controls import CONTROLS
 
 
 @dataclasses.dataclass
@@ -41,6 +42,14 @@ class PreferansArguments(HardwareArguments):
     )
     longest_first: bool | None = dataclasses.field(
         default=None, metadata={"help": "Try the longest pairs before the first step. By default, only on a card."}
+    )
+    control: str | None = dataclasses.field(
+        default=None,
+        metadata={
+            "help": "Train a control into a folder beside the run: swapped_labels, shuffled_labels (half of the pairs swapped) or "
+            "zero_learning_rate. A gain is real only if it exceeds that of the controls.",
+            "choices": list(CONTROLS),
+        },
     )
     ignore_plan: bool = dataclasses.field(
         default=False,

@@ -52,7 +52,7 @@ LIMITS: tuple[tuple[str, Callable[[float], bool], tuple[str, ...]], ...] = (
     ("at least 0 and below 0.5", lambda value: 0 <= value < 0.5, ("label_smoothing",)),
     ("above 0, or -1 for num_train_epochs", lambda value: value > 0 or value == -1, ("max_steps",)),
 )
-CURES = {"learning_rate": " For a control that learns nothing, write 1e-12."}
+CURES = {"learning_rate": " For a control that learns nothing, add --control zero_learning_rate."}
 
 
 def check_numbers(recipe_keys: dict[str, Any], recipe_name: str) -> None:

@@ -24,6 +24,7 @@ from ..hub_names import commit_in_cache
 from ..models.loading import check_model_exists, check_stored_bits, check_token_ids, load_config, load_tokenizer
 from ..models.lora_modules import check_lora_modules, lora_targets
 from ..models.starting_adapter import StartingAdapter, check_base, find_adapter, on_its_base, with_revision
+from .controls import control_rows
 from .cut_pairs import report_cut_pairs, warn_of_plain_texts
 from .key_limits import check_numbers
 from .recipe import fill
@@ -114,6 +115,7 @@ def prepare(argument_types: tuple[type, ...], recipe_keys: dict[str, Any], recip
     apply_kernels(kernels)
 
     train_rows, test_rows, dataset = load_rows(script_args)
+    train_rows = control_rows(train_rows, keys.get("control"), training_args.seed)
     run = record_run(keys, recipe_path, dataset, training_args, adapter)
     if from_main(Path(training_args.output_dir, FINISHED_FILE).exists):
         print(f"This run is finished: {training_args.output_dir}.")
@@ -172,6 +174,8 @@ def check_arguments(
         find_card=device.kind == "cuda",
     )
     check_trainer_parts(training_args, recipe_name)
+    if keys.get("control") == "zero_learning_rate":
+        training_args.learning_rate = 0.0
     return script_args, model_args, training_args
 
 

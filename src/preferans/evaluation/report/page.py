@@ -150,6 +150,8 @@ def _findings(scores: dict[str, Any], words: Words) -> list[str]:
                 verdict=words.verdict(gain_verdict(gain)),
             )
         )
+        if sentence := _length_sentence(run, words):
+            lines.append(sentence)
     for verdicts in scores["verdicts"]:
         if len(ranking := verdicts["ranking"]) > 1:
             near = ", ".join(row["system"] for row in ranking[1:] if row["high"] >= ranking[0]["low"])
@@ -158,6 +160,28 @@ def _findings(scores: dict[str, Any], words: Words) -> list[str]:
                 words(key, by=words.tables["judges"][verdicts["kind"]]["by"], system=ranking[0]["system"], others=near)
             )
     return lines
+
+
+def _length_sentence(run: dict[str, Any], words: Words) -> str:
+    """Say that a run's gain depends on the length of the answers, if the intervals of both kinds of pairs do not overlap."""
+    longer, shorter, balanced = (
+        run["pairs"].get(name)
+        for name in (
+            "test_accuracy_gain_chosen_longer",
+            "test_accuracy_gain_chosen_shorter",
+            "test_balanced_accuracy_gain",
+        )
+    )
+    if not (has_cases(longer) and has_cases(shorter) and has_cases(balanced)):
+        return ""
+    if not (longer["low"] > shorter["high"] or shorter["low"] > longer["high"]):
+        return ""
+    figures = {
+        name: f"{words.measure(score['value'], 'share', 0, True)} {words.interval(score, 'share', 0, True)}"
+        for name, score in (("longer", longer), ("shorter", shorter), ("balanced", balanced))
+    }
+    what = words("longer" if longer["value"] > shorter["value"] else "shorter")
+    return words("summary_length", run=run["name"], what=what, **figures)
 
 
 def _notes(scores: dict[str, Any], words: Words) -> list[str]:

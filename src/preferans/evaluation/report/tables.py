@@ -8,7 +8,7 @@ from typing import Any
 from markupsafe import Markup
 
 from . import pictures
-from .words import GAIN, Words, digits, printable
+from .words import Words, digits, printable
 
 # A distribution is shown if at least this share of the values lies between 0 and 1.
 WORTH_A_LOOK = 0.1
@@ -70,7 +70,7 @@ def pair_table(runs: list[dict[str, Any]], words: Words) -> dict[str, Any] | Non
         cases = [score for score in scores if has_cases(score)]
         if not cases:
             continue
-        unit, gain = ("share" if "accuracy" in name else "number"), name == GAIN
+        unit, gain = ("share" if "accuracy" in name else "number"), "accuracy_gain" in name
         places = digits(unit, [] if gain else cases, cases if gain else [])
         if gain:
             scores = [score and score | {"verdict": gain_verdict(score)} for score in scores]
