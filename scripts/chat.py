@@ -51,8 +51,8 @@ from datetime import datetime
 from pathlib import Path
 
 from preferans.data.persona import load_persona
-from preferans.models.load_samplers import check_sampling_arguments, load_samplers
-from preferans.people.chat import COMMANDS, Chat, ChatOptions, next_free, with_base
+from preferans.models.load_samplers import check_sampling_arguments, load_samplers, with_base
+from preferans.people.chat import COMMANDS, Chat, ChatOptions, next_free
 from preferans.people.chat_history import ChatHistory
 from preferans.people.terminal import Screen
 from preferans.people.words import people_words

@@ -7,7 +7,8 @@ import pytest
 from preferans.data.persona import load_persona
 from preferans.data.ratings import VotingRule, build_rating_pairs, read_ratings
 from preferans.files import read_json
-from preferans.people.chat import COMMANDS, next_free, with_base
+from preferans.models.load_samplers import with_base
+from preferans.people.chat import COMMANDS, next_free
 from preferans.people.chat_history import ChatHistory
 
 from ..support.chats import chat, make_sampler

@@ -1,9 +1,12 @@
 """Load the models that command-line options name, and check the options first."""
 
 import argparse
+import dataclasses
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
+from peft import PeftModel
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 from trl import ModelConfig
 
@@ -72,6 +75,15 @@ def load_samplers(args: argparse.Namespace, chat: bool = True) -> list[Sampler]:
         weights = keys | {"sha256": [sha256_of(file) for file in files], "chat_template_sha256": template}
         samplers.append(Sampler(model, tokenizer, label, weights, sampling, args.batch_size, args.seed, active))
     return samplers
+
+
+def with_base(samplers: Sequence[Sampler]) -> list[Sampler]:
+    """Add the base model of adapters as the last system, on the same loaded weights."""
+    first = samplers[0]
+    if not isinstance(first.model, PeftModel):
+        return list(samplers)
+    base = Path(first.weights["model_name_or_path"]).name
+    return [*samplers, dataclasses.replace(first, adapter=None, label=base)]
 
 
 def _load_tokenizer(

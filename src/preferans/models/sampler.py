@@ -1,11 +1,13 @@
 """A loaded model that samples answers to prompts, with answers that do not depend on the batch."""
 
 import hashlib
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+from peft import PeftModel
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -59,6 +61,13 @@ class Sampler:
         base = self.weights["model_name_or_path"]
         checksums = "".join(f", SHA-256 `{checksum}`" for checksum in self.weights["sha256"])
         return f"`{self.label}` (base model `{Path(base).name if Path(base).exists() else base}`{checksums}), whose licence covers them"
+
+    def activated(self) -> AbstractContextManager:
+        """Activate this system's adapter; without one, return a context in which the model's adapters are off."""
+        if self.adapter:
+            self.model.set_adapter(self.adapter)
+            return nullcontext()
+        return self.model.disable_adapter() if isinstance(self.model, PeftModel) else nullcontext()
 
     def answer(self, prompts: list[dict], output: str | Path, label: str | None = None) -> list[dict]:
         """

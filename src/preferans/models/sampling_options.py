@@ -11,8 +11,8 @@ SAMPLINGS = {
 }
 
 
-def add_sampling_arguments(parser: argparse.ArgumentParser, several: bool = False, batches: bool = True) -> None:
-    """Add the options for a model and its sampling; with `several`, more than one adapter can be named, and with `batches` a batch size."""
+def add_model_arguments(parser: argparse.ArgumentParser, several: bool = False) -> None:
+    """Add the options for a model; with `several`, more than one adapter can be named."""
     add = parser.add_argument
     many: dict[str, Any] = {"nargs": "+"} if several else {}
     add("--model_name_or_path", help="folder or Hub id of the base model (default: that of --adapter)")
@@ -24,6 +24,12 @@ def add_sampling_arguments(parser: argparse.ArgumentParser, several: bool = Fals
     add("--load_in_4bit", action="store_true", help="hold the base model in 4 bits (NF4, double quantization)")
     add("--dtype", choices=("float32", "float16", "bfloat16"), default="float32", help="(default: %(default)s)")
     add("--use_cpu", action="store_true", help="do not use a card")
+
+
+def add_sampling_arguments(parser: argparse.ArgumentParser, several: bool = False, batches: bool = True) -> None:
+    """Add the options of [`add_model_arguments`] and those of sampling, with a batch size if there are `batches`."""
+    add_model_arguments(parser, several)
+    add = parser.add_argument
     if batches:
         add(
             "--batch_size",

@@ -1,13 +1,10 @@
 """A chat in the terminal: the loop of questions and answers, and its commands."""
 
-import dataclasses
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
-
-from peft import PeftModel
 
 from ..errors import PreferansError
 from ..evaluation.report.words import Words
@@ -63,15 +60,6 @@ class _Shown:
     question: str
     prompt: list[dict]
     answers: list[RatedAnswer] = field(default_factory=list)
-
-
-def with_base(samplers: Sequence[Sampler]) -> list[Sampler]:
-    """Return the systems of a chat: of a single adapter, also its base model."""
-    first, *others = samplers
-    if others or not isinstance(first.model, PeftModel):
-        return list(samplers)
-    base = Path(first.weights["model_name_or_path"]).name
-    return [first, dataclasses.replace(first, adapter=None, label=base)]
 
 
 class Chat:

@@ -3,13 +3,12 @@
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any
 
 import torch
-from peft import PeftModel
 from transformers import StoppingCriteria, StoppingCriteriaList, TextStreamer
 
 from ..data.sampled import NEXT_TURN
@@ -128,7 +127,7 @@ def stream_answer(
     stop_ids = stop_token_ids(model, tokenizer)
     inputs = torch.tensor([ids], device=model.device)
     model.eval()
-    with _active(sampler), torch.no_grad():
+    with sampler.activated(), torch.no_grad():
         generated = model.generate(
             input_ids=inputs,
             attention_mask=torch.ones_like(inputs),
@@ -143,11 +142,3 @@ def stream_answer(
     ended = streamer.turn_ended or generated[0, -1].item() in stop_ids
     reason = "stop" if ended else "interrupted" if interrupt.pressed else "length"
     return StreamedAnswer(without_thinking(opening + streamer.text), reason, dropped)
-
-
-def _active(sampler: Sampler) -> Any:
-    """Activate the sampler's adapter, or return a context without adapters."""
-    if sampler.adapter:
-        sampler.model.set_adapter(sampler.adapter)
-        return nullcontext()
-    return sampler.model.disable_adapter() if isinstance(sampler.model, PeftModel) else nullcontext()

@@ -55,7 +55,7 @@ def _runs(scores: dict, words: Words) -> list[str]:
         for name, score in run["pairs"].items():
             unit = "share" if "accuracy" in name else "number"
             rows.append(
-                [f"  {words.title(name)}", _figure(score, unit, digits(unit, [score]), words, name.endswith("_gain"))]
+                [f"  {words.title(name)}", _figure(score, unit, digits(unit, [score]), words, "accuracy_gain" in name)]
             )
         cases = max(score["cases"] for score in run["pairs"].values())
         parts.append(f"{run['name']}, {words.plural('on_pairs', cases)}\n{_aligned(rows)}")

@@ -1,0 +1,173 @@
+"""Score adapters beside their base on the pairs of any dataset, without training."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+from typing import Any
+
+from ..data.formats import read_dataset
+from ..data.pairs import Pair, is_training, read_pairs
+from ..data.shortcuts import find_shortcuts
+from ..errors import PreferansError, did_you_mean
+from .held_out import pair_scores
+from .statistics import Score, difference_of, mean_of, smallest_difference
+
+ALL = "all"
+
+
+@dataclass
+class PairSet:
+    """
+    The pairs of a dataset that are scored.
+
+    Attributes:
+        name (`str`): The dataset.
+        pairs (`list[Pair]`): Pairs that can be read and scored.
+        unreadable (`int`), too_long (`int`), cut (`int`): Numbers of rows that are no pair, of pairs whose prompt alone fills `max_length`, and of
+            pairs with a cut answer.
+    """
+
+    name: str
+    pairs: list[Pair]
+    unreadable: int = 0
+    too_long: int = 0
+    cut: int = 0
+
+
+def read_pair_set(name: str, split: str) -> PairSet:
+    """
+    Read the pairs of a dataset.
+
+    Args:
+        name (`str`): Folder, file, or id of a dataset on the Hub, in any of TRL's preference formats.
+        split (`str`): The split, or `"all"` for all of them. A dataset with a single split has only that.
+
+    Raises:
+        [`PreferansError`]: if there is no such split, or no row is a pair.
+    """
+    splits = read_dataset(name)
+    if split != ALL and len(splits) > 1:
+        if split not in splits:
+            raise PreferansError(
+                f"--split {split}: {name} has the splits {', '.join(splits)}.{did_you_mean(split, splits)} Name one, or write 'all'."
+            )
+        splits = {split: splits[split]}
+    pairs, problems = read_pairs(splits)
+    if not pairs:
+        label, problem = problems[0]
+        raise PreferansError(f"{name}: no row is a preference pair; {label}: {problem.words}.")
+    labels = {pair.label for pair in pairs}
+    if len(labels) < len(pairs):
+        raise PreferansError(f"{name}: two rows have the same id. Give each its own, or remove the column 'id'.")
+    return PairSet(name, pairs, unreadable=len(problems))
+
+
+def is_scored_on_training(pair_set: PairSet) -> bool:
+    """Check whether pairs of a training split are among the scored ones of a dataset with other splits."""
+    splits = {pair.split for pair in pair_set.pairs}
+    return len(splits) > 1 and any(map(is_training, splits))
+
+
+@dataclass
+class ScoredPairs:
+    """
+    Log-probabilities of a dataset's pairs.
+
+    Attributes:
+        base (`list[dict]`): Of the base model, see [`~preferans.evaluation.held_out.pair_scores`].
+        adapters (`dict[str, list[dict]]`): Of each adapter, in the same order.
+        beta (`dict[str, float]`), per_token (`dict[str, bool]`): Of each adapter's run.
+    """
+
+    base: list[dict]
+    adapters: dict[str, list[dict]]
+    beta: dict[str, float] = field(default_factory=dict)
+    per_token: dict[str, bool] = field(default_factory=dict)
+
+
+def dataset_record(
+    pair_set: PairSet, scored: ScoredPairs, as_json: Callable[[Score], dict], subset_column: str | None = None
+) -> dict[str, Any]:
+    """
+    Compute all figures of one dataset.
+
+    Args:
+        pair_set ([`PairSet`]): The dataset.
+        scored ([`ScoredPairs`]): Its log-probabilities.
+        as_json (`Callable[[Score], dict]`): Turns a figure into a JSON object.
+        subset_column (`str`, *optional*): Column whose values are also scored apart.
+
+    Returns:
+        `dict`: `name`, counts, `surface` (what the style of the answers alone gives away), `systems` with their `scores` and `subsets`, and
+        `comparisons` of every two adapters.
+    """
+    pairs = pair_set.pairs
+    groups = [pair.conversation for pair in pairs]
+    systems, gains = [], {}
+    for name, after in scored.adapters.items():
+        scores = _figures(scored, name, range(len(pairs)), groups)
+        subsets = {}
+        for value, numbers in _subsets(pairs, subset_column).items():
+            subsets[value] = _as_json(_figures(scored, name, numbers, groups), as_json)
+        systems.append(
+            {
+                "name": name,
+                "scores": _as_json(scores, as_json),
+                "smallest_gain": smallest_difference(scores["test_normalised_accuracy_gain"]),
+                "subsets": subsets,
+            }
+        )
+        gains[name] = [_likelier(pair) for pair in after]
+    comparisons = []
+    for first, second in combinations(gains, 2):
+        difference, verdict = difference_of(gains[second], gains[first], groups, "higher")
+        comparisons.append({"system": second, "against": first, "difference": as_json(difference), "verdict": verdict})
+    return {
+        "name": pair_set.name,
+        "pairs": len(pairs),
+        "unreadable": pair_set.unreadable,
+        "too_long": pair_set.too_long,
+        "cut": pair_set.cut,
+        "surface": _surface(pairs),
+        "systems": systems,
+        "comparisons": comparisons,
+    }
+
+
+def _figures(scored: ScoredPairs, name: str, numbers: Sequence[int], groups: list[str]) -> dict[str, Score]:
+    before, after = [scored.base[number] for number in numbers], [scored.adapters[name][number] for number in numbers]
+    own = [groups[number] for number in numbers]
+    scores = pair_scores(before, after, scored.beta.get(name, 0.1), scored.per_token.get(name, False), own)
+    for when, pairs in (("before", before), ("after", after)):
+        won = [float(pair["chosen_logp"] > pair["rejected_logp"]) for pair in pairs]
+        scores[f"test_summed_accuracy_{when}"] = mean_of(won, own)
+    return scores
+
+
+def _likelier(pair: dict) -> float:
+    return float(pair["chosen_logp"] / pair["chosen_tokens"] > pair["rejected_logp"] / pair["rejected_tokens"])
+
+
+def _as_json(scores: dict[str, Score], as_json: Callable[[Score], dict]) -> dict[str, dict]:
+    return {name: as_json(score) for name, score in scores.items()}
+
+
+def _subsets(pairs: Sequence[Pair], column: str | None) -> dict[str, list[int]]:
+    subsets: dict[str, list[int]] = {}
+    if column is not None:
+        for number, pair in enumerate(pairs):
+            subsets.setdefault(str(pair.row.get(column)), []).append(number)
+    return dict(sorted(subsets.items()))
+
+
+def _surface(pairs: list[Pair]) -> dict[str, Any] | None:
+    """What length and the linear model of check_data get right; `None` for pairs of a single conversation."""
+    if len({pair.conversation for pair in pairs}) < 2:
+        return None
+    found = find_shortcuts(pairs)
+    lengths = [(len(pair.text("chosen")), len(pair.text("rejected"))) for pair in pairs]
+    return {
+        "linear_model": found.accuracy,
+        "interval": list(found.interval),
+        "chosen_longer": sum(chosen > rejected for chosen, rejected in lengths) / len(pairs),
+    }
