@@ -48,8 +48,10 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from preferans.evaluation.answers import same_file
 from preferans.evaluation.compare import score_as_json
 from preferans.evaluation.other_pairs import (
+    PAIRS_SCHEMA,
     PairSet,
     ScoredPairs,
     dataset_record,
@@ -63,7 +65,6 @@ from preferans.models.pair_log_probs import PairTokens, answer_log_probs, cut_to
 from preferans.models.sampler import Sampler
 from preferans.resumable import ResumableRows
 
-SCHEMA = 1
 SHOWN = {
     "test_normalised_accuracy_before": "likelier per token, before",
     "test_normalised_accuracy_after": "likelier per token, after",
@@ -98,12 +99,14 @@ def main() -> None:
         for name, own in zip(names, keys, strict=True):
             scored.beta[name] = own.get("beta", 0.1)
             scored.per_token[name] = "sigmoid_norm" in own.get("loss_type", [])
+            if own.get("dataset_name") and same_file(own["dataset_name"], pair_set.name):
+                scored.in_domain.add(name)
         records.append(dataset_record(pair_set, scored, score_as_json, args.by))
         show(records[-1])
         if is_scored_on_training(pair_set):
             print("  Pairs of the training split are among them: these figures are no proof.")
     path = Path(args.output_dir) / "pairs.json"
-    about = {"schema": SCHEMA, "base": systems[-1].label, "max_length": max_length, "split": args.split}
+    about = {"schema": PAIRS_SCHEMA, "base": systems[-1].label, "max_length": max_length, "split": args.split}
     write_json(path, about | {"datasets": records})
     print(f"\n{path}. Next: python scripts/score.py {args.adapter[0]} --pairs {path} --output_dir reports/pairs")
 
@@ -157,7 +160,10 @@ def show(record: dict) -> None:
             f"one in {surface['chosen_longer']:.0%}."
         )
     for system in record["systems"]:
-        print(f"  {system['name']}")
+        domain = (
+            "in-domain: trained on other pairs of this dataset" if system["in_domain"] else "pairs of another dataset"
+        )
+        print(f"  {system['name']}, {domain}")
         for key, words in SHOWN.items():
             if (score := system["scores"].get(key)) and score["value"] is not None:
                 print(f"    {words:<28} {score['value']:>7.1%} [{score['low']:.1%}, {score['high']:.1%}]")

@@ -39,6 +39,7 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="files of scripts/judge.py, and people's ratings (docs/ratings.md)",
     )
+    add("--pairs", nargs="+", default=[], metavar="FILE", help="files pairs.json of scripts/evaluate_pairs.py")
     add("--probes", nargs="+", default=[], metavar="FILE", help="answered files of samples/probes")
     add("--persona", metavar="FILE", help="character that the answers should keep, such as personas/sienna.yaml")
     add(
@@ -58,6 +59,7 @@ help_first(PARSER)
 from preferans.data.persona import load_persona
 from preferans.evaluation.answers import human_replies, line_up, pick, probes_of, read_systems, same_file
 from preferans.evaluation.compare import Comparison, compare
+from preferans.evaluation.other_pairs import read_pair_records
 from preferans.evaluation.report.page import write_report
 from preferans.evaluation.report.terminal import score_table
 from preferans.evaluation.verdicts import read_verdicts
@@ -89,7 +91,10 @@ def main() -> None:
     probes = probes_of(args.probes, prompts) if args.probes else {}
     persona = load_persona(args.persona) if args.persona else None
     command = shlex.join(["python", "scripts/score.py", *sys.argv[1:]])
-    scores = compare(Comparison(systems, prompts, command, baseline, references, runs, verdicts, probes, persona))
+    pairs = read_pair_records(args.pairs)
+    scores = compare(
+        Comparison(systems, prompts, command, baseline, references, runs, verdicts, probes, persona, pairs)
+    )
 
     write_json(output_dir / "scores.json", scores)
     written = write_report(output_dir, scores, args.language)

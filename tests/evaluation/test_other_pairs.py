@@ -3,8 +3,15 @@ import pytest
 from preferans.data.pairs import read_pairs
 from preferans.errors import PreferansError
 from preferans.evaluation.compare import score_as_json
-from preferans.evaluation.other_pairs import PairSet, ScoredPairs, dataset_record, is_scored_on_training, read_pair_set
-from preferans.files import write_jsonl
+from preferans.evaluation.other_pairs import (
+    PairSet,
+    ScoredPairs,
+    dataset_record,
+    is_scored_on_training,
+    read_pair_records,
+    read_pair_set,
+)
+from preferans.files import write_json, write_jsonl
 
 from ..support.rows import preference
 
@@ -81,3 +88,15 @@ def test_rows_that_are_no_pairs_are_counted_or_an_error(tmp_path):
     write_jsonl(tmp_path / "twice.jsonl", [preference(0), preference(1) | {"id": "c0:r0"}])
     with pytest.raises(PreferansError, match="two rows have the same id"):
         read_pair_set(str(tmp_path / "twice.jsonl"), "test")
+
+
+def test_reads_the_files_of_the_command(tmp_path):
+    scored = ScoredPairs([WRONG] * 8, {"tuned": [RIGHT] * 8}, in_domain={"tuned"})
+    record = dataset_record(pair_set(), scored, score_as_json)
+    assert record["systems"][0]["in_domain"]
+    for name in ("one.json", "two.json"):
+        write_json(tmp_path / name, {"schema": 1, "datasets": [record]})
+    assert read_pair_records([str(tmp_path / "one.json"), str(tmp_path / "two.json")]) == [record, record]
+    write_json(tmp_path / "scores.json", {"schema": 2})
+    with pytest.raises(PreferansError, match=r"scores\.json: this is no pairs\.json of scripts/evaluate_pairs\.py"):
+        read_pair_records([str(tmp_path / "scores.json")])

@@ -109,6 +109,7 @@ SCHEMA = {
         {"system": str, "against": str, "differences": {name: FIGURE | {"verdict": str} for name in MEASURES}}
     ],
     "runs": [{"name": str, "folder": str, "pairs": dict}],
+    "pairs": [dict],
     "verdicts": [
         {
             "kind": str,

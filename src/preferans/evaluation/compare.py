@@ -41,6 +41,7 @@ class Comparison:
             [`~preferans.evaluation.verdicts.read_verdicts`].
         probes (`dict[str, dict]`, *optional*): Probes by id, see [`~preferans.evaluation.probes.read_probes`].
         persona ([`~preferans.data.persona.Persona`], *optional*): Character that all systems should keep.
+        pairs (`Sequence[dict]`, *optional*): Datasets of [`~preferans.evaluation.other_pairs.read_pair_records`].
     """
 
     systems: Sequence[System]
@@ -52,6 +53,7 @@ class Comparison:
     verdicts: dict[str, Verdicts] = field(default_factory=dict)
     probes: dict[str, dict] = field(default_factory=dict)
     persona: Persona | None = None
+    pairs: Sequence[dict[str, Any]] = ()
 
     def measured(self, system: System) -> list[dict[str, float | None]]:
         """Measure a system's answers, in the order of the prompts."""
@@ -104,6 +106,7 @@ def compare(inputs: Comparison) -> dict[str, Any]:
             if baseline and system is not baseline
         ],
         "runs": run_scores(inputs.runs),
+        "pairs": list(inputs.pairs),
         "verdicts": [
             {"kind": kind} | _judged(verdicts, [system.name for system in systems])
             for kind, verdicts in inputs.verdicts.items()

@@ -9,10 +9,12 @@ from ..data.formats import read_dataset
 from ..data.pairs import Pair, is_training, read_pairs
 from ..data.shortcuts import find_shortcuts
 from ..errors import PreferansError, did_you_mean
+from ..files import read_json
 from .held_out import pair_scores
 from .statistics import Score, difference_of, mean_of, smallest_difference
 
 ALL = "all"
+PAIRS_SCHEMA = 1  # of pairs.json
 
 
 @dataclass
@@ -77,12 +79,14 @@ class ScoredPairs:
         base (`list[dict]`): Of the base model, see [`~preferans.evaluation.held_out.pair_scores`].
         adapters (`dict[str, list[dict]]`): Of each adapter, in the same order.
         beta (`dict[str, float]`), per_token (`dict[str, bool]`): Of each adapter's run.
+        in_domain (`set[str]`): Adapters that were trained on the training split of the same dataset.
     """
 
     base: list[dict]
     adapters: dict[str, list[dict]]
     beta: dict[str, float] = field(default_factory=dict)
     per_token: dict[str, bool] = field(default_factory=dict)
+    in_domain: set[str] = field(default_factory=set)
 
 
 def dataset_record(
@@ -112,6 +116,8 @@ def dataset_record(
         systems.append(
             {
                 "name": name,
+                "in_domain": name in scored.in_domain,
+                "per_token": scored.per_token.get(name, False),
                 "scores": _as_json(scores, as_json),
                 "smallest_gain": smallest_difference(scores["test_normalised_accuracy_gain"]),
                 "subsets": subsets,
@@ -132,6 +138,24 @@ def dataset_record(
         "systems": systems,
         "comparisons": comparisons,
     }
+
+
+def read_pair_records(paths: Sequence[str]) -> list[dict[str, Any]]:
+    """
+    Read the datasets of files of `scripts/evaluate_pairs.py`.
+
+    Raises:
+        [`PreferansError`]: if a file is missing or is another one.
+    """
+    records = []
+    for path in paths:
+        content = read_json(path)
+        if not isinstance(content, dict) or content.get("schema") != PAIRS_SCHEMA or "datasets" not in content:
+            raise PreferansError(
+                f"--pairs {path}: this is no pairs.json of scripts/evaluate_pairs.py. Run that command again."
+            )
+        records += content["datasets"]
+    return records
 
 
 def _figures(scored: ScoredPairs, name: str, numbers: Sequence[int], groups: list[str]) -> dict[str, Score]:

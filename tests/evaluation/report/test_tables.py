@@ -2,9 +2,11 @@
 
 import re
 
+import pytest
+
 from preferans.data.ratings import CRITERIA
 from preferans.evaluation.measures import MEASURES
-from preferans.evaluation.report.words import MINUS, NO_BREAK
+from preferans.evaluation.report.words import MINUS, NO_BREAK, Words
 
 from ...support.reports import AFTER, BEFORE, EN, judged, page_of, scored, system, text_of
 
@@ -50,6 +52,27 @@ def test_shows_verdicts(tmp_path, two):
     near["ranking"][1]["high"] = 10.0
     text = text_of(page_of(tmp_path, two | {"verdicts": [near]}))
     assert "its interval overlaps with those of before: the order between them is open" in text
+
+
+@pytest.mark.parametrize("language", ["en", "ru"])
+def test_pairs_of_other_datasets_stand_apart(tmp_path, two, language):
+    def figure(value: float) -> dict:
+        return {"value": value, "low": value - 0.1, "high": value + 0.1, "cases": 50}
+
+    def system(in_domain: bool) -> dict:
+        scores = {"test_normalised_accuracy_gain": figure(0.19), "test_balanced_accuracy_gain": figure(-0.37)}
+        return {"name": "tuned", "in_domain": in_domain, "per_token": False, "scores": scores}
+
+    surface = {"linear_model": 0.7, "interval": [0.6, 0.8], "chosen_longer": 0.43}
+    records = [
+        {"name": f"data/{own}", "systems": [system(own == "own")], "surface": surface} for own in ("other", "own")
+    ]
+    text = text_of(page_of(tmp_path, two | {"pairs": records}, language)).replace(NO_BREAK, " ")
+    titles = Words(language)("pairs_in_domain"), Words(language)("pairs_elsewhere")
+    assert 0 < text.index(titles[0].replace(NO_BREAK, " ")) < text.index(titles[1].replace(NO_BREAK, " "))
+    assert text.index("tuned on data/own" if language == "en" else "tuned на data/own") < text.index("data/other")
+    assert text.count("+19") == 2 and text.count(f"{MINUS}37") == 2
+    assert "a linear model on words gets 70% right" in text or "угадывает 70 % пар" in text
 
 
 def test_people_stand_beside_the_judge(tmp_path, two):

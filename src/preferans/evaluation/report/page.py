@@ -10,7 +10,17 @@ from markupsafe import Markup
 from ...files import read_json, write_text
 from . import pictures
 from .examples import changed_answers, first_answers
-from .tables import costs, distributions, figure_table, forests, gain_verdict, has_cases, pair_table, verdict_tables
+from .tables import (
+    costs,
+    distributions,
+    figure_table,
+    forests,
+    gain_verdict,
+    has_cases,
+    other_pair_tables,
+    pair_table,
+    verdict_tables,
+)
 from .words import ABSENT, GAIN, Words, digits, printable, text_or_json
 
 # Training curves: key in words_*.yaml, keys of the trainer's log with the label of each line, reference level, unit
@@ -87,6 +97,7 @@ def _content(scores: dict[str, Any], words: Words) -> dict[str, Any]:
         "names": names,
         "figure_table": figure_table(scores, measures, words),
         "pair_table": pair_table(runs, words),
+        "other_pairs": other_pair_tables(scores["pairs"], words),
         "verdicts": [verdict_tables(verdicts, words) for verdicts in scores["verdicts"]],
         "distributions": distributions(scores, measures, words),
         "changed": changed_answers(scores, measures, words),

@@ -85,6 +85,38 @@ def pair_table(runs: list[dict[str, Any]], words: Words) -> dict[str, Any] | Non
     return {"columns": columns, "rows": rows} if rows else None
 
 
+def other_pair_tables(records: list[dict[str, Any]], words: Words) -> list[dict[str, Any]]:
+    """Return the tables of pairs.json: pairs of the training's own dataset and pairs of others apart."""
+    tables = []
+    for in_domain in (True, False):
+        runs = [
+            {
+                "name": words("system_on", system=system["name"], dataset=record["name"]),
+                "pairs": system["scores"],
+                "per_token": system["per_token"],
+            }
+            for record in records
+            for system in record["systems"]
+            if system["in_domain"] is in_domain
+        ]
+        if table := pair_table(runs, words):
+            title = words("pairs_in_domain" if in_domain else "pairs_elsewhere")
+            tables.append({"title": title, "table": table, "notes": []})
+    if tables:
+        tables[-1]["notes"] = [_surface_note(record, words) for record in records if record["surface"]]
+    return tables
+
+
+def _surface_note(record: dict[str, Any], words: Words) -> str:
+    surface = record["surface"]
+    return words(
+        "surface",
+        dataset=record["name"],
+        linear=words.measure(surface["linear_model"], "share", 0),
+        longer=words.measure(surface["chosen_longer"], "share", 0),
+    )
+
+
 def figure_table(scores: dict[str, Any], measures: dict, words: Words) -> dict[str, Any] | None:
     """
     Return the table of all measures of all systems.
