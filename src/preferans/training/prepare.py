@@ -26,6 +26,7 @@ from ..models.lora_modules import check_lora_modules, lora_targets
 from ..models.starting_adapter import StartingAdapter, check_base, find_adapter, on_its_base, with_revision
 from .controls import control_rows
 from .cut_pairs import report_cut_pairs, warn_of_plain_texts
+from .data_warnings import warn_of_data
 from .key_limits import check_numbers
 from .recipe import fill
 from .run_folder import FINISHED_FILE, check_run_dir, provenance
@@ -115,6 +116,7 @@ def prepare(argument_types: tuple[type, ...], recipe_keys: dict[str, Any], recip
     apply_kernels(kernels)
 
     train_rows, test_rows, dataset = load_rows(script_args)
+    warn_of_data(train_rows, test_rows)
     train_rows = control_rows(train_rows, keys.get("control"), training_args.seed)
     run = record_run(keys, recipe_path, dataset, training_args, adapter)
     if from_main(Path(training_args.output_dir, FINISHED_FILE).exists):
