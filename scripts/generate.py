@@ -4,6 +4,7 @@ Answer prompts with a base model, with one or several adapters on it, or with a 
     python scripts/generate.py --model_name_or_path meta-llama/Llama-3.2-1B-Instruct --load_in_4bit --dtype float16 \\
         --dataset_name data/oasst1_ru --output answers/before.jsonl
     python scripts/generate.py --adapter runs/llama1b_ru --dataset_name data/oasst1_ru --output answers/after.jsonl
+    python scripts/generate.py --adapter runs/llama1b_ru --with_base --dataset_name data/oasst1_ru --output answers/
     python scripts/generate.py --adapter runs/llama1b_ru runs/llama1b_ipo --prompts questions.txt --output answers/
     python scripts/generate.py --adapter runs/llama1b_ru --persona personas/sienna.yaml --prompts questions.txt \\
         --sampling greedy --label sienna --output answers/sienna.jsonl
@@ -13,7 +14,7 @@ Answer prompts with a base model, with one or several adapters on it, or with a 
 Prompts come from a split of a dataset, or from a file: .txt with one question per line, .jsonl or .parquet with `prompt` (a question or
 messages) and `id`. With --adapter, the base model, its precision and the chat template are those of the run; --dtype and
 --load_in_4bit are for a base model alone, and for an adapter that was not trained by Preferans. Several adapters share one loaded base,
-and each writes its own file in the folder --output. With --endpoint, an OpenAI-compatible server (vLLM, llama.cpp, Ollama,
+and each writes its own file in the folder --output; --with_base adds the base itself, so that both differ in the adapter alone. With --endpoint, an OpenAI-compatible server (vLLM, llama.cpp, Ollama,
 transformers serve; docs/judge.md) answers, --workers prompts at a time; the prompts leave this machine if the server is elsewhere.
 
 Answers are written batch by batch as JSON lines, and the same command resumes. Each prompt has its own random numbers: its answer
@@ -45,7 +46,12 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="character whose instruction is put before each prompt, such as personas/sienna.yaml",
     )
-    add("--output", required=True, help="file of answers that ends in .jsonl; a folder for several adapters")
+    add(
+        "--with_base",
+        action="store_true",
+        help="also answer with the base model of --adapter: the same weights, precision, template and random numbers, without the adapter",
+    )
+    add("--output", required=True, help="file of answers that ends in .jsonl; a folder for several systems")
     add("--seed", type=int, default=42, help="(default: %(default)s)")
     add_sampling_arguments(parser, several=True)
     add_endpoint_arguments(parser)
@@ -58,7 +64,7 @@ help_first(PARSER)
 from preferans.data.persona import load_persona
 from preferans.data.prompts import distinct_prompts, read_prompts, split_rows
 from preferans.files import write_json
-from preferans.models.load_samplers import check_sampling_arguments, labels_of, load_samplers
+from preferans.models.load_samplers import base_label, check_sampling_arguments, labels_of, load_samplers, with_base
 from preferans.models.sampler import Sampler
 from preferans.models.served import ServedModel, served_model
 
@@ -66,12 +72,18 @@ from preferans.models.served import ServedModel, served_model
 def output_files(args: argparse.Namespace) -> list[str]:
     """Return the file of answers of each system."""
     labels = labels_of(args)
+    if args.with_base:
+        if not args.adapter:
+            raise PreferansError(
+                "--with_base: name the adapter with --adapter; without one, the base model answers anyway."
+            )
+        labels.append(base_label(args))
     if len(labels) == 1 and not args.output.endswith(".jsonl"):
         raise PreferansError(f"--output {args.output}: the file of answers must end in .jsonl.")
     if len(labels) == 1:
         return [args.output]
     if args.output.endswith(".jsonl") or Path(args.output).is_file():
-        raise PreferansError(f"--output {args.output}: several adapters write several files. Name a folder.")
+        raise PreferansError(f"--output {args.output}: several systems write several files. Name a folder.")
     return [str(Path(args.output) / f"{label.replace('/', '_')}.jsonl") for label in labels]
 
 
@@ -90,6 +102,7 @@ def main() -> None:
         systems = [served_model(args, *labels_of(args))]
     else:
         systems = load_samplers(args, chat=not isinstance(prompts[0]["prompt"], str))
+        systems = with_base(systems) if args.with_base else systems
     for system, output in zip(systems, outputs, strict=True):
         system.persona = persona
         answers = system.answer(prompts, output)

@@ -82,8 +82,16 @@ def with_base(samplers: Sequence[Sampler]) -> list[Sampler]:
     first = samplers[0]
     if not isinstance(first.model, PeftModel):
         return list(samplers)
-    base = Path(first.weights["model_name_or_path"]).name
-    return [*samplers, dataclasses.replace(first, adapter=None, label=base)]
+    return [*samplers, dataclasses.replace(first, adapter=None, label=_base_label(first.weights))]
+
+
+def base_label(args: argparse.Namespace) -> str:
+    """Return the name of the base model that [`with_base`] adds."""
+    return _base_label(_model_keys(args))
+
+
+def _base_label(keys: dict) -> str:
+    return Path(keys["model_name_or_path"]).name
 
 
 def _load_tokenizer(

@@ -91,8 +91,6 @@ class Sampler:
         Raises:
             [`PreferansError`]: if the file has other answers, or a prompt does not fit the chat template or the model.
         """
-        if self.adapter:
-            self.model.set_adapter(self.adapter)
         self.stats = {}
         sampling = self.sampling | {"seed": self.seed}
         constant = {"model": label or self.label, "weights": self.weights, "sampling": sampling}
@@ -134,7 +132,7 @@ class Sampler:
         speed.prompt_length = inputs["input_ids"].shape[1]
         processors = drawing(self.sampling, self.seed, names, speed.prompt_length, self.model.device)
         stop_ids = stop_token_ids(self.model, self.tokenizer)
-        with torch.no_grad():
+        with torch.no_grad(), self.activated():
             generated = self.model.generate(
                 **inputs,
                 max_new_tokens=self.sampling["max_new_tokens"],
