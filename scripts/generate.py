@@ -47,6 +47,12 @@ def make_parser() -> argparse.ArgumentParser:
         help="character whose instruction is put before each prompt, such as personas/sienna.yaml",
     )
     add(
+        "--num_answers",
+        type=int,
+        default=1,
+        help="answers to each prompt; their ids end with #0, #1, … (default: %(default)s)",
+    )
+    add(
         "--with_base",
         action="store_true",
         help="also answer with the base model of --adapter: the same weights, precision, template and random numbers, without the adapter",
@@ -91,12 +97,18 @@ def main() -> None:
     args = PARSER.parse_args()
     outputs = output_files(args)
     check_sampling_arguments(args)
+    if args.num_answers < 1 or (args.num_answers > 1 and args.temperature == 0):
+        raise PreferansError(
+            f"--num_answers {args.num_answers}: it must be at least 1, and with --temperature 0 all answers are the same."
+        )
 
     persona = load_persona(args.persona) if args.persona else None
     prompts = (
         read_prompts(args.prompts) if args.prompts else distinct_prompts(split_rows(args.dataset_name, args.split))
     )
     prompts = [{"id": row["id"], "prompt": row["prompt"]} for row in prompts[: args.max_prompts]]
+    if args.num_answers > 1:
+        prompts = [row | {"id": f"{row['id']}#{number}"} for row in prompts for number in range(args.num_answers)]
     systems: Sequence[Sampler | ServedModel]
     if args.endpoint:
         systems = [served_model(args, *labels_of(args))]

@@ -64,6 +64,15 @@ def test_the_base_answers_beside_its_adapter(tmp_path, command, call_script, ada
         call_script(*command("--adapter", adapters[0], "--with_base", "--output", tmp_path / "one.jsonl"))
 
 
+def test_several_answers_to_each_prompt(tmp_path, command, call_script):
+    call_script(*command("--num_answers", "3", "--max_prompts", "2", "--output", tmp_path / "three.jsonl"))
+    rows = read_jsonl(tmp_path / "three.jsonl")
+    assert [row["id"].rpartition("#")[2] for row in rows] == ["0", "1", "2"] * 2
+    assert len({row["prompt"][0]["content"] for row in rows}) == 2 and len({row["answer"] for row in rows}) == 6
+    with pytest.raises(PreferansError, match="--num_answers 2: .* with --temperature 0 all answers are the same"):
+        call_script(*command("--num_answers", "2", "--sampling", "greedy", "--output", tmp_path / "x.jsonl"))
+
+
 def test_resumes_with_another_batch_size_and_the_same_answers(tmp_path, command, call_script):
     call_script(*command("--output", tmp_path / "whole.jsonl"))
     # just before the second batch and before the file in order are there for good
