@@ -122,7 +122,10 @@ def main() -> None:
             write_json(Path(output).with_suffix(".stats.json"), system.stats)
         empty = sum(not row["answer"] for row in answers)
         stopped = sum(row["finish_reason"] == "stop" for row in answers)
+        limited = sum(row["finish_reason"] == "length" for row in answers)
         print(f"{len(answers)} answers in {output}: {stopped} ended by the model, {empty} empty.")
+        if limited:
+            print(f"{limited} ({limited / len(answers):.0%}) were cut at --max_new_tokens {args.max_new_tokens}.")
         thought = sum(not row["answer"] and row.get("thinking", False) for row in answers)
         if thought:
             print(f"{thought} of the empty answers are only thinking, which is removed. Raise --max_new_tokens.")

@@ -64,8 +64,9 @@ def test_the_base_answers_beside_its_adapter(tmp_path, command, call_script, ada
         call_script(*command("--adapter", adapters[0], "--with_base", "--output", tmp_path / "one.jsonl"))
 
 
-def test_several_answers_to_each_prompt(tmp_path, command, call_script):
+def test_several_answers_to_each_prompt(tmp_path, command, call_script, capsys):
     call_script(*command("--num_answers", "3", "--max_prompts", "2", "--output", tmp_path / "three.jsonl"))
+    assert "6 (100%) were cut at --max_new_tokens 6." in capsys.readouterr().out
     rows = read_jsonl(tmp_path / "three.jsonl")
     assert [row["id"].rpartition("#")[2] for row in rows] == ["0", "1", "2"] * 2
     assert len({row["prompt"][0]["content"] for row in rows}) == 2 and len({row["answer"] for row in rows}) == 6
