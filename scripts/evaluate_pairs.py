@@ -55,7 +55,7 @@ from preferans.evaluation.other_pairs import (
     PairSet,
     ScoredPairs,
     dataset_record,
-    is_scored_on_training,
+    has_training_pairs,
     read_pair_set,
 )
 from preferans.files import write_json
@@ -103,8 +103,10 @@ def main() -> None:
                 scored.in_domain.add(name)
         records.append(dataset_record(pair_set, scored, score_as_json, args.by))
         show(records[-1])
-        if is_scored_on_training(pair_set):
-            print("  Pairs of the training split are among them: these figures are no proof.")
+        if scored.in_domain and has_training_pairs(pair_set):
+            print(
+                f"  {', '.join(sorted(scored.in_domain))} was trained on some of these pairs: its figures prove nothing."
+            )
     path = Path(args.output_dir) / "pairs.json"
     about = {"schema": PAIRS_SCHEMA, "base": systems[-1].label, "max_length": max_length, "split": args.split}
     write_json(path, about | {"datasets": records})

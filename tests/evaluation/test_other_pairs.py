@@ -7,7 +7,7 @@ from preferans.evaluation.other_pairs import (
     PairSet,
     ScoredPairs,
     dataset_record,
-    is_scored_on_training,
+    has_training_pairs,
     read_pair_records,
     read_pair_set,
 )
@@ -68,8 +68,8 @@ def test_adapters_are_compared_pair_by_pair():
 def test_reads_a_split_or_all_of_a_dataset(preference_folder):
     assert len(read_pair_set(str(preference_folder), "test").pairs) == 2
     everything = read_pair_set(str(preference_folder), "all")
-    assert len(everything.pairs) == 8 and is_scored_on_training(everything)
-    assert not is_scored_on_training(read_pair_set(str(preference_folder), "test"))
+    assert len(everything.pairs) == 8 and has_training_pairs(everything)
+    assert not has_training_pairs(read_pair_set(str(preference_folder), "test"))
     with pytest.raises(
         PreferansError,
         match=r"--split tets: .* has the splits train, test\. Did you mean 'test'\? Name one, or write 'all'",
