@@ -100,7 +100,7 @@ def test_results_open_for_those_who_have_rated_everything(studio, browser):
         boris.get(f"/items/{item}")
         boris.rate(verdict="both_bad" if number else "both_good")
     boris.get("/results")
-    assert "8 оценок, 2 оценщика" in boris.text and "Спорный ответ 1" in boris.text and "Мнение Анны" in boris.text
+    assert "8 оценок, 2 оценщика" in boris.text and "Спорный случай 1" in boris.text and "Мнение Анны" in boris.text
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".parquet"])

@@ -141,7 +141,7 @@ def test_two_raters_with_the_keyboard_alone(chromium, answers, tmp_path):
             assert {re.match(r"https?://[^/]+", url)[0] for url in rater.requests} == {server.address}
             assert not [text for text in rater.problems if "ERR_CONNECTION_REFUSED" not in text]
             rater.page.goto(f"{server.address}/results")
-            assert "40 оценок, 2 оценщика" in rater.text() and "Спорный ответ" in rater.text()
+            assert "40 оценок, 2 оценщика" in rater.text() and "Спорный случай" in rater.text()
 
 
 def test_answers_are_shown_and_never_run(chromium, answers, tmp_path):
