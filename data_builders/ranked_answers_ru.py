@@ -6,7 +6,7 @@ Preference pairs of a model's own answers: of several answers to a prompt, a bet
     python data_builders/ranked_answers_ru.py --source answers/four.jsonl --by verdicts --verdicts verdicts/four.jsonl --min_gap 4
     python data_builders/ranked_answers_ru.py --source answers/four.jsonl --anchor data/oasst1_ru --anchor_share 0.3
 
---by measures needs no judge: an answer without a fault (empty, not in Russian, loops, breaks off, a foreign word, not the requested form) against
+--by measures needs no judge: an answer without a fault (not in Russian, loops, breaks off, a foreign word, not the requested form) against
 the one with the most serious fault. --by verdicts uses the scores of scripts/judge.py. For ratings by people, see
 data_builders/ratings_ru.py. Of equally good and equally bad answers, the two with the closest lengths are taken. Pairs of people can be
 mixed in, so that the model does not drift away from them.
@@ -133,8 +133,8 @@ def main() -> None:
     for group in groups.values():
         found = pair_by_scores(group, total, args.min_gap) if total else pair_by_faults(group)
         row = None if isinstance(found, str) else pair_row(*found, args.lang)
-        if row and row_problem(row):  # such as an empty rejected answer
-            row, found = None, "no_good"
+        if row and row_problem(row):  # the texts differ and are not empty
+            row, found = None, "echo"
         outcomes[found if isinstance(found, str) else "pair"] += 1
         rows += [row] if row else []
     print(f"Prompts: {len(groups):,}:")

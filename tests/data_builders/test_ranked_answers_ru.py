@@ -51,7 +51,7 @@ def test_pairs_by_measures_with_their_card(build, tmp_path, capsys):
     assert all("consider" in row["rejected"][0]["content"] for row in rows)
     assert not any("consider" in row["chosen"][0]["content"] for row in rows)
     card = (tmp_path / "pairs" / "README.md").read_text(encoding="utf-8")
-    assert "empty, not in Russian, loops, breaks off, has an intruding foreign word" in card
+    assert "not in Russian, loops, breaks off, has an intruding foreign word" in card
     assert "| no answer without a fault | 1 |" in card and "| pair made | 5 |" in card
     assert "Next: train on it" in capsys.readouterr().out
 

@@ -30,7 +30,6 @@ def rows(*texts: str) -> list[dict]:
 @pytest.mark.parametrize(
     ("text", "prompt", "fault"),
     [
-        ("", "Как?", "empty"),
         (ENGLISH, "Как?", "not in Russian"),
         (LOOP, "Как?", "loops"),
         (CUT, "Как?", "breaks off"),
@@ -52,6 +51,8 @@ def test_each_fault_is_found(text, prompt, fault):
         ([GOOD, SHORT, FOREIGN], (GOOD, FOREIGN)),  # the closest lengths
         ([GOOD, SHORT], "tie"),
         ([CUT, FOREIGN], "no_good"),
+        ([GOOD, ""], "single"),  # an empty answer cannot be rejected
+        ([GOOD, "", FOREIGN], (GOOD, FOREIGN)),
         ([GOOD, f" {GOOD}\n"], "single"),
     ],
 )

@@ -11,7 +11,6 @@ from .measures import MEASURES
 
 # Faults of an answer, the most serious first: the measure that finds it, and the value that is a fault.
 FAULTS: dict[str, tuple[str, float]] = {
-    "empty": ("empty", 1.0),
     "not in Russian": ("in_russian", 0.0),
     "loops": ("loops", 1.0),
     "breaks off": ("complete", 0.0),
@@ -20,11 +19,12 @@ FAULTS: dict[str, tuple[str, float]] = {
 }
 # What becomes of the answers to a prompt. The first outcome that applies is counted.
 RANK_OUTCOMES = {
-    "single": "only one different answer",
+    "single": "fewer than two different answers with text",
     "unjudged": "an answer has no verdict of the judge",
     "no_good": "no answer without a fault",
     "tie": "all answers are equally good",
     "gap": "the gap is too small",
+    "echo": "the better answer repeats the prompt",
     "pair": "pair made",
 }
 
@@ -90,13 +90,13 @@ def pair_by_scores(
 
 
 def _distinct(rows: Sequence[dict]) -> list[dict]:
-    return list({row["answer"].strip(): row for row in reversed(rows)}.values())[::-1]
+    """Return the rows with different texts, without empty ones."""
+    return list({text: row for row in reversed(rows) if (text := row["answer"].strip())}.values())[::-1]
 
 
 def _closest(rows: Sequence[dict], ranks: Sequence, best: object, worst: object) -> tuple[dict, dict]:
     good = [row for row, rank in zip(rows, ranks, strict=True) if rank == best]
-    bad = [row for row, rank in zip(rows, ranks, strict=True) if rank == worst and row["answer"].strip()]
-    bad = bad or [row for row, rank in zip(rows, ranks, strict=True) if rank == worst]
+    bad = [row for row, rank in zip(rows, ranks, strict=True) if rank == worst]
     return min(product(good, bad), key=lambda pair: abs(len(pair[0]["answer"]) - len(pair[1]["answer"])))
 
 
