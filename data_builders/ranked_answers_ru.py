@@ -8,7 +8,7 @@ Preference pairs of a model's own answers: of several answers to a prompt, a bet
 
 --by measures needs no judge: an answer without a fault (not in Russian, loops, breaks off, a foreign word, not the requested form) against
 the one with the most serious fault. --by verdicts uses the scores of scripts/judge.py. For ratings by people, see
-data_builders/ratings_ru.py. Of equally good and equally bad answers, the two with the closest lengths are taken. Pairs of people can be
+data_builders/ratings_ru.py. Faults concern form and language only, so the better answer may still be wrong: read some pairs. Of equally good and equally bad answers, the two with the closest lengths are taken. Pairs of people can be
 mixed in, so that the model does not drift away from them.
 """
 
@@ -22,7 +22,7 @@ from preferans.errors import PreferansError, help_first, run
 
 WAYS = {
     "measures": "`chosen` has none of these faults, and `rejected` the most serious one, in this order: {faults}. Prompts without an answer "
-    "without faults, and those whose answers are equally good, make no pair.",
+    "without faults, and those whose answers are equally good, make no pair. Faults concern form and language only: a chosen answer may still be wrong.",
     "verdicts": "A judge gave each answer one to five points for five criteria: `chosen` has the highest sum and `rejected` the lowest, if they differ by at "
     "least {min_gap:g}.",
 }
