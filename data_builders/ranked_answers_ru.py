@@ -7,9 +7,9 @@ Preference pairs of a model's own answers: of several answers to a prompt, a bet
     python data_builders/ranked_answers_ru.py --source answers/four.jsonl --anchor data/oasst1_ru --anchor_share 0.3
 
 --by measures needs no judge: an answer without a fault (not in Russian, loops, breaks off, a foreign word, not the requested form) against
-the one with the most serious fault. --by verdicts uses the scores of scripts/judge.py. For ratings by people, see
-data_builders/ratings_ru.py. Faults concern form and language only, so the better answer may still be wrong: read some pairs. Of equally good and equally bad answers, the two with the closest lengths are taken. Pairs of people can be
-mixed in, so that the model does not drift away from them.
+the one with the most serious fault. Faults concern form and language only, so the better answer may still be wrong: read some pairs. --by
+verdicts uses the scores of scripts/judge.py. For ratings by people, see data_builders/ratings_ru.py. Of equally good and equally bad
+answers, the two with the closest lengths are taken. --anchor mixes in pairs of people, so that the model does not drift away from them.
 """
 
 import argparse
