@@ -43,3 +43,16 @@ def test_shows_runs_and_verdicts(run_folder, two):
 def test_is_in_russian(two):
     text = score_table(two, "ru")
     assert "Ответы в\u00a0числах, на\u00a08 запросах" in text and "prompts" not in text
+
+
+def test_shows_pairs_of_other_datasets(two):
+    gain = {"value": -0.06, "low": -0.12, "high": 0.0, "cases": 16}
+    scored_pairs = {
+        "name": "tuned",
+        "in_domain": False,
+        "per_token": False,
+        "scores": {"test_balanced_accuracy_gain": gain},
+    }
+    text = score_table(two | {"pairs": [{"name": "other", "systems": [scored_pairs], "surface": None}]})
+    assert text.startswith("tuned on other, on 16 held-out pairs\n  Length-balanced gain")
+    assert f"{MINUS}6\u00a0pp [{MINUS}12, 0]" in text

@@ -50,7 +50,12 @@ def _aligned(rows: Sequence[Sequence[str]], gap: int = 2) -> str:
 
 def _runs(scores: dict, words: Words) -> list[str]:
     parts = []
-    for run in scores["runs"]:
+    others = [
+        {"name": words("system_on", system=system["name"], dataset=record["name"]), "pairs": system["scores"]}
+        for record in scores["pairs"]
+        for system in record["systems"]
+    ]
+    for run in [*scores["runs"], *others]:
         rows = []
         for name, score in run["pairs"].items():
             unit = "share" if "accuracy" in name else "number"
