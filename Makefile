@@ -1,13 +1,17 @@
 # make demo: the whole pipeline on the embedded model, offline.   make test: lint and the test suite.
+# make controls: the demo beside its controls, with three seeds; it takes over an hour.
 # make test-browser: the tests of the rating page in Chromium, which make browser installs.
 PYTHON ?= python3.11
 PIP_ARGS ?=
 BIN := .venv/bin
 
-.PHONY: demo test test-browser browser lint clean
+.PHONY: demo controls test test-browser browser lint clean
 
 demo: .venv/installed
 	PATH="$(CURDIR)/$(BIN):$$PATH" sh runs/demo.sh
+
+controls: demo
+	PATH="$(CURDIR)/$(BIN):$$PATH" sh runs/controls.sh recipes/gemma270m_ru.yaml
 
 lint: .venv/installed
 	$(BIN)/python -m ruff check .
@@ -34,4 +38,4 @@ browser: .venv/browser
 
 # Delete the demo's files and the environment.
 clean:
-	rm -rf .venv cache/gemma-3-270m-ru data/oasst1_ru_sample runs/gemma270m_ru answers/gemma270m_*.jsonl reports/gemma270m_ru
+	rm -rf .venv cache/gemma-3-270m-ru data/oasst1_ru_sample runs/gemma270m_ru runs/gemma270m_ru_seed* answers/gemma270m_*.jsonl reports/gemma270m_ru

@@ -3,7 +3,9 @@
 # and imitation of the chosen answers only.
 #   sh runs/controls.sh recipes/gemma270m_ru.yaml
 #   CONFIG=accelerate_configs/gtx1650.yaml sh runs/controls.sh recipes/llama1b_ru.yaml
+# A stopped run resumes when the script is run again; a finished one does nothing.
 set -eu
+cd "$(dirname "$0")/.."
 recipe=$1
 name=$(basename "$recipe" .yaml)
 for seed in 1 2 3; do
