@@ -8,8 +8,8 @@ Talk to a base model, a character or adapters in the terminal.
     python scripts/chat.py --adapter runs/llama1b_ru --load chats/2026-03-14_18-05-00.json
 
 With --adapter, the base model, its precision and the chat template are those of the run, and the sampling settings those of
-scripts/generate.py. Type a question, or a command: /help lists them. Ctrl-C stops an answer and keeps what was written. /compare lets two
-models answer the same question, the second adapter or else the base model. /good and /bad rate an answer; data_builders/ratings_ru.py
+scripts/generate.py. Type a question, or a command: /help lists them. Ctrl-C stops an answer and keeps what was written. /compare lets all
+adapters answer the same question, or a single adapter and its base model. /good and /bad rate an answer; data_builders/ratings_ru.py
 turns these ratings into preference pairs.
 
 The conversation is saved after every answer, and --load continues it. If it outgrows the model's context window, its oldest turns are
@@ -65,7 +65,9 @@ def main() -> None:
     history = ChatHistory.load(args.load) if args.load else ChatHistory()
     if Path(args.ratings).is_dir():
         raise PreferansError(f"--ratings {args.ratings}: this is a folder; name a file, such as ratings/chat.jsonl.")
-    systems = with_base(load_samplers(args))
+    systems = load_samplers(args)
+    if len(systems) == 1:
+        systems = with_base(systems)
     for system in systems:
         system.persona = persona
     new_path = next_free(Path("chats") / f"{datetime.now():%Y-%m-%d_%H-%M-%S}.json")

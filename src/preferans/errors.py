@@ -168,7 +168,7 @@ def run(main: Callable[[], int | None]) -> None:
             print("\nStopped. What is finished is on disk; the same command resumes from there.", file=sys.stderr)
         status = 130
     except Exception as error:
-        message = _message_of(error)
+        message = message_of(error)
         if message is None:
             raise
         if local_rank > 0:
@@ -180,7 +180,7 @@ def run(main: Callable[[], int | None]) -> None:
     sys.exit(status)
 
 
-def _message_of(error: Exception) -> str | None:
+def message_of(error: Exception) -> str | None:
     """Return what to print for an error that the user can fix; `None` for a bug."""
     if isinstance(error, PreferansError):
         return str(error)

@@ -1,15 +1,14 @@
 """A chat in the terminal: the loop of questions and answers, and its commands."""
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
 
-from ..errors import PreferansError
+from ..errors import PreferansError, message_of
 from ..evaluation.report.words import Words
 from ..models.sampler import Sampler
-from .chat_history import ChatHistory
+from .chat_history import ChatHistory, is_chat
 from .items import RatedAnswer, short_digest
 from .streaming import interrupts, stream_answer
 from .terminal import Screen
@@ -55,10 +54,11 @@ class ChatOptions:
 
 @dataclass
 class _Shown:
-    """The last question, and its answers in the order in which they were shown."""
+    """A question, and its answers in the order in which they were shown."""
 
     question: str
     prompt: list[dict]
+    replaces: bool = False  # whether the answer takes the place of the last turn's
     answers: list[RatedAnswer] = field(default_factory=list)
 
 
@@ -67,7 +67,7 @@ class Chat:
     A chat with one or several systems.
 
     Args:
-        systems (`Sequence[Sampler]`): Systems on one loaded model. The first answers; `/compare` asks the first two.
+        systems (`Sequence[Sampler]`): Systems on one loaded model. The first answers; `/compare` asks all of them.
         history ([`~preferans.people.chat_history.ChatHistory`]): The conversation so far.
         screen ([`~preferans.people.terminal.Screen`]): Where it takes place.
         words ([`~preferans.evaluation.report.words.Words`]): Words of the notices.
@@ -106,8 +106,11 @@ class Chat:
                 self.handle(line)
             except KeyboardInterrupt:
                 self.screen.say(self.words("chat_interrupt"))
-            except PreferansError as error:
-                self.screen.say(str(error))
+            except Exception as error:
+                message = message_of(error)
+                if message is None:
+                    raise
+                self.screen.say(message)
 
     def handle(self, line: str) -> None:
         """
@@ -130,21 +133,38 @@ class Chat:
 
     def ask(self, question: str) -> None:
         """Let the first system answer a question."""
+        self._answer(self._asked(question))
+
+    def _asked(self, question: str) -> _Shown:
+        """Begin a new question. `/retry` asks it again even if it gets no answer."""
         self.last = _Shown(question, self.history.prompt(question))
         self.attempts = 0
-        self._answer()
+        return self.last
 
-    def _answer(self) -> None:
-        """Let the first system answer the last question, and add the turn."""
-        answer = self._stream(self.systems[0], self.systems[0].label)
+    def _asked_again(self) -> _Shown:
+        """Begin the last question again, with other random numbers. The conversation changes only when there is an answer."""
+        if self.last is not None and not self.last.answers:
+            question, replaces = self.last.question, False
+        elif self.history.messages:
+            question, replaces = self.history.messages[-2]["content"], True
+        else:
+            raise PreferansError(self.words("chat_no_turn"))
+        if self.last is None or self.last.question != question:
+            self.attempts = 0
+        self.attempts += 1
+        return _Shown(question, self.history.prompt(question, without_last=replaces), replaces)
+
+    def _answer(self, shown: _Shown) -> None:
+        """Let the first system answer, and add the turn."""
+        answer = self._stream(self.systems[0], self.systems[0].label, shown)
         if answer is not None:
-            self._finish_turn(answer)
+            shown.answers = [answer]
+            self._finish_turn(shown, answer)
 
-    def _stream(self, system: Sampler, label: str) -> RatedAnswer | None:
-        """Show a system's answer to the last question; return `None` if it is empty."""
-        shown = self.last
-        assert shown is not None
-        name = f"{len(self.history.messages)}:{self.attempts}"
+    def _stream(self, system: Sampler, label: str, shown: _Shown) -> RatedAnswer | None:
+        """Show a system's answer; return `None` if it is empty."""
+        turns = len(self.history.messages) - 2 * shown.replaces
+        name = f"{turns}:{self.attempts}"
         with interrupts() as interrupt:
             write, end = self.screen.answer(label, shown.question, self.options.mark)
             try:
@@ -160,11 +180,11 @@ class Chat:
             self.screen.say(self.words(_UNFINISHED[answer.finish_reason]))
         return RatedAnswer(short_digest(system.label, answer.text), system.label, answer.text, answer.finish_reason)
 
-    def _finish_turn(self, answer: RatedAnswer) -> None:
-        assert self.last is not None
-        self.history.add(self.last.question, answer.text)
-        if answer not in self.last.answers:
-            self.last.answers = [answer]
+    def _finish_turn(self, shown: _Shown, answer: RatedAnswer) -> None:
+        if shown.replaces:
+            self.history.undo()
+        self.history.add(shown.question, answer.text)
+        self.last = shown
         self._write(self.options.chat_path)
 
     def _write(self, path: str | Path) -> None:
@@ -194,7 +214,7 @@ class Chat:
         )
 
     def _clear(self, _: str) -> None:
-        self.history = ChatHistory()
+        self.history = ChatHistory(system=self.history.system)
         self.last = None
         stem = Path(self.options.chat_path)
         self.options.chat_path = next_free(stem)
@@ -209,45 +229,29 @@ class Chat:
         self.screen.say(self.words("chat_undone", question=turn[0]))
 
     def _retry(self, _: str) -> None:
-        turn = self.history.undo()
-        if turn is None:
-            raise PreferansError(self.words("chat_no_turn"))
-        question = turn[0]
-        if self.last is None or self.last.question != question:
-            self.attempts = 0
-        self.last = _Shown(question, self.history.prompt(question))
-        self.attempts += 1
-        answer = self._stream(self.systems[0], self.systems[0].label)
-        if answer is None:  # the answer before stays
-            self.history.add(*turn)
-        else:
-            self._finish_turn(answer)
+        self._answer(self._asked_again())
 
     def _system(self, text: str) -> None:
         self.history.system = text or None
+        if self.history.messages:
+            self._write(self.options.chat_path)
         self.screen.say(self.words("chat_system_set" if text else "chat_system_removed"))
 
     def _compare(self, question: str) -> None:
         if len(self.systems) < 2:
             raise PreferansError(self.words("chat_nothing_to_compare"))
-        if not question:
-            turn = self.history.undo()
-            if turn is None:
-                raise PreferansError(self.words("chat_no_turn"))
-            question = turn[0]
-        self.last = _Shown(question, self.history.prompt(question))
-        self.attempts = 0
-        order = list(self.systems[:2])
-        if hashlib.sha256(f"{order[0].seed}:{question}".encode()).digest()[0] % 2:
-            order.reverse()
-        answers = [self._stream(system, str(number)) for number, system in enumerate(order, start=1)]
-        self.last.answers = [answer for answer in answers if answer is not None]
-        if not self.last.answers:
+        shown = self._asked(question) if question else self._asked_again()
+        order = sorted(
+            self.systems, key=lambda one: short_digest(str(one.seed), shown.question, str(self.attempts), one.label)
+        )
+        answers = [self._stream(system, str(number), shown) for number, system in enumerate(order, start=1)]
+        shown.answers = [answer for answer in answers if answer is not None]
+        if not shown.answers:
             return
-        own = next((one for one in self.last.answers if one.model == self.systems[0].label), self.last.answers[0])
-        self._finish_turn(own)
-        if len(self.last.answers) == 2:
-            self.screen.say(self.words("chat_compare_next"))
+        own = next((one for one in shown.answers if one.model == self.systems[0].label), shown.answers[0])
+        self._finish_turn(shown, own)
+        if len(shown.answers) > 1:
+            self.screen.say(self.words("chat_compare_next" if len(shown.answers) == 2 else "chat_compare_many"))
 
     def _good(self, choice: str) -> None:
         self._rate("up", choice)
@@ -266,6 +270,8 @@ class Chat:
             verdict, thumbs = None, {shown.answers[0].id: thumb}
         elif not choice:
             verdict, thumbs = "tie", {answer.id: thumb for answer in shown.answers}
+        elif thumb == "down" and len(shown.answers) > 2:
+            verdict, thumbs = None, {shown.answers[numbers.index(choice)].id: thumb}
         else:
             chosen = numbers.index(choice) if thumb == "up" else 1 - numbers.index(choice)
             verdict, thumbs = shown.answers[chosen].id, None
@@ -277,7 +283,7 @@ class Chat:
         )
         self.rated += 1
         self.screen.say(self.words("chat_rated", path=str(self.options.ratings)))
-        if len(shown.answers) == 2:
+        if len(shown.answers) > 1:
             names = "; ".join(
                 f"{number}: {answer.model}" for number, answer in zip(numbers, shown.answers, strict=True)
             )
@@ -285,6 +291,10 @@ class Chat:
 
     def _save(self, path: str) -> None:
         target = Path(path) if path else Path(self.options.chat_path)
+        if target.is_dir():
+            raise PreferansError(self.words("chat_save_folder", path=str(target)))
+        if target.exists() and not is_chat(target):
+            raise PreferansError(self.words("chat_save_other", path=str(target)))
         self._write(target)
         self.screen.say(self.words("chat_saved", path=str(target)))
 
@@ -299,6 +309,11 @@ class Chat:
     def show_history(self) -> None:
         """Show the turns of a loaded conversation."""
         self.screen.say(self.words("chat_loaded", turns=self.words.plural("turns", len(self.history.messages) // 2)))
+        persona = self.systems[0].persona
+        now = persona.slug if persona else None
+        if now != self.history.persona:
+            none = self.words("chat_no_persona")
+            self.screen.say(self.words("chat_other_persona", before=self.history.persona or none, now=now or none))
         for message in self.history.messages[-4:]:
             you = message["role"] == "user"
             write, end = self.screen.answer(self.words("chat_you") if you else self.systems[0].label, "", False)

@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import field_validator
 
+from ..errors import PreferansError
 from ..files import read_json, write_json
 from ..typed_rows import AnyText, Message, Row, check_row
 
@@ -43,16 +44,19 @@ class ChatHistory:
         messages (`list[dict]`, *optional*): Questions and answers in turn, the last one an answer.
         system (`str`, *optional*): The user's own instruction, put before the conversation.
         started_at (`str`, *optional*): Local time in ISO 8601; the present by default.
+        persona (`str`, *optional*): Character that answered when the conversation was saved.
     """
 
     messages: list[dict] = field(default_factory=list)
     system: str | None = None
     started_at: str = field(default_factory=lambda: datetime.now().astimezone().isoformat(timespec="seconds"))
+    persona: str | None = field(default=None, compare=False)
 
-    def prompt(self, question: str) -> list[dict]:
-        """Return the messages with the instruction and a new question, as a model gets them."""
+    def prompt(self, question: str, without_last: bool = False) -> list[dict]:
+        """Return the messages with the instruction and a question, as a model gets them, perhaps without the last turn."""
         system = [{"role": "system", "content": self.system}] if self.system else []
-        return [*system, *self.messages, {"role": "user", "content": question}]
+        messages = self.messages[:-2] if without_last else self.messages
+        return [*system, *messages, {"role": "user", "content": question}]
 
     def add(self, question: str, answer: str) -> None:
         """Add a finished turn."""
@@ -80,7 +84,16 @@ class ChatHistory:
             [`PreferansError`]: names the file and the key that is wrong.
         """
         saved = check_row(_ChatFile, read_json(path), str(path))
-        return cls([message.model_dump() for message in saved.messages], saved.system, saved.started_at)
+        return cls([message.model_dump() for message in saved.messages], saved.system, saved.started_at, saved.persona)
+
+
+def is_chat(path: str | Path) -> bool:
+    """Check whether a file is a saved conversation."""
+    try:
+        ChatHistory.load(path)
+    except PreferansError:
+        return False
+    return True
 
 
 def fit_window(prompt: list[dict], length: Callable[[list[dict]], int], limit: int | None) -> tuple[list[dict], int]:

@@ -9,7 +9,7 @@ from prompt_toolkit.shortcuts import CompleteStyle
 
 from ..evaluation.report.words import NO_BREAK
 from ..text.intrusions import confusion
-from ..utf8 import visible
+from ..utf8 import visible, writable
 
 _UNDERLINE, _DIM, _RESET = "\x1b[4m", "\x1b[2m", "\x1b[0m"
 
@@ -23,6 +23,9 @@ class Screen:
     """
 
     def __init__(self, commands: list[str]):
+        reconfigure = getattr(sys.stdin, "reconfigure", None)
+        if reconfigure:
+            reconfigure(errors="replace")  # a pipe may have bytes that are not UTF-8
         self.is_terminal = sys.stdin.isatty() and sys.stdout.isatty()
         self.session: PromptSession | None = None
         if self.is_terminal:
@@ -38,16 +41,16 @@ class Screen:
             `KeyboardInterrupt`: on Ctrl-C.
         """
         if self.session:
-            return self.session.prompt(prompt)
+            return writable(self.session.prompt(prompt))
         line = sys.stdin.readline()
         if not line:
             raise EOFError
         print(f"{prompt}{visible(line.rstrip())}", flush=True)
-        return line
+        return writable(line)
 
     def say(self, text: str) -> None:
         """Print a notice of the program."""
-        text = text.replace(NO_BREAK, " ")  # a copied path must not have one
+        text = visible(text.replace(NO_BREAK, " "))  # a copied path must not have one
         print(f"{_DIM}{text}{_RESET}" if self.is_terminal else text, flush=True)
 
     def answer(self, label: str, question: str, mark: bool) -> tuple[Callable[[str], None], Callable[[], None]]:
@@ -62,7 +65,7 @@ class Screen:
         Returns:
             `tuple[Callable[[str], None], Callable[[], None]]`: a function that takes pieces of the text, and one that ends it.
         """
-        print(f"{label}> ", end="", flush=True)
+        print(f"{visible(label)}> ", end="", flush=True)
         lines = _MarkedLines(question, self.is_terminal)
 
         def write(piece: str) -> None:
@@ -75,24 +78,31 @@ class Screen:
 
 
 class _MarkedLines:
-    """Collects pieces of a text, and returns finished lines with their intruding words underlined."""
+    """
+    Collects pieces of a text, and returns finished lines with their intruding words underlined.
+
+    Each line is judged with the lines before it, so that a line inside a block of code is not taken for prose.
+    """
 
     def __init__(self, question: str, is_terminal: bool):
-        self.question, self.waiting = question, ""
+        self.question, self.before, self.waiting = question, "", ""
         self.start, self.end = (_UNDERLINE, _RESET) if is_terminal else ("_", "_")
 
     def add(self, piece: str) -> str:
         *finished, self.waiting = (self.waiting + piece).split("\n")
-        return "".join(f"{self._marked(line)}\n" for line in finished)
+        return "".join(self._marked(f"{line}\n") for line in finished)
 
     def rest(self) -> str:
         line, self.waiting = self.waiting, ""
         return self._marked(line)
 
     def _marked(self, line: str) -> str:
-        text, end = "", 0
-        for intruder in confusion(line, self.question).intruders:
-            word = visible(line[intruder.start : intruder.end])
-            text += f"{visible(line[end : intruder.start])}{self.start}{word}{self.end}"
-            end = intruder.end
-        return text + visible(line[end:])
+        end = len(self.before)
+        self.before += line
+        text, marked = "", self.before
+        for intruder in confusion(marked, self.question).intruders:
+            if intruder.start >= end:
+                word = visible(marked[intruder.start : intruder.end])
+                text += f"{visible(marked[end : intruder.start])}{self.start}{word}{self.end}"
+                end = intruder.end
+        return text + visible(marked[end:])

@@ -40,7 +40,7 @@ def append_rating(path: str | Path, row: dict) -> None:
     """
     Add a line to a file of ratings. It is on the disk when the function returns.
 
-    A last line without an end, which a killed process left, is removed first.
+    A last line that a killed process cut is removed first. A whole one that only lacks its line break, as editors leave it, is kept.
 
     Raises:
         [`PreferansError`]: if the path is a folder or the disk is full.
@@ -52,8 +52,19 @@ def append_rating(path: str | Path, row: dict) -> None:
     with disk_errors(path), open(path, "a+b") as file:
         file.seek(0)
         content = file.read()
-        if not content.endswith(b"\n"):
-            file.truncate(content.rfind(b"\n") + 1)
+        start = content.rfind(b"\n") + 1
+        if _is_json(content[start:]):
+            file.write(b"\n")
+        else:
+            file.truncate(start)
         file.write((json.dumps(row, ensure_ascii=False) + "\n").encode())
         file.flush()
         os.fsync(file.fileno())
+
+
+def _is_json(line: bytes) -> bool:
+    try:
+        json.loads(line)
+    except ValueError:
+        return False
+    return True
