@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import os
 import signal
@@ -6,10 +7,12 @@ import pytest
 
 from preferans.data.persona import load_persona
 from preferans.data.ratings import VotingRule, build_rating_pairs, read_ratings
+from preferans.errors import PreferansError
 from preferans.files import read_json
 from preferans.models.load_samplers import with_base
 from preferans.people.chat import COMMANDS, next_free
 from preferans.people.chat_history import ChatHistory
+from preferans.people.streaming import StreamedAnswer
 
 from ..support.chats import chat, make_sampler
 from ..support.tiny import ROOT
@@ -197,3 +200,99 @@ def test_long_conversations_drop_their_oldest_turns_with_a_notice(tiny_llama, tm
     talk = chat([sampler], tmp_path, "Как?", history=history)
     assert any(notice.startswith("[не поместилось в контекст: ") for notice in talk.screen.notices)
     assert len(talk.history.messages) == 10  # the file keeps them
+
+
+def script_answers(monkeypatch, *results: str | BaseException) -> list[tuple]:
+    """Let models give these answers, and return the prompts and the names of the random numbers that they get."""
+    calls, left = [], list(results)
+
+    def stream_answer(sampler, prompt, name, write, interrupt):
+        calls.append(([message["content"] for message in prompt], name))
+        result = left.pop(0)
+        if isinstance(result, BaseException):
+            raise result
+        return StreamedAnswer(result, "stop", 0)
+
+    monkeypatch.setattr("preferans.people.chat.stream_answer", stream_answer)
+    return calls
+
+
+def two_turns() -> ChatHistory:
+    history = ChatHistory()
+    history.add("Первый?", "Да.")
+    history.add("Второй?", "Нет.")
+    return history
+
+
+@pytest.mark.parametrize("line", ["/retry", "/compare"])
+@pytest.mark.parametrize("failure", [PreferansError("не вышло"), KeyboardInterrupt(), ""])
+def test_a_failed_answer_loses_no_turn(tuned, tmp_path, monkeypatch, line, failure):
+    script_answers(monkeypatch, failure, failure)
+    talk = chat(with_base([tuned]), tmp_path, line, history=two_turns())
+    assert talk.history.messages == two_turns().messages
+
+
+def test_retry_asks_an_unanswered_question_again(base, tmp_path, monkeypatch):
+    calls = script_answers(monkeypatch, "", "Ответ.")
+    talk = chat([base], tmp_path, "Третий?", "/retry", history=two_turns())
+    assert contents(talk) == ["Первый?", "Да.", "Второй?", "Нет.", "Третий?", "Ответ."]
+    assert calls[0][0] == calls[1][0] and calls[0][1] != calls[1][1]
+
+
+def test_a_failed_retry_leaves_the_answer_to_rate(base, tmp_path, monkeypatch):
+    script_answers(monkeypatch, "Ответ.", "")
+    chat([base], tmp_path, "Как?", "/retry", "/good")
+    (row,) = read_ratings([tmp_path / "ratings.jsonl"])
+    assert row["answers"][0]["text"] == "Ответ."
+
+
+def test_a_repeated_comparison_does_not_show_a_known_answer(tuned, tmp_path):
+    talk = chat(with_base([tuned]), tmp_path, "Как?", "/compare", "/compare")
+    texts = [text for _, text in talk.screen.answers]
+    assert len(set(texts)) == len(texts) == 5
+
+
+def test_three_adapters_are_compared(tuned, tmp_path, monkeypatch):
+    systems = [dataclasses.replace(tuned, label=label) for label in "abc"]
+    script_answers(monkeypatch, "Раз.", "Два.", "Три.")
+    talk = chat(systems, tmp_path, "/compare Как?", "/good 3", "/bad 1", "/bad 4", "/bad")
+    rows = read_ratings([tmp_path / "ratings.jsonl"])
+    ids = [answer["id"] for answer in rows[0]["answers"]]
+    assert [row["verdict"] for row in rows] == [ids[2], None, "tie"]
+    assert rows[1]["thumbs"] == {ids[0]: "down"} and set(rows[2]["thumbs"]) == set(ids)
+    assert {answer["model"] for answer in rows[0]["answers"]} == set("abc")
+    assert contents(talk) == ["Как?", "Три."] and "Укажите номер ответа: 1, 2, 3." in talk.screen.notices
+
+
+def test_problems_with_files_do_not_end_the_chat(base, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "заметки.md").write_text("важное", encoding="utf-8")
+    (tmp_path / "папка").mkdir()
+    lines = ["/save папка", "/save заметки.md", "/save заметки.md/чат.json", "/load папка", "Как?"]
+    talk = chat([base], tmp_path, *lines)
+    assert len(talk.history.messages) == 2
+    assert (tmp_path / "заметки.md").read_text(encoding="utf-8") == "важное"
+    assert "папка — это папка." in talk.screen.notices[1] and "не разговор" in talk.screen.notices[2]
+
+
+def test_an_unexpected_error_is_not_hidden(base, tmp_path, monkeypatch):
+    script_answers(monkeypatch, ZeroDivisionError())
+    with pytest.raises(ZeroDivisionError):
+        chat([base], tmp_path, "Как?")
+
+
+def test_the_instruction_is_saved_at_once_and_stays_in_a_new_conversation(base, tmp_path):
+    path = tmp_path / "chats" / "chat.json"
+    talk = chat([base], tmp_path, "Как?", "/system Кратко.", "/clear")
+    assert read_json(path)["system"] == talk.history.system == "Кратко."
+
+
+def test_another_character_than_before_is_noticed(tiny_llama, tmp_path):
+    sampler = make_sampler(tiny_llama)
+    path = tmp_path / "chats" / "chat.json"
+    sampler.persona = load_persona(ROOT / "personas" / "sienna.yaml")
+    same = chat([sampler], tmp_path, "Кто ты?", f"/load {path}")
+    assert not any("Персонаж в сохранённом" in notice for notice in same.screen.notices)
+    sampler.persona = None
+    other = chat([sampler], tmp_path, f"/load {path}")
+    assert "Персонаж в сохранённом разговоре: sienna; сейчас: нет. Его задаёт --persona." in other.screen.notices

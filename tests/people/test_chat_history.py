@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from preferans.errors import PreferansError
-from preferans.people.chat_history import ChatHistory, fit_window
+from preferans.people.chat_history import ChatHistory, fit_window, is_chat
 
 from ..support.ratings import prompt
 
@@ -79,3 +79,19 @@ def test_a_damaged_file_is_named(tmp_path, changes, words):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(PreferansError, match="no such file"):
         ChatHistory.load(tmp_path / "chat.json")
+
+
+def test_other_files_are_no_conversations(tmp_path):
+    conversation(1).save(tmp_path / "chat.json", ["base"], None, {})
+    (tmp_path / "other.json").write_text("{}", encoding="utf-8")
+    assert is_chat(tmp_path / "chat.json") and not is_chat(tmp_path / "other.json")
+
+
+def test_the_character_of_a_saved_conversation_is_known(tmp_path):
+    conversation(1).save(tmp_path / "chat.json", ["base"], "sienna", {})
+    assert ChatHistory.load(tmp_path / "chat.json").persona == "sienna"
+
+
+def test_a_prompt_without_the_last_turn():
+    history = conversation(2, "Кратко.")
+    assert history.prompt("А?", without_last=True) == conversation(1, "Кратко.").prompt("А?")

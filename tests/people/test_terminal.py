@@ -45,3 +45,23 @@ def test_intruding_words_are_marked_line_by_line(screen, capsys):
     assert shown(capsys, screen, False, *pieces) == "base> Мы должны consider варианты.\nВот так.\n"
     screen.is_terminal = True
     assert "\x1b[4mconsider\x1b[0m" in shown(capsys, screen, True, *pieces)
+
+
+def test_control_characters_of_names_and_notices_do_not_reach_the_terminal(screen, capsys):
+    screen.say("Убран вопрос «\x1b[2J»\nи ответ")
+    assert capsys.readouterr().out == "Убран вопрос «[U+001B][2J»\nи ответ\n"
+    screen.answer("\x1b[2J", "", False)
+    assert capsys.readouterr().out == "[U+001B][2J> "
+
+
+def test_bytes_that_are_not_utf8_are_replaced(monkeypatch, capsys):
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"\xff\xfe?\n"), encoding="utf-8"))
+    assert Screen([]).read("Вы> ") == "\ufffd\ufffd?\n"
+    monkeypatch.setattr("sys.stdin", io.StringIO("\udcff\n"))
+    assert Screen([]).read("Вы> ") == "\ufffd\n"
+
+
+def test_words_are_not_marked_inside_a_block_of_code(screen, capsys):
+    pieces = ("Код:\n```\n", "we consider all options\n", "```\nМы должны ", "consider это.")
+    expected = "base> Код:\n```\nwe consider all options\n```\nМы должны _consider_ это.\n"
+    assert shown(capsys, screen, True, *pieces) == expected

@@ -51,3 +51,12 @@ def test_a_line_that_a_kill_cut_is_removed(tmp_path):
 def test_a_folder_is_an_error(tmp_path):
     with pytest.raises(PreferansError, match="this is a folder; name a file"):
         append_rating(tmp_path, {})
+
+
+def test_a_whole_last_line_without_its_line_break_is_kept(tmp_path):
+    path, one = tmp_path / "chat.jsonl", answer("Да.")
+    row = chat_rating("Анна", prompt("Как?"), [one], None, {one.id: "up"})
+    append_rating(path, row)
+    path.write_bytes(path.read_bytes().rstrip())
+    append_rating(path, row)
+    assert read_jsonl(path) == [row, row]
