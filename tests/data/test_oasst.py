@@ -361,3 +361,21 @@ def test_texts_that_differ_only_in_case_and_punctuation_are_compared_once():
     pairs, counts = build(rows, pairing="all")
     assert [pair["id"] for pair in pairs] == ["a:b"]
     assert (counts["pairs_dropped"]["repeated"], counts["pairs_dropped"]["equal_texts"]) == (3, 2)
+
+
+def test_the_defect_of_the_rejected_reply_is_kept(tmp_path):
+    rows = [message("q"), message("a", "q", rank=0), message("b", "q", rank=1, defect="loop")]
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    pl.DataFrame(rows, infer_schema_length=None).write_parquet(tmp_path / "rows.parquet")
+    for name in ("rows.jsonl", "rows.parquet"):
+        pairs, _ = build_oasst_pairs(lambda name=name: read_rows(str(tmp_path / name)), PairingRule())
+        assert pairs["defect"].to_list() == ["loop"]
+
+
+def test_pairs_of_a_source_without_defects_have_no_such_column(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in conversation()), encoding="utf-8")
+    pairs, _ = build_oasst_pairs(lambda: read_rows(str(path)), PairingRule())
+    assert len(pairs) == 1
+    assert "defect" not in pairs.columns

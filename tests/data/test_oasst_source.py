@@ -16,7 +16,7 @@ from ..support.rows import build, conversation, message
 
 
 def read(path) -> pl.DataFrame:
-    return pl.concat(read_rows(str(path))).drop("origin")
+    return pl.concat(read_rows(str(path))).drop("origin", "defect")
 
 
 def test_parquet_jsonl_and_a_folder_give_the_same_rows(tmp_path):

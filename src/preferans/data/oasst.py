@@ -29,7 +29,7 @@ PAIR_DROP_REASONS = {
     "length_ratio": "chosen is more than max_length_ratio times as long as rejected",
     "near_duplicate": "the prompt is nearly the same as one of the test split",
 }
-PAIR_COLUMNS = {"rows": pl.List(pl.UInt32)} | ROW_COLUMNS
+PAIR_COLUMNS = {"rows": pl.List(pl.UInt32)} | ROW_COLUMNS | {"defect": pl.String}
 
 
 def build_oasst_pairs(read: ReadBatches, rule: PairingRule) -> tuple[pl.DataFrame, dict]:
@@ -42,7 +42,7 @@ def build_oasst_pairs(read: ReadBatches, rule: PairingRule) -> tuple[pl.DataFram
 
     Returns:
         `tuple[pl.DataFrame, dict]`: the pairs in the order of their prompts in the source, with `rows` (numbers of the source rows that
-        a pair consists of), and the counts: `rows`, `dropped` (by reason), `langs` (tags in the source), `prompts` (that take part),
+        a pair consists of) and, if the source states what is wrong with replies, the `defect` of the rejected one; and the counts: `rows`, `dropped` (by reason), `langs` (tags in the source), `prompts` (that take part),
         `ranked_pairs` (all that the ranks make), `pairs_dropped` (by reason), `compared` and `chosen_longer` (pairs before the length
         ratio is applied, and those of them whose chosen is longer). [`account`] adds the rest.
     """
@@ -57,7 +57,10 @@ def build_oasst_pairs(read: ReadBatches, rule: PairingRule) -> tuple[pl.DataFram
     compared: set[tuple] = set()
     for part in ranked.iter_slices(PAIRS_AT_ONCE):
         tables.append(pl.DataFrame(list(_pair_rows(part, rows, rule, pair_counts, compared)), schema=PAIR_COLUMNS))
-    return pl.concat(tables), counts | {
+    pairs = pl.concat(tables)
+    if pairs["defect"].is_null().all():
+        pairs = pairs.drop("defect")
+    return pairs, counts | {
         "prompts": len(prompts),
         "ranked_pairs": len(ranked),
         "compared": pair_counts.pop("compared", 0),
@@ -130,6 +133,7 @@ def _pair_rows(
             "source": "oasst",
             "chosen_rank": chosen["rank"],
             "rejected_rank": rejected["rank"],
+            "defect": rejected.get("defect"),
         }
         if not _is_better(chosen, rejected, rule.min_quality_margin):
             counts["quality_margin"] += 1

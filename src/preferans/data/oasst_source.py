@@ -28,6 +28,8 @@ OASST_COLUMNS = {
     "message_tree_id": pl.String,
     "tree_state": pl.String,
 }
+# Not in oasst1: what is wrong with a reply, in hand-written sources.
+OPTIONAL_COLUMNS = {"defect": pl.String}
 REQUIRED = ("message_id", "message_tree_id", "role")
 LOWEST_RANK, HIGHEST_RANK = -(2**31), 2**31 - 1
 READ_ROWS = 20_000  # rows in one batch of JSON lines or of a Hub dataset
@@ -49,6 +51,7 @@ class _OasstRow(Row):
     synthetic: bool | None
     message_tree_id: Text
     tree_state: AnyText | None
+    defect: AnyText | None = None
 
 
 class _LabelledRow(_OasstRow):
@@ -69,7 +72,7 @@ def read_rows(source: str, revision: str | None = None, labels: bool = False) ->
             Whether to read the quality label as well, as the column `quality`.
 
     Yields:
-        `pl.DataFrame`: the columns of `OASST_COLUMNS`, `origin` (name of the file or split) and, with `labels`, `quality`, in the order of
+        `pl.DataFrame`: the columns of `OASST_COLUMNS` and `OPTIONAL_COLUMNS`, `origin` (name of the file or split) and, with `labels`, `quality`, in the order of
         the source. The files of a folder are read in the order of their names.
 
     Raises:
@@ -103,7 +106,7 @@ def _read_any(source: str, path: Path, revision: str | None, labels: bool) -> It
 
 
 def _read_jsonl(path: Path, labels: bool) -> Iterator[pl.DataFrame]:
-    schema = OASST_COLUMNS | ({"quality": pl.Float64} if labels else {})
+    schema = OASST_COLUMNS | OPTIONAL_COLUMNS | ({"quality": pl.Float64} if labels else {})
     rows = (_checked_row(row, f"{path}, line {number}", labels) for number, row in numbered_jsonl(path))
     while batch := list(islice(rows, READ_ROWS)):
         yield pl.DataFrame(batch, schema=schema)
@@ -127,7 +130,7 @@ def _quality(labels: Any, location: str) -> float | None:
 
 
 def _read_parquet(path: Path, labels: bool) -> Iterator[pl.DataFrame]:
-    wanted = [*OASST_COLUMNS, *(["labels"] if labels else [])]
+    wanted = [*OASST_COLUMNS, *OPTIONAL_COLUMNS, *(["labels"] if labels else [])]
     try:
         scan = pl.scan_parquet(path, glob=False)
         scan = scan.select([column for column in wanted if column in scan.collect_schema()])
@@ -144,7 +147,7 @@ def _read_hub(source: str, revision: str | None, labels: bool) -> Iterator[pl.Da
         Exception
     ) as error:  # the client raises a dozen types, and all of them mean that the dataset cannot be loaded
         raise PreferansError(f"--source {source}: {unreadable(source, error)}") from None
-    wanted = [*OASST_COLUMNS, *(["labels"] if labels else [])]
+    wanted = [*OASST_COLUMNS, *OPTIONAL_COLUMNS, *(["labels"] if labels else [])]
     for split, rows in splits.items():
         rows = rows.select_columns([column for column in wanted if column in rows.column_names])
         for start in range(0, len(rows), READ_ROWS):
@@ -159,7 +162,11 @@ def _checked_table(frame: pl.DataFrame, location: str, first_row: int, labels: b
             raise PreferansError(
                 f"{location}: the column '{column}' is missing. An oasst source has the columns {', '.join(OASST_COLUMNS)} and labels."
             )
-    checked = pl.DataFrame({column: _cast(frame[column], dtype, location) for column, dtype in OASST_COLUMNS.items()})
+    missing = [pl.lit(None, dtype).alias(column) for column, dtype in OPTIONAL_COLUMNS.items() if column not in frame]
+    frame = frame.with_columns(missing)
+    checked = pl.DataFrame(
+        {column: _cast(frame[column], dtype, location) for column, dtype in (OASST_COLUMNS | OPTIONAL_COLUMNS).items()}
+    )
     problems = {
         f"'{column}' is empty": pl.col(column).fill_null("").str.strip_chars().str.len_bytes() == 0
         for column in REQUIRED

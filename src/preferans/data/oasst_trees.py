@@ -78,7 +78,7 @@ def condense(batch: pl.DataFrame, lang: str) -> pl.DataFrame:
 
     Returns:
         `pl.DataFrame`: `row`, the ids, `role`, `rank`, `reason` (a key of `ROW_DROP_REASONS`, or null), `text`
-        (null if there is a reason, else without outer blanks and with Unix line endings) and `quality` if the batch has it.
+        (null if there is a reason, else without outer blanks and with Unix line endings), and `defect` and `quality` if the batch has them.
     """
     batch = batch.with_columns(pl.col("text").str.replace_all("\r\n?", "\n").str.strip_chars(_BLANKS))
     not_russian = pl.repeat(False, len(batch), eager=True)
@@ -104,9 +104,9 @@ def condense(batch: pl.DataFrame, lang: str) -> pl.DataFrame:
         "message_tree_id",
         "role",
         pl.col("rank").cast(pl.Int32),
+        *[column for column in ("defect", "quality") if column in batch.columns],
         reason=reason,
         text=pl.when(reason.is_null()).then(pl.col("text")),
-        **({"quality": "quality"} if "quality" in batch.columns else {}),
     )
 
 
