@@ -21,6 +21,7 @@ its type, default and meaning. The most important ones:
     hardware_profile     a smaller card to imitate, such as gtx1650
     push_to_hub          publish the run; with hub_model_id: NAMESPACE/NAME, private unless hub_private_repo: false (docs/hub.md)
     control              swapped_labels, shuffled_labels or zero_learning_rate: a control, into a folder beside the run (docs/proof.md)
+    eval_pairs           datasets of other people, scored before and after training (docs/proof.md)
     ignore_plan          start a run that does not fit by the memory plan, or cannot be planned (scripts/plan.py)
 
 The run's folder receives the adapter, metrics (all_results.json), the log-probabilities of the test pairs before and after training
@@ -38,12 +39,13 @@ from trl import DPOConfig, ModelConfig, ScriptArguments, get_peft_config
 
 from preferans.data.preferences import column_or_numbers
 from preferans.evaluation.held_out import pair_scores
+from preferans.evaluation.other_pairs import read_pair_set
 from preferans.files import write_json
 from preferans.hardware.processes import from_main, is_main, is_sharded
 from preferans.memory.fit import SMALLER_RUN, apply, fit, ran_out_of_memory, report_longest, retreat
 from preferans.models.loading import load_model
 from preferans.models.starting_adapter import put_on
-from preferans.release.finish import finish_run, measured
+from preferans.release.finish import finish_run, measured, score_eval_pairs
 from preferans.release.push import check_push_keys, publish_run, pushing_checkpoints
 from preferans.training.arguments import PreferansArguments
 from preferans.training.controls import for_control
@@ -62,13 +64,14 @@ def main() -> None:
     recipe_keys, recipe_path = read_recipe(ARGUMENT_TYPES, sys.argv[1:])
     recipe_keys = for_control(recipe_keys)
     pushes = from_main(lambda: check_push_keys(recipe_keys, recipe_path or "Command line"))
+    pair_sets = [read_pair_set(name, "test") for name in recipe_keys.get("eval_pairs") or []]
     prepared = prepare(ARGUMENT_TYPES, recipe_keys, recipe_path)
     if prepared:
         switches, plan = fit(prepared)
         with only_process(prepared.output_dir):
-            if ran_out_of_memory(lambda: train(prepared, switches, plan)):
+            if ran_out_of_memory(lambda: train(prepared, switches, plan, pair_sets)):
                 smaller = retreat(prepared, switches)
-                if ran_out_of_memory(lambda: train(prepared, smaller, None)):
+                if ran_out_of_memory(lambda: train(prepared, smaller, None, pair_sets)):
                     raise PreferansError(
                         f"{prepared.recipe_name}: out of memory again. The same command tries the next switch, from the last "
                         f"checkpoint. {SMALLER_RUN}"
@@ -77,7 +80,7 @@ def main() -> None:
         publish_run(recipe_keys["output_dir"], recipe_keys)
 
 
-def train(prepared, switches, plan) -> None:
+def train(prepared, switches, plan, pair_sets) -> None:
     args, output_dir, test_rows = prepared.training_args, prepared.output_dir, prepared.test_rows
     set_seed(args.seed)
     apply(prepared, switches)
@@ -114,6 +117,7 @@ def train(prepared, switches, plan) -> None:
             "before": before or score_before(),
             "after": trainer.completion_log_probs(test_rows, False, "Test pairs after"),
         }
+        score_eval_pairs(trainer, prepared, pair_sets)
         figures = measured(trainer, prepared, session) | {"planned_peak_bytes": plan.trace.peak if plan else None}
         scores = pair_scores(**test_log_probs)
         finish_run(prepared, run_record | {"measured": figures}, session.metrics, scores, test_log_probs)

@@ -51,12 +51,14 @@ from tqdm import tqdm
 from preferans.evaluation.answers import same_file
 from preferans.evaluation.compare import score_as_json
 from preferans.evaluation.other_pairs import (
+    PAIRS_FILE,
     PAIRS_SCHEMA,
     PairSet,
     ScoredPairs,
     dataset_record,
     has_training_pairs,
     read_pair_set,
+    record_lines,
 )
 from preferans.files import write_json
 from preferans.models.adapters import run_keys
@@ -64,14 +66,6 @@ from preferans.models.load_samplers import check_sampling_arguments, load_sample
 from preferans.models.pair_log_probs import PairTokens, answer_log_probs, cut_tokens
 from preferans.models.sampler import Sampler
 from preferans.resumable import ResumableRows
-
-SHOWN = {
-    "test_normalised_accuracy_before": "likelier per token, before",
-    "test_normalised_accuracy_after": "likelier per token, after",
-    "test_normalised_accuracy_gain": "gain",
-    "test_balanced_accuracy_gain": "length-balanced gain",
-    "test_reward_accuracy": "reward accuracy",
-}
 
 
 def main() -> None:
@@ -102,12 +96,12 @@ def main() -> None:
             if own.get("dataset_name") and same_file(own["dataset_name"], pair_set.name):
                 scored.in_domain.add(name)
         records.append(dataset_record(pair_set, scored, score_as_json, args.by))
-        show(records[-1])
+        print("\n".join(record_lines(records[-1])))
         if scored.in_domain and has_training_pairs(pair_set):
             print(
                 f"  {', '.join(sorted(scored.in_domain))} was trained on some of these pairs: its figures prove nothing."
             )
-    path = Path(args.output_dir) / "pairs.json"
+    path = Path(args.output_dir) / PAIRS_FILE
     about = {"schema": PAIRS_SCHEMA, "base": systems[-1].label, "max_length": max_length, "split": args.split}
     write_json(path, about | {"datasets": records})
     print(f"\n{path}. Next: python scripts/score.py {args.adapter[0]} --pairs {path} --output_dir reports/pairs")
@@ -147,29 +141,6 @@ def measure(
 
         answer_log_probs(system, missing, save)
     return [rows.rows[one.label] for one in tokens]
-
-
-def show(record: dict) -> None:
-    """Print the most important figures of a dataset."""
-    lost = ", ".join(
-        f"{record[key]:,} {key.replace('_', ' ')}" for key in ("unreadable", "too_long", "cut") if record[key]
-    )
-    print(f"\n{record['name']}: {record['pairs']:,} pairs{f' ({lost})' if lost else ''}")
-    if record["surface"]:
-        surface = record["surface"]
-        print(
-            f"  Without a language model: a linear model on words gets {surface['linear_model']:.0%} right; the chosen answer is the longer "
-            f"one in {surface['chosen_longer']:.0%}."
-        )
-    for system in record["systems"]:
-        domain = (
-            "in-domain: trained on other pairs of this dataset" if system["in_domain"] else "pairs of another dataset"
-        )
-        print(f"  {system['name']}, {domain}")
-        for key, words in SHOWN.items():
-            if (score := system["scores"].get(key)) and score["value"] is not None:
-                print(f"    {words:<28} {score['value']:>7.1%} [{score['low']:.1%}, {score['high']:.1%}]")
-        print(f"    smallest gain that this test shows: {system['smallest_gain']:.1%}")
 
 
 if __name__ == "__main__":

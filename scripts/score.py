@@ -59,7 +59,7 @@ help_first(PARSER)
 from preferans.data.persona import load_persona
 from preferans.evaluation.answers import human_replies, line_up, pick, probes_of, read_systems, same_file
 from preferans.evaluation.compare import Comparison, compare
-from preferans.evaluation.other_pairs import read_pair_records
+from preferans.evaluation.other_pairs import PAIRS_FILE, read_pair_records
 from preferans.evaluation.report.page import write_report
 from preferans.evaluation.report.terminal import score_table
 from preferans.evaluation.verdicts import read_verdicts
@@ -91,7 +91,10 @@ def main() -> None:
     probes = probes_of(args.probes, prompts) if args.probes else {}
     persona = load_persona(args.persona) if args.persona else None
     command = shlex.join(["python", "scripts/score.py", *sys.argv[1:]])
-    pairs = read_pair_records(args.pairs)
+    own_pairs = [
+        path for run in runs if (path := str(Path(run) / PAIRS_FILE)) not in args.pairs and Path(path).exists()
+    ]
+    pairs = read_pair_records([*args.pairs, *own_pairs])
     scores = compare(
         Comparison(systems, prompts, command, baseline, references, runs, verdicts, probes, persona, pairs)
     )

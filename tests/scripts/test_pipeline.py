@@ -27,6 +27,7 @@ LAUNCH = [
     "--config_file",
     "accelerate_configs/cpu.yaml",
 ]
+OTHER_PAIRS = "samples/other_defects_ru.jsonl"
 # Keys that run a card's recipe on a CPU.
 ON_CPU = ["--use_cpu", "true", "--fp16", "false", "--dtype", "float32", "--optim", "adamw_torch"]
 
@@ -35,7 +36,7 @@ def test_data_to_report(tiny_llama, tmp_path):
     data, run = tmp_path / "data", tmp_path / "run"
     build = [sys.executable, "data_builders/oasst1_ru.py", "--source", SAMPLE, "--turns", "all", "--output_dir", data]
     built = run_command(*build).stdout
-    assert "Rows read: 706. In a pair or its prompt: 600; valid, but in no pair: 81; dropped:" in built
+    assert "Rows read: 692. In a pair or its prompt: 600; valid, but in no pair: 67; dropped:" in built
     assert "Rule: lang ru, turns all, pairing best_worst," in built
     assert sha256_of(SAMPLE) in built
     assert "already in" in run_command(*build).stdout
@@ -43,7 +44,7 @@ def test_data_to_report(tiny_llama, tmp_path):
     head = yaml.safe_load(card.split("---")[1])
     assert head["language"] == ["ru"]
     assert {part["split"] for part in head["configs"][0]["data_files"]} == {"train", "test"}
-    assert "| read | 706 |" in card
+    assert "| read | 692 |" in card
     pairs = load_dataset(str(data), cache_dir=str(tmp_path / "cache"))
     assert sum(pairs.num_rows.values()) == 200
 
@@ -60,6 +61,8 @@ def test_data_to_report(tiny_llama, tmp_path):
         "1",
         "--learning_rate",
         "1e-3",
+        "--eval_pairs",
+        OTHER_PAIRS,
     ]
     trained = run_command(*train)
     assert "all valid" in trained.stdout
@@ -81,6 +84,13 @@ def test_data_to_report(tiny_llama, tmp_path):
     assert len(losses) == 4
     assert all(0 < loss < 5 for loss in losses)
     assert "finished" in run_command(*train).stdout
+    assert f"{OTHER_PAIRS}: 30 pairs" in trained.stdout
+    evaluate = [sys.executable, "scripts/evaluate_pairs.py", OTHER_PAIRS, "--adapter", run, "--use_cpu"]
+    run_command(*evaluate, "--output_dir", tmp_path / "pairs")
+    [own], [again] = (read_json(folder / "pairs.json")["datasets"] for folder in (run, tmp_path / "pairs"))
+    for figure in ("test_normalised_accuracy_before", "test_normalised_accuracy_after", "test_reward_accuracy"):
+        values = [record["systems"][0]["scores"][figure]["value"] for record in (own, again)]
+        assert values[0] == pytest.approx(values[1], abs=0.04)  # batches differ, so a near tie may fall either way
 
     before, after = tmp_path / "before.jsonl", tmp_path / "after.jsonl"
     generate = [
@@ -108,6 +118,7 @@ def test_data_to_report(tiny_llama, tmp_path):
     ).stdout
     assert str(report / "report.html") in printed
     scores = read_json(report / "scores.json")
+    assert scores["pairs"] == [own]
     assert scores["runs"][0]["pairs"]["test_reward_accuracy"]["value"] == results["test_reward_accuracy"]
     assert [system["name"] for system in scores["systems"]] == ["before", "after"]
     assert [system["scores"]["empty"]["cases"] for system in scores["systems"]] == [3, 3]

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Any
 
+from datasets import Dataset
+
 from ..data.formats import read_dataset
 from ..data.pairs import Pair, is_training, read_pairs
 from ..data.shortcuts import find_shortcuts
@@ -14,7 +16,14 @@ from .held_out import pair_scores
 from .statistics import Score, difference_of, mean_of, smallest_difference
 
 ALL = "all"
-PAIRS_SCHEMA = 1  # of pairs.json
+PAIRS_FILE, PAIRS_SCHEMA = "pairs.json", 1
+SHOWN = {
+    "test_normalised_accuracy_before": "likelier per token, before",
+    "test_normalised_accuracy_after": "likelier per token, after",
+    "test_normalised_accuracy_gain": "gain",
+    "test_balanced_accuracy_gain": "length-balanced gain",
+    "test_reward_accuracy": "reward accuracy",
+}
 
 
 @dataclass
@@ -62,6 +71,13 @@ def read_pair_set(name: str, split: str) -> PairSet:
     if len(labels) < len(pairs):
         raise PreferansError(f"{name}: two rows have the same id. Give each its own, or remove the column 'id'.")
     return PairSet(name, pairs, unreadable=len(problems))
+
+
+def pair_rows(pair_set: PairSet) -> Dataset:
+    """Return the pairs with an explicit prompt, as rows that a trainer can tokenize."""
+    return Dataset.from_list(
+        [{"prompt": pair.prompt, "chosen": pair.chosen, "rejected": pair.rejected} for pair in pair_set.pairs]
+    )
 
 
 def has_training_pairs(pair_set: PairSet) -> bool:
@@ -137,6 +153,28 @@ def dataset_record(
         "systems": systems,
         "comparisons": comparisons,
     }
+
+
+def record_lines(record: dict[str, Any]) -> list[str]:
+    """Describe the most important figures of a dataset, see [`dataset_record`]."""
+    counts = (f"{record[key]:,} {key.replace('_', ' ')}" for key in ("unreadable", "too_long", "cut") if record[key])
+    lost = ", ".join(counts)
+    lines = [f"\n{record['name']}: {record['pairs']:,} pairs{f' ({lost})' if lost else ''}"]
+    if surface := record["surface"]:
+        lines.append(
+            f"  Without a language model: a linear model on words gets {surface['linear_model']:.0%} right; the chosen answer is the longer "
+            f"one in {surface['chosen_longer']:.0%}."
+        )
+    for system in record["systems"]:
+        domain = (
+            "in-domain: trained on other pairs of this dataset" if system["in_domain"] else "pairs of another dataset"
+        )
+        lines.append(f"  {system['name']}, {domain}")
+        for key, words in SHOWN.items():
+            if (score := system["scores"].get(key)) and score["value"] is not None:
+                lines.append(f"    {words:<28} {score['value']:>7.1%} [{score['low']:.1%}, {score['high']:.1%}]")
+        lines.append(f"    smallest gain that this test shows: {system['smallest_gain']:.1%}")
+    return lines
 
 
 def read_pair_records(paths: Sequence[str]) -> list[dict[str, Any]]:

@@ -1,12 +1,27 @@
 """The end of a training run: figures, card, and the mark of a finished run."""
 
+from collections.abc import Sequence
 from typing import Any
 
+from ..data.chat_template import fit_to_template
 from ..data.preferences import column_or_numbers
+from ..evaluation.answers import same_file
+from ..evaluation.compare import score_as_json
+from ..evaluation.other_pairs import (
+    PAIRS_FILE,
+    PAIRS_SCHEMA,
+    PairSet,
+    ScoredPairs,
+    dataset_record,
+    pair_rows,
+    record_lines,
+)
 from ..evaluation.statistics import Score
 from ..files import write_json, write_text
 from ..hardware.device import peak_memory
 from ..hardware.processes import is_main
+from ..models.pair_log_probs import cut_tokens
+from ..training.dpo import PreferenceTrainer
 from ..training.guards import GuardedTrainer, Session
 from ..training.prepare import Prepared
 from ..training.run_folder import FINISHED_FILE
@@ -32,6 +47,41 @@ def measured(trainer: GuardedTrainer, prepared: Prepared, session: Session) -> d
         "skipped_steps": trainer.skipped_steps,
         "peak_memory_bytes": peak_memory(),
     }
+
+
+def score_eval_pairs(trainer: PreferenceTrainer, prepared: Prepared, pair_sets: Sequence[PairSet]) -> None:
+    """
+    Score the recipe's `eval_pairs` before and after training, and write `pairs.json` as `scripts/evaluate_pairs.py` does.
+
+    Args:
+        trainer ([`~preferans.training.dpo.PreferenceTrainer`]): After training.
+        prepared ([`~preferans.training.prepare.Prepared`]): The run as it started.
+        pair_sets (`Sequence[PairSet]`): The datasets.
+    """
+    args, name, records = prepared.training_args, prepared.output_dir.name, []
+    for pair_set in pair_sets:
+        kept, pair_set.too_long = cut_tokens(pair_set.pairs, prepared.tokenizer, args.max_length)
+        if not kept:
+            print(f"*** {pair_set.name}: every prompt alone fills max_length, so no pair is scored. ***")
+            continue
+        pair_set.pairs, pair_set.cut = [pair for pair, _ in kept], sum(tokens.is_cut for _, tokens in kept)
+        rows = fit_to_template(pair_rows(pair_set), prepared.tokenizer, pair_set.name)
+        before, after = (
+            trainer.completion_log_probs(rows, is_before, f"{pair_set.name}, {'before' if is_before else 'after'}")
+            for is_before in (True, False)
+        )
+        scored = ScoredPairs(before, {name: after}, {name: args.beta}, {name: "sigmoid_norm" in args.loss_type})
+        if same_file(prepared.recipe_keys["dataset_name"], pair_set.name):
+            scored.in_domain.add(name)
+        records.append(dataset_record(pair_set, scored, score_as_json))
+        print("\n".join(record_lines(records[-1])))
+    if records and is_main():
+        about = {
+            "schema": PAIRS_SCHEMA,
+            "base": prepared.recipe_keys["model_name_or_path"],
+            "max_length": args.max_length,
+        }
+        write_json(prepared.output_dir / PAIRS_FILE, about | {"split": "test", "datasets": records})
 
 
 def finish_run(

@@ -51,6 +51,13 @@ class PreferansArguments(HardwareArguments):
             "choices": list(CONTROLS),
         },
     )
+    eval_pairs: list[str] = dataclasses.field(
+        default_factory=list,
+        metadata={
+            "help": "Preference datasets of other people that are scored before and after training, on their test split if they have "
+            "several. The figures are in pairs.json."
+        },
+    )
     ignore_plan: bool = dataclasses.field(
         default=False,
         metadata={"help": "Start a run even if it does not fit by the memory plan, or its memory cannot be planned."},
