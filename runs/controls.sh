@@ -19,4 +19,5 @@ for seed in 1 2 3; do
     done
     train --output_dir "${run}_imitation" --loss_type sft
 done
-python scripts/score.py runs/"$name"_seed[123]* --output_dir "reports/${name}_controls"
+python scripts/score.py runs/"$name"_seed[123]* --group_by control loss_type \
+    --output_dir "reports/${name}_controls"

@@ -49,7 +49,6 @@ from pathlib import Path
 from tqdm import tqdm
 
 from preferans.evaluation.answers import same_file
-from preferans.evaluation.compare import score_as_json
 from preferans.evaluation.other_pairs import (
     PAIRS_FILE,
     PAIRS_SCHEMA,
@@ -95,7 +94,7 @@ def main() -> None:
             scored.per_token[name] = "sigmoid_norm" in own.get("loss_type", [])
             if own.get("dataset_name") and same_file(own["dataset_name"], pair_set.name):
                 scored.in_domain.add(name)
-        records.append(dataset_record(pair_set, scored, score_as_json, args.by))
+        records.append(dataset_record(pair_set, scored, args.by))
         print("\n".join(record_lines(records[-1])))
         if scored.in_domain and has_training_pairs(pair_set):
             print(

@@ -3,9 +3,10 @@ Score runs and answers, and write a report for the browser.
 
     python scripts/score.py runs/llama1b_ru answers/after.jsonl --baseline answers/before.jsonl --output_dir reports/llama1b_ru
     python scripts/score.py answers/*.jsonl --human data/oasst1_ru --verdicts verdicts/judge.jsonl --output_dir reports/all
+    python scripts/score.py runs/sweep --group_by loss_type --output_dir reports/sweep
     python scripts/score.py answers/many_models.jsonl --baseline mistral-large --language ru --output_dir reports/many
 
-A folder is a run of scripts/dpo.py or scripts/sft.py: its held-out pairs are scored. A .jsonl file has answers of
+A folder is a run of scripts/dpo.py or scripts/sft.py, or a sweep with many: its held-out pairs are scored. A .jsonl file has answers of
 scripts/generate.py; rows with different `model`s are different systems. All systems must have answered the same prompts. --baseline, a
 file or the name of a system, compares every other system with it prompt by prompt. Every figure has a bootstrap interval; a difference
 is detectable if its interval does not touch 0. --probes scores answers to probes (samples/probes/README.md), and --persona checks
@@ -40,6 +41,12 @@ def make_parser() -> argparse.ArgumentParser:
         help="files of scripts/judge.py, and people's ratings (docs/ratings.md)",
     )
     add("--pairs", nargs="+", default=[], metavar="FILE", help="files pairs.json of scripts/evaluate_pairs.py")
+    add(
+        "--group_by",
+        nargs="+",
+        metavar="KEY",
+        help="keys of the runs' recipes, such as loss_type or control: compare groups of runs over their seeds",
+    )
     add("--probes", nargs="+", default=[], metavar="FILE", help="answered files of samples/probes")
     add("--persona", metavar="FILE", help="character that the answers should keep, such as personas/sienna.yaml")
     add(
@@ -62,6 +69,7 @@ from preferans.evaluation.compare import Comparison, compare
 from preferans.evaluation.other_pairs import PAIRS_FILE, read_pair_records
 from preferans.evaluation.report.page import write_report
 from preferans.evaluation.report.terminal import score_table
+from preferans.evaluation.run_groups import expand_sweeps
 from preferans.evaluation.verdicts import read_verdicts
 from preferans.files import write_json
 
@@ -73,8 +81,8 @@ def main() -> None:
     if not existing.is_dir():
         raise PreferansError(f"--output_dir {output_dir}: {existing} is a file; a folder is needed.")
 
-    runs = [name for name in args.inputs if Path(name).is_dir()]
-    files = [name for name in args.inputs if name not in runs]
+    runs = expand_sweeps([name for name in args.inputs if Path(name).is_dir()])
+    files = [name for name in args.inputs if not Path(name).is_dir()]
     if args.baseline and Path(args.baseline).is_file() and not any(same_file(args.baseline, name) for name in files):
         files.insert(0, args.baseline)
     systems = [system for name in files for system in read_systems(name)]
@@ -96,7 +104,19 @@ def main() -> None:
     ]
     pairs = read_pair_records([*args.pairs, *own_pairs])
     scores = compare(
-        Comparison(systems, prompts, command, baseline, references, runs, verdicts, probes, persona, pairs)
+        Comparison(
+            systems,
+            prompts,
+            command,
+            baseline,
+            references,
+            runs,
+            verdicts,
+            probes,
+            persona,
+            pairs,
+            args.group_by or (),
+        )
     )
 
     write_json(output_dir / "scores.json", scores)

@@ -2,7 +2,6 @@ import pytest
 
 from preferans.data.pairs import read_pairs
 from preferans.errors import PreferansError
-from preferans.evaluation.compare import score_as_json
 from preferans.evaluation.other_pairs import (
     PairSet,
     ScoredPairs,
@@ -35,7 +34,7 @@ WRONG, RIGHT = log_probs(-20, -10), log_probs(-10, -20)
 
 def test_all_figures_of_an_adapter_and_its_subsets():
     scored = ScoredPairs([WRONG] * 8, {"tuned": [RIGHT, WRONG] * 4}, {"tuned": 0.5})
-    record = dataset_record(pair_set(), scored, score_as_json, "category")
+    record = dataset_record(pair_set(), scored, "category")
     (system,) = record["systems"]
     values = {name: score["value"] for name, score in system["scores"].items()}
     assert values["test_normalised_accuracy_before"] == values["test_summed_accuracy_before"] == 0
@@ -53,14 +52,14 @@ def test_all_figures_of_an_adapter_and_its_subsets():
 def test_summed_and_per_token_accuracy_differ_with_the_length():
     short_wins = log_probs(-30, -20, 20, 10)  # -1.5 and -2 per token
     scored = ScoredPairs([short_wins] * 2, {"tuned": [short_wins] * 2})
-    values = dataset_record(pair_set(2), scored, score_as_json)["systems"][0]["scores"]
+    values = dataset_record(pair_set(2), scored)["systems"][0]["scores"]
     assert values["test_normalised_accuracy_after"]["value"] == 1
     assert values["test_summed_accuracy_after"]["value"] == 0
 
 
 def test_adapters_are_compared_pair_by_pair():
     scored = ScoredPairs([WRONG] * 8, {"first": [WRONG] * 8, "second": [RIGHT] * 7 + [WRONG]})
-    (comparison,) = dataset_record(pair_set(), scored, score_as_json)["comparisons"]
+    (comparison,) = dataset_record(pair_set(), scored)["comparisons"]
     assert (comparison["system"], comparison["against"], comparison["verdict"]) == ("second", "first", "better")
     assert comparison["difference"]["value"] == 7 / 8
 
@@ -92,7 +91,7 @@ def test_rows_that_are_no_pairs_are_counted_or_an_error(tmp_path):
 
 def test_reads_the_files_of_the_command(tmp_path):
     scored = ScoredPairs([WRONG] * 8, {"tuned": [RIGHT] * 8}, in_domain={"tuned"})
-    record = dataset_record(pair_set(), scored, score_as_json)
+    record = dataset_record(pair_set(), scored)
     assert record["systems"][0]["in_domain"]
     for name in ("one.json", "two.json"):
         write_json(tmp_path / name, {"schema": 1, "datasets": [record]})

@@ -11,7 +11,7 @@ import pytest
 from preferans.data.ratings import CRITERIA
 from preferans.errors import PreferansError
 from preferans.evaluation.measures import MEASURES
-from preferans.files import read_jsonl, write_json, write_jsonl
+from preferans.files import read_json, read_jsonl, write_json, write_jsonl
 from preferans.training.run_folder import provenance
 
 from ..support.rows import preference
@@ -109,6 +109,7 @@ SCHEMA = {
         {"system": str, "against": str, "differences": {name: FIGURE | {"verdict": str} for name in MEASURES}}
     ],
     "runs": [{"name": str, "folder": str, "pairs": dict}],
+    "groups": type(None),
     "pairs": [dict],
     "verdicts": [
         {
@@ -525,6 +526,36 @@ def test_two_arena_models_on_120_prompts(score, tmp_path, shared_data):
         lengths = [len(row["answer"]) for row in rows if row["model"] == system["name"]]
         assert system["scores"]["length"]["value"] == pytest.approx(statistics.fmean(lengths))
         assert math.isfinite(system["scores"]["complete"]["low"])
+
+
+@pytest.mark.parametrize(
+    ("language", "words"),
+    [
+        ("en", "counts: it exceeds that of every other group"),
+        ("ru", "настоящий: он больше, чем у каждой другой группы"),
+    ],
+)
+def test_the_report_states_whether_a_gain_exceeds_that_of_a_control(score, tmp_path, language, words):
+    run, control = make_run(tmp_path / "run", 5), make_run(tmp_path / "run_shuffled_labels", 0)
+    for folder, keys in ((run, {}), (control, {"control": "shuffled_labels"})):
+        record = read_json(folder / "provenance.json")
+        write_json(folder / "provenance.json", record | {"keys": record["keys"] | keys})
+        tested = read_json(folder / "test_log_probs.json")
+        for name in ("before", "after"):  # eight conversations in which the chosen answer became likelier, or did not
+            tested[name] = [
+                pair | {"chosen_logp": -13.0 if name == "before" else -13.0 + 5 * (not keys)}
+                for pair in tested[name] * 2
+            ]
+        tested["groups"] = tested["ids"] = [f"tree{number}" for number in range(8)]
+        write_json(folder / "test_log_probs.json", tested)
+    found = score(run, control, "--group_by", "control", "--language", language)
+    assert [group["by_seed"] for group in found["groups"]["groups"]] == [[1.0], [0.0]]
+    for page in ("report.html", "report.md"):
+        assert words in (tmp_path / "report" / page).read_text(encoding="utf-8").replace("\n", " ").replace(
+            "\xa0", " "
+        )
+    swapped = score(control, run, "--group_by", "learning_rate", "control")
+    assert swapped["groups"]["groups"][0]["name"] == "learning_rate 1e-05"
 
 
 def test_the_page_on_scores_lists_the_measures():

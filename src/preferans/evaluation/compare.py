@@ -1,7 +1,5 @@
 """Compare systems and runs: every figure and difference, as scores.json."""
 
-import dataclasses
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,14 +9,14 @@ from .. import __version__
 from ..data.persona import Persona
 from ..data.ratings import CRITERIA
 from ..errors import PreferansError
-from ..files import read_json
 from .answers import System, prompts_sha256
 from .held_out import pair_scores
 from .measures import MEASURES, confused, measure
 from .people_votes import conversation
 from .probes import probe_measures
 from .ranking import Vote, between, bradley_terry, length_controlled_win_rate, win_rate
-from .statistics import CONFIDENCE, RESAMPLES, Score, difference_of, mean_of
+from .run_groups import check_same_pairs, group_runs, read_tested
+from .statistics import CONFIDENCE, RESAMPLES, difference_of, mean_of, score_as_json
 from .verdicts import Verdicts
 
 SCHEMA = 2
@@ -42,6 +40,7 @@ class Comparison:
         probes (`dict[str, dict]`, *optional*): Probes by id, see [`~preferans.evaluation.probes.read_probes`].
         persona ([`~preferans.data.persona.Persona`], *optional*): Character that all systems should keep.
         pairs (`Sequence[dict]`, *optional*): Datasets of [`~preferans.evaluation.other_pairs.read_pair_records`].
+        group_by (`Sequence[str]`, *optional*): Keys of recipes that group the runs, see [`~preferans.evaluation.run_groups.group_runs`].
     """
 
     systems: Sequence[System]
@@ -54,6 +53,7 @@ class Comparison:
     probes: dict[str, dict] = field(default_factory=dict)
     persona: Persona | None = None
     pairs: Sequence[dict[str, Any]] = ()
+    group_by: Sequence[str] = ()
 
     def measured(self, system: System) -> list[dict[str, float | None]]:
         """Measure a system's answers, in the order of the prompts."""
@@ -106,6 +106,7 @@ def compare(inputs: Comparison) -> dict[str, Any]:
             if baseline and system is not baseline
         ],
         "runs": run_scores(inputs.runs),
+        "groups": group_runs(inputs.runs, inputs.group_by) if inputs.group_by else None,
         "pairs": list(inputs.pairs),
         "verdicts": [
             {"kind": kind} | _judged(verdicts, [system.name for system in systems])
@@ -156,14 +157,6 @@ def _answer_record(system: System, name: str, measures: dict[str, float | None])
     }
 
 
-def score_as_json(score: Score) -> dict[str, float | int | None]:
-    """Return a score as a JSON object; NaN becomes null."""
-    return {
-        key: None if isinstance(value, float) and not math.isfinite(value) else value
-        for key, value in dataclasses.asdict(score).items()
-    }
-
-
 def run_scores(folders: Sequence[str]) -> list[dict[str, Any]]:
     """
     Score finished runs on their held-out pairs.
@@ -175,7 +168,7 @@ def run_scores(folders: Sequence[str]) -> list[dict[str, Any]]:
         `list[dict]`: `name`, `folder` and `pairs` (see [`~preferans.evaluation.held_out.pair_scores`]) of each.
 
     Raises:
-        [`PreferansError`]: if a folder is not a finished run, or is named twice.
+        [`PreferansError`]: if a folder is not a finished run, or is named twice, or runs were scored on different test pairs.
     """
     paths = [Path(folder) for folder in folders]
     names = [path.resolve().name for path in paths]
@@ -183,13 +176,7 @@ def run_scores(folders: Sequence[str]) -> list[dict[str, Any]]:
         raise PreferansError(f"{', '.join(folders)}: the same run is named twice. Name it once.")
     scored = []
     for path, name in zip(paths, names, strict=True):
-        if not (path / "all_results.json").is_file() or not (path / "test_log_probs.json").is_file():
-            if any(path.glob("*.jsonl")) and not (path / "provenance.json").is_file():
-                raise PreferansError(
-                    f"{path}: this folder is not a run. If it has answers, name its files: {path}/*.jsonl."
-                )
-            raise PreferansError(f"{path}: this is not a finished run. Run its training command again to resume it.")
-        tested = read_json(path / "test_log_probs.json")
+        tested = read_tested(path)
         pairs = pair_scores(**{key: tested[key] for key in ("before", "after", "beta", "per_token", "groups")})
         scored.append(
             {
@@ -198,6 +185,7 @@ def run_scores(folders: Sequence[str]) -> list[dict[str, Any]]:
                 "pairs": {key: score_as_json(score) for key, score in pairs.items()},
             }
         )
+    check_same_pairs(folders)
     return scored
 
 

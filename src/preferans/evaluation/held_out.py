@@ -50,6 +50,16 @@ def pair_scores(
         `test_reward_accuracy`, the share of pairs whose chosen answer has the higher implicit reward, ties half;
         `test_reward_margin`; `test_chosen_reward` and `test_rejected_reward`; and the figures of [`_length_scores`].
     """
+    values = pair_values(before, after, beta, per_token)
+    scores = {name: bootstrap(numbers, groups) for name, numbers in values.items()}
+    trees = [str(number) for number in range(len(before))] if groups is None else list(groups)
+    return scores | _length_scores(values, before, trees)
+
+
+def pair_values(
+    before: list[dict[str, float]], after: list[dict[str, float]], beta: float, per_token: bool = False
+) -> dict[str, list[float]]:
+    """Return the value of each pair for the figures of [`pair_scores`] that are not about length; the arguments are the same."""
     accuracy_before, accuracy_after = normalised_accuracy(before), normalised_accuracy(after)
     rewards = {
         side: [
@@ -59,7 +69,7 @@ def pair_scores(
         for side in ("chosen", "rejected")
     }
     pairs = list(zip(rewards["chosen"], rewards["rejected"], strict=True))
-    values = {
+    return {
         "test_normalised_accuracy_before": accuracy_before,
         "test_normalised_accuracy_after": accuracy_after,
         "test_normalised_accuracy_gain": [b - a for a, b in zip(accuracy_before, accuracy_after, strict=True)],
@@ -68,9 +78,6 @@ def pair_scores(
         "test_chosen_reward": rewards["chosen"],
         "test_rejected_reward": rewards["rejected"],
     }
-    scores = {name: bootstrap(numbers, groups) for name, numbers in values.items()}
-    trees = [str(number) for number in range(len(before))] if groups is None else list(groups)
-    return scores | _length_scores(values, before, trees)
 
 
 def _length_scores(

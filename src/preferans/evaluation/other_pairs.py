@@ -1,6 +1,6 @@
 """Score adapters beside their base on the pairs of any dataset, without training."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Any
@@ -13,11 +13,11 @@ from ..data.shortcuts import find_shortcuts
 from ..errors import PreferansError, did_you_mean
 from ..files import read_json
 from .held_out import pair_scores
-from .statistics import Score, difference_of, mean_of, smallest_difference
+from .statistics import Score, difference_of, mean_of, score_as_json, smallest_difference
 
 ALL = "all"
 PAIRS_FILE, PAIRS_SCHEMA = "pairs.json", 1
-SHOWN = {
+_SHOWN = {
     "test_normalised_accuracy_before": "likelier per token, before",
     "test_normalised_accuracy_after": "likelier per token, after",
     "test_normalised_accuracy_gain": "gain",
@@ -104,16 +104,13 @@ class ScoredPairs:
     in_domain: set[str] = field(default_factory=set)
 
 
-def dataset_record(
-    pair_set: PairSet, scored: ScoredPairs, as_json: Callable[[Score], dict], subset_column: str | None = None
-) -> dict[str, Any]:
+def dataset_record(pair_set: PairSet, scored: ScoredPairs, subset_column: str | None = None) -> dict[str, Any]:
     """
     Compute all figures of one dataset.
 
     Args:
         pair_set ([`PairSet`]): The dataset.
         scored ([`ScoredPairs`]): Its log-probabilities.
-        as_json (`Callable[[Score], dict]`): Turns a figure into a JSON object.
         subset_column (`str`, *optional*): Column whose values are also scored apart.
 
     Returns:
@@ -127,13 +124,13 @@ def dataset_record(
         scores = _figures(scored, name, range(len(pairs)), groups)
         subsets = {}
         for value, numbers in _subsets(pairs, subset_column).items():
-            subsets[value] = _as_json(_figures(scored, name, numbers, groups), as_json)
+            subsets[value] = _as_json(_figures(scored, name, numbers, groups))
         systems.append(
             {
                 "name": name,
                 "in_domain": name in scored.in_domain,
                 "per_token": scored.per_token.get(name, False),
-                "scores": _as_json(scores, as_json),
+                "scores": _as_json(scores),
                 "smallest_gain": smallest_difference(scores["test_normalised_accuracy_gain"]),
                 "subsets": subsets,
             }
@@ -142,7 +139,9 @@ def dataset_record(
     comparisons = []
     for first, second in combinations(gains, 2):
         difference, verdict = difference_of(gains[second], gains[first], groups, "higher")
-        comparisons.append({"system": second, "against": first, "difference": as_json(difference), "verdict": verdict})
+        comparisons.append(
+            {"system": second, "against": first, "difference": score_as_json(difference), "verdict": verdict}
+        )
     return {
         "name": pair_set.name,
         "pairs": len(pairs),
@@ -170,7 +169,7 @@ def record_lines(record: dict[str, Any]) -> list[str]:
             "in-domain: trained on other pairs of this dataset" if system["in_domain"] else "pairs of another dataset"
         )
         lines.append(f"  {system['name']}, {domain}")
-        for key, words in SHOWN.items():
+        for key, words in _SHOWN.items():
             if (score := system["scores"].get(key)) and score["value"] is not None:
                 lines.append(f"    {words:<28} {score['value']:>7.1%} [{score['low']:.1%}, {score['high']:.1%}]")
         lines.append(f"    smallest gain that this test shows: {system['smallest_gain']:.1%}")
@@ -209,8 +208,8 @@ def _likelier(pair: dict) -> float:
     return float(pair["chosen_logp"] / pair["chosen_tokens"] > pair["rejected_logp"] / pair["rejected_tokens"])
 
 
-def _as_json(scores: dict[str, Score], as_json: Callable[[Score], dict]) -> dict[str, dict]:
-    return {name: as_json(score) for name, score in scores.items()}
+def _as_json(scores: dict[str, Score]) -> dict[str, dict]:
+    return {name: score_as_json(score) for name, score in scores.items()}
 
 
 def _subsets(pairs: Sequence[Pair], column: str | None) -> dict[str, list[int]]:

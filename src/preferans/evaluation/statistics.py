@@ -35,6 +35,14 @@ class Score:
         return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}], n = {self.cases}"
 
 
+def score_as_json(score: Score) -> dict[str, float | int | None]:
+    """Return a score as a JSON object; NaN becomes null."""
+    return {
+        key: None if isinstance(value, float) and not math.isfinite(value) else value
+        for key, value in dataclasses.asdict(score).items()
+    }
+
+
 def bootstrap(
     values: Sequence[float],
     groups: Sequence[str] | None = None,

@@ -6,7 +6,6 @@ from typing import Any
 from ..data.chat_template import fit_to_template
 from ..data.preferences import column_or_numbers
 from ..evaluation.answers import same_file
-from ..evaluation.compare import score_as_json
 from ..evaluation.other_pairs import (
     PAIRS_FILE,
     PAIRS_SCHEMA,
@@ -73,7 +72,7 @@ def score_eval_pairs(trainer: PreferenceTrainer, prepared: Prepared, pair_sets: 
         scored = ScoredPairs(before, {name: after}, {name: args.beta}, {name: "sigmoid_norm" in args.loss_type})
         if same_file(prepared.recipe_keys["dataset_name"], pair_set.name):
             scored.in_domain.add(name)
-        records.append(dataset_record(pair_set, scored, score_as_json))
+        records.append(dataset_record(pair_set, scored))
         print("\n".join(record_lines(records[-1])))
     if records and is_main():
         about = {

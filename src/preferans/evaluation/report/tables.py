@@ -107,6 +107,42 @@ def other_pair_tables(records: list[dict[str, Any]], words: Words) -> list[dict[
     return tables
 
 
+def group_tables(groups: dict[str, Any] | None, words: Words) -> dict[str, Any] | None:
+    """Return the tables of groups of runs: `figures` and paired `differences`, and a line on controls, if there are any."""
+    if groups is None:
+        return None
+    names = list(dict.fromkeys(name for group in groups["groups"] for name in group["scores"]))
+    figures = []
+    for group in groups["groups"]:
+        cells = [_cell(group["scores"].get(name), "share", 1, words, "gain" in name) for name in names]
+        by_seed = "; ".join(words.measure(gain, "share", 1, True) for gain in group["by_seed"])
+        figures.append(_Row(group["name"], [*cells, _Cell(by_seed)], words.plural("runs", group["runs"])))
+    differences = []
+    for compared in groups["comparisons"]:
+        score = compared["difference"] | {"verdict": compared["verdict"]}
+        cells = [_cell(score, "share", 1, words, True), _Cell(words.measure(compared["smallest"], "share", 1))]
+        differences.append(_Row(words.versus(**compared), cells))
+    columns = [*(words.title(name) for name in names), words("by_seed")]
+    return {
+        "title": words("groups", keys=", ".join(groups["keys"])),
+        "figures": {"columns": columns, "rows": figures},
+        "differences": {"columns": [words("gain_difference"), words("smallest")], "rows": differences},
+        "conclusion": _conclusion(groups, words),
+    }
+
+
+def _conclusion(groups: dict[str, Any], words: Words) -> str:
+    """State whether the gain of the first group exceeds that of every other one, if these are controls."""
+    if "control" not in groups["keys"] or len(groups["groups"]) < 2:
+        return ""
+    first = groups["groups"][0]["name"]
+    compared = [one for one in groups["comparisons"] if one["against"] == first]
+    unclear = [one["system"] for one in compared if one["verdict"] != "worse"]
+    if unclear:
+        return words("gain_unproven", run=first, controls="; ".join(unclear))
+    return words("gain_proven", run=first)
+
+
 def _surface_note(record: dict[str, Any], words: Words) -> str:
     surface = record["surface"]
     return words(

@@ -4,6 +4,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any
 
+from .tables import group_tables
 from .words import Words, digits
 
 # More systems side by side do not fit into a terminal.
@@ -24,7 +25,13 @@ def score_table(scores: dict[str, Any], language: str = "en") -> str:
         number of prompts.
     """
     words = Words(language)
-    parts = [*_runs(scores, words), *_figures(scores, words), *_differences(scores, words), *_verdicts(scores, words)]
+    parts = [
+        *_runs(scores, words),
+        *_groups(scores, words),
+        *_figures(scores, words),
+        *_differences(scores, words),
+        *_verdicts(scores, words),
+    ]
     return "\n\n".join(part for part in parts if part)
 
 
@@ -55,7 +62,8 @@ def _runs(scores: dict, words: Words) -> list[str]:
         for record in scores["pairs"]
         for system in record["systems"]
     ]
-    for run in [*scores["runs"], *others]:
+    # Groups stand for their runs: nine runs would fill nine screens.
+    for run in [*([] if scores["groups"] else scores["runs"]), *others]:
         rows = []
         for name, score in run["pairs"].items():
             unit = "share" if "accuracy" in name else "number"
@@ -65,6 +73,20 @@ def _runs(scores: dict, words: Words) -> list[str]:
         cases = max(score["cases"] for score in run["pairs"].values())
         parts.append(f"{run['name']}, {words.plural('on_pairs', cases)}\n{_aligned(rows)}")
     return parts
+
+
+def _groups(scores: dict, words: Words) -> list[str]:
+    tables = group_tables(scores["groups"], words)
+    if tables is None:
+        return []
+    parts = [tables["title"]]
+    for name in ("figures", "differences"):
+        rows = [["", *tables[name]["columns"]]]
+        for row in tables[name]["rows"]:
+            cells = (" ".join(filter(None, (one.text or one.note, one.interval, one.words))) for one in row.cells)
+            rows.append([f"  {row.title}", *cells])
+        parts.append(_aligned(rows))
+    return [*parts, tables["conclusion"]]
 
 
 def _figures(scores: dict, words: Words) -> list[str]:
