@@ -69,7 +69,7 @@ from preferans.evaluation.compare import Comparison, compare
 from preferans.evaluation.other_pairs import PAIRS_FILE, read_pair_records
 from preferans.evaluation.report.page import write_report
 from preferans.evaluation.report.terminal import score_table
-from preferans.evaluation.run_groups import expand_sweeps
+from preferans.evaluation.run_groups import expand_sweeps, group_runs
 from preferans.evaluation.verdicts import read_verdicts
 from preferans.files import write_json
 
@@ -103,6 +103,7 @@ def main() -> None:
         path for run in runs if (path := str(Path(run) / PAIRS_FILE)) not in args.pairs and Path(path).exists()
     ]
     pairs = read_pair_records([*args.pairs, *own_pairs])
+    groups = group_runs(runs, args.group_by) if args.group_by else None
     scores = compare(
         Comparison(
             systems,
@@ -115,7 +116,7 @@ def main() -> None:
             probes,
             persona,
             pairs,
-            args.group_by or (),
+            groups,
         )
     )
 

@@ -10,12 +10,11 @@ from ..data.persona import Persona
 from ..data.ratings import CRITERIA
 from ..errors import PreferansError
 from .answers import System, prompts_sha256
-from .held_out import pair_scores
+from .held_out import check_same_pairs, pair_scores, read_tested
 from .measures import MEASURES, confused, measure
 from .people_votes import conversation
 from .probes import probe_measures
 from .ranking import Vote, between, bradley_terry, length_controlled_win_rate, win_rate
-from .run_groups import check_same_pairs, group_runs, read_tested
 from .statistics import CONFIDENCE, RESAMPLES, difference_of, mean_of, score_as_json
 from .verdicts import Verdicts
 
@@ -40,7 +39,7 @@ class Comparison:
         probes (`dict[str, dict]`, *optional*): Probes by id, see [`~preferans.evaluation.probes.read_probes`].
         persona ([`~preferans.data.persona.Persona`], *optional*): Character that all systems should keep.
         pairs (`Sequence[dict]`, *optional*): Datasets of [`~preferans.evaluation.other_pairs.read_pair_records`].
-        group_by (`Sequence[str]`, *optional*): Keys of recipes that group the runs, see [`~preferans.evaluation.run_groups.group_runs`].
+        groups (`dict`, *optional*): Groups of the runs, see [`~preferans.evaluation.run_groups.group_runs`].
     """
 
     systems: Sequence[System]
@@ -53,7 +52,7 @@ class Comparison:
     probes: dict[str, dict] = field(default_factory=dict)
     persona: Persona | None = None
     pairs: Sequence[dict[str, Any]] = ()
-    group_by: Sequence[str] = ()
+    groups: dict[str, Any] | None = None
 
     def measured(self, system: System) -> list[dict[str, float | None]]:
         """Measure a system's answers, in the order of the prompts."""
@@ -106,7 +105,7 @@ def compare(inputs: Comparison) -> dict[str, Any]:
             if baseline and system is not baseline
         ],
         "runs": run_scores(inputs.runs),
-        "groups": group_runs(inputs.runs, inputs.group_by) if inputs.group_by else None,
+        "groups": inputs.groups,
         "pairs": list(inputs.pairs),
         "verdicts": [
             {"kind": kind} | _judged(verdicts, [system.name for system in systems])

@@ -2,7 +2,11 @@
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
+from ..errors import PreferansError
+from ..files import read_json
 from .statistics import Score, balanced, bootstrap, mean_of
 
 
@@ -153,3 +157,38 @@ def _loss_scores(side: str, before: list[dict], after: list[dict], trees: list[s
         f"test_{side}_loss_{name}": bootstrap(values, [tree for *_, tree in pairs], weights=tokens)
         for name, values in losses.items()
     }
+
+
+def read_tested(path: Path) -> dict[str, Any]:
+    """
+    Read the log-probabilities of a finished run's test pairs.
+
+    Raises:
+        [`PreferansError`]: if the folder is not a finished run.
+    """
+    if not (path / "all_results.json").is_file() or not (path / "test_log_probs.json").is_file():
+        if any(path.glob("*.jsonl")) and not (path / "provenance.json").is_file():
+            raise PreferansError(
+                f"{path}: this folder is not a run. If it has answers, name its files: {path}/*.jsonl."
+            )
+        raise PreferansError(f"{path}: this is not a finished run. Run its training command again to resume it.")
+    return read_json(path / "test_log_probs.json")
+
+
+def check_same_pairs(folders: Sequence[str]) -> None:
+    """
+    Check that runs were scored on the same test pairs; otherwise their figures cannot be compared.
+
+    Raises:
+        [`PreferansError`]: if two runs were scored on different ones.
+    """
+    signatures = []
+    for folder in folders:
+        ids = read_json(Path(folder) / "test_log_probs.json").get("ids")
+        signatures.append((read_json(Path(folder) / "provenance.json")["dataset"]["fingerprint"], ids))
+    for folder, signature in zip(folders[1:], signatures[1:], strict=True):
+        if signature != signatures[0]:
+            raise PreferansError(
+                f"{folders[0]} and {folder} were scored on different test pairs, so their figures cannot be compared. Train both on the "
+                "same dataset, or score them apart."
+            )

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..errors import PreferansError, did_you_mean
 from ..files import read_json
-from .held_out import pair_values
+from .held_out import check_same_pairs, pair_values, read_tested
 from .statistics import (
     LEAST_CONVERSATIONS,
     NO_DIFFERENCE,
@@ -59,6 +59,8 @@ def group_runs(folders: Sequence[str], group_by: Sequence[str]) -> dict[str, Any
     Raises:
         [`PreferansError`]: if no run has a key, two runs of a group have the same seed, or runs differ in more keys.
     """
+    tested_of = {folder: read_tested(Path(folder)) for folder in folders}
+    check_same_pairs(folders)
     records = [(folder, read_json(Path(folder) / "provenance.json")) for folder in folders]
     known = {name for _, record in records for name in record["keys"]}
     for key in group_by:
@@ -76,7 +78,7 @@ def group_runs(folders: Sequence[str], group_by: Sequence[str]) -> dict[str, Any
             raise PreferansError(
                 f"--group_by {' '.join(group_by)}: two runs of the group '{name}' have the same seed. Name one of them."
             )
-        tested = [read_tested(Path(folder)) for _, folder in sorted(runs)]
+        tested = [tested_of[folder] for _, folder in sorted(runs)]
         conversations = tested[0]["groups"]
         groups.append(RunGroup(name, seeds, _values(tested)))
     lengths = _lengths(tested[0]["before"])
@@ -187,38 +189,3 @@ def expand_sweeps(folders: Sequence[str]) -> list[str]:
         runs = [] if (Path(folder) / "provenance.json").is_file() else sorted(Path(folder).glob("*/all_results.json"))
         expanded += [path.parent.as_posix() for path in runs] or [folder]
     return expanded
-
-
-def read_tested(path: Path) -> dict[str, Any]:
-    """
-    Read the log-probabilities of a finished run's test pairs.
-
-    Raises:
-        [`PreferansError`]: if the folder is not a finished run.
-    """
-    if not (path / "all_results.json").is_file() or not (path / "test_log_probs.json").is_file():
-        if any(path.glob("*.jsonl")) and not (path / "provenance.json").is_file():
-            raise PreferansError(
-                f"{path}: this folder is not a run. If it has answers, name its files: {path}/*.jsonl."
-            )
-        raise PreferansError(f"{path}: this is not a finished run. Run its training command again to resume it.")
-    return read_json(path / "test_log_probs.json")
-
-
-def check_same_pairs(folders: Sequence[str]) -> None:
-    """
-    Check that runs were scored on the same test pairs; otherwise their figures cannot be compared.
-
-    Raises:
-        [`PreferansError`]: if two runs were scored on different ones.
-    """
-    signatures = []
-    for folder in folders:
-        ids = read_json(Path(folder) / "test_log_probs.json").get("ids")
-        signatures.append((read_json(Path(folder) / "provenance.json")["dataset"]["fingerprint"], ids))
-    for folder, signature in zip(folders[1:], signatures[1:], strict=True):
-        if signature != signatures[0]:
-            raise PreferansError(
-                f"{folders[0]} and {folder} were scored on different test pairs, so their figures cannot be compared. Train both on the "
-                "same dataset, or score them apart."
-            )
