@@ -21,7 +21,10 @@ KIND_ROWS, MAX_LENGTH = 9, 400
 def clean_rows():
     """63 pairs of the sample with answers of ordinary length, of different prompts."""
     lines = (ROOT / "samples" / "oasst1_ru_sample.jsonl").read_text(encoding="utf-8").splitlines()
-    pairs, _ = build([{"synthetic": False, "labels": None} | json.loads(line) for line in lines])
+    rows = [json.loads(line) for line in lines]
+    copies = {row["message_id"] for row in rows if row["defect"] == "off_topic"}
+    pairs, _ = build([{"synthetic": False, "labels": None} | row for row in rows])
+    pairs = [pair for pair in pairs if pair["id"].split(":")[1] not in copies]
     texts = [[pair[column][0]["content"] for column in ("chosen", "rejected")] for pair in pairs]
     usual = [
         pair

@@ -44,10 +44,11 @@ def test_groups_have_means_over_seeds_and_paired_differences(tmp_path):
     assert swapped["scores"]["test_normalised_accuracy_gain"]["value"] == 0.0
     (compared,) = found["comparisons"]
     assert (compared["system"], compared["against"]) == ("control swapped_labels", "no control")
-    assert compared["difference"]["value"] == -0.875
-    assert compared["verdict"] == "worse"
+    gain, reward = compared["differences"].values()
+    assert (gain["value"], gain["verdict"]) == (-0.875, "worse")
+    assert (reward["value"], reward["verdict"]) == (-0.4375, "worse")  # a pair whose rewards are equal counts a half
     assert compared["seeds"] == [1, 2]
-    low, high = (compared["difference"][end] for end in ("low", "high"))
+    low, high = (gain[end] for end in ("low", "high"))
     assert -1 <= low < -0.875 < high < 0
 
 

@@ -30,7 +30,7 @@ def test_a_sweep_trains_resumes_and_is_compared(recipe, tmp_path):
     scored = run_command(*score).stdout
     assert "Groups of runs by beta" in scored and "beta 0.5" in scored
     page = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
-    assert "Groups of runs by beta" in page and "Smallest difference that this test shows" in page
+    assert "Groups of runs by beta" in page and "Smallest difference of gains that this test shows" in page
 
 
 @pytest.mark.parametrize(

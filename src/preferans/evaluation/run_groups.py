@@ -23,7 +23,8 @@ from .statistics import (
 )
 
 _GAIN = "test_normalised_accuracy_gain"
-_FIGURES = (_GAIN, "test_balanced_accuracy_gain", "test_reward_accuracy")
+_REWARD = "test_reward_accuracy"
+_FIGURES = (_GAIN, "test_balanced_accuracy_gain", _REWARD)
 
 
 @dataclass
@@ -54,7 +55,8 @@ def group_runs(folders: Sequence[str], group_by: Sequence[str]) -> dict[str, Any
 
     Returns:
         `dict`: `keys`, `groups` (`name`, `runs`, `seeds`, `scores`, and `by_seed`, the gain of each), and `comparisons` of every two groups (`system`,
-        `against`, `difference`, `verdict`, `smallest` difference that the test shows, shared `seeds`). Groups without a control come first.
+        `against`, shared `seeds`, and `differences` of the gain and of the reward accuracy, each with its verdict and the `smallest` difference
+        that the test shows). Groups without a control come first.
 
     Raises:
         [`PreferansError`]: if no run has a key, two runs of a group have the same seed, or runs differ in more keys.
@@ -114,7 +116,7 @@ def _check_other_keys(records: list[tuple[str, dict]], group_by: Sequence[str]) 
 
 def _values(tested: list[dict[str, Any]]) -> dict[str, np.ndarray]:
     rows = [pair_values(one["before"], one["after"], one["beta"], one["per_token"]) for one in tested]
-    return {name: np.array([row[name] for row in rows]) for name in (_GAIN, "test_reward_accuracy")}
+    return {name: np.array([row[name] for row in rows]) for name in (_GAIN, _REWARD)}
 
 
 def _lengths(pairs: list[dict[str, float]]) -> np.ndarray:
@@ -163,23 +165,20 @@ def _group_record(group: RunGroup, conversations: Sequence[str], lengths: np.nda
 
 
 def _compared(one: RunGroup, other: RunGroup, conversations: Sequence[str]) -> dict[str, Any]:
-    """Compare the gains of two groups pair by pair, and seed by seed where both have the seed."""
+    """Compare two groups pair by pair, and seed by seed where both have the seed."""
     shared = [seed for seed in one.seeds if seed in other.seeds]
-    rows = [group.values[_GAIN] for group in (one, other)]
-    if shared:
-        differences = np.stack([rows[1][other.seeds.index(s)] - rows[0][one.seeds.index(s)] for s in shared])
-    else:
-        differences = (rows[1].mean(axis=0) - rows[0].mean(axis=0))[None]
-    score = _score(differences, conversations)
-    differing = {group for value, group in zip(np.abs(differences).sum(axis=0), conversations, strict=True) if value}
-    return {
-        "system": other.name,
-        "against": one.name,
-        "difference": score_as_json(score),
-        "verdict": verdict(score, "higher") if len(differing) >= LEAST_CONVERSATIONS else NO_DIFFERENCE,
-        "smallest": smallest_difference(score),
-        "seeds": shared,
-    }
+    differences = {}
+    for name in (_GAIN, _REWARD):
+        rows = [group.values[name] for group in (one, other)]
+        if shared:
+            values = np.stack([rows[1][other.seeds.index(s)] - rows[0][one.seeds.index(s)] for s in shared])
+        else:
+            values = (rows[1].mean(axis=0) - rows[0].mean(axis=0))[None]
+        score = _score(values, conversations)
+        changed = {group for value, group in zip(np.abs(values).sum(axis=0), conversations, strict=True) if value}
+        found = verdict(score, "higher") if len(changed) >= LEAST_CONVERSATIONS else NO_DIFFERENCE
+        differences[name] = score_as_json(score) | {"verdict": found, "smallest": smallest_difference(score)}
+    return {"system": other.name, "against": one.name, "differences": differences, "seeds": shared}
 
 
 def expand_sweeps(folders: Sequence[str]) -> list[str]:

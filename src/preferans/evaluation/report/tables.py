@@ -8,7 +8,7 @@ from typing import Any
 from markupsafe import Markup
 
 from . import pictures
-from .words import Words, digits, printable
+from .words import GAIN, Words, digits, printable
 
 # A distribution is shown if at least this share of the values lies between 0 and 1.
 WORTH_A_LOOK = 0.1
@@ -119,14 +119,18 @@ def group_tables(groups: dict[str, Any] | None, words: Words) -> dict[str, Any] 
         figures.append(_Row(group["name"], [*cells, _Cell(by_seed)], words.plural("runs", group["runs"])))
     differences = []
     for compared in groups["comparisons"]:
-        score = compared["difference"] | {"verdict": compared["verdict"]}
-        cells = [_cell(score, "share", 1, words, True), _Cell(words.measure(compared["smallest"], "share", 1))]
-        differences.append(_Row(words.versus(**compared), cells))
+        scores = compared["differences"]
+        cells = [_cell(score, "share", 1, words, True) for score in scores.values()]
+        smallest = _Cell(words.measure(scores[GAIN]["smallest"], "share", 1))
+        differences.append(_Row(words.versus(**compared), [*cells, smallest]))
     columns = [*(words.title(name) for name in names), words("by_seed")]
     return {
         "title": words("groups", keys=", ".join(groups["keys"])),
         "figures": {"columns": columns, "rows": figures},
-        "differences": {"columns": [words("gain_difference"), words("smallest")], "rows": differences},
+        "differences": {
+            "columns": [words("gain_difference"), words("reward_difference"), words("smallest")],
+            "rows": differences,
+        },
         "conclusion": _conclusion(groups, words),
     }
 
@@ -137,7 +141,7 @@ def _conclusion(groups: dict[str, Any], words: Words) -> str:
         return ""
     first = groups["groups"][0]["name"]
     compared = [one for one in groups["comparisons"] if one["against"] == first]
-    unclear = [one["system"] for one in compared if one["verdict"] != "worse"]
+    unclear = [one["system"] for one in compared if one["differences"][GAIN]["verdict"] != "worse"]
     if unclear:
         return words("gain_unproven", run=first, controls="; ".join(unclear))
     return words("gain_proven", run=first)
