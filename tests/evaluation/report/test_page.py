@@ -163,3 +163,21 @@ def test_no_text_breaks_the_page(names, texts, language, tmp_path, two):
     for table in re.findall(r"(?:^\|.*\n)+", card, re.MULTILINE):
         assert len({len(re.findall(r"(?<!\\)\|", row)) for row in table.splitlines()}) == 1
     assert "<" not in card.replace("\\<", "")
+
+
+def test_the_report_names_in_what_two_systems_differ_beside_the_adapter(tmp_path):
+    weights = {"model_name_or_path": "base", "load_in_4bit": True, "sha256": ["1"]}
+    before, after = system("before", *BEFORE), system("after", *AFTER)
+    before.weights, after.weights = weights, weights | {"sha256": ["1", "2"]}
+    before.sampling = after.sampling = {"seed": 1, "max_new_tokens": 150}
+    alike = scored(before, after)
+    assert "also differ in" not in text_of(page_of(tmp_path, alike))
+    after.weights = after.weights | {"load_in_4bit": False}
+    after.sampling = {"seed": 1, "max_new_tokens": 512}
+    text = text_of(page_of(tmp_path, scored(before, after)))
+    assert (
+        "“after” and “before” also differ in load_in_4bit, max_new_tokens, so the adapter is not the only cause"
+        in text
+    )
+    after.weights = after.weights | {"model_name_or_path": "other"}
+    assert "also differ in" not in text_of(page_of(tmp_path, scored(before, after)))

@@ -201,6 +201,7 @@ def _notes(scores: dict[str, Any], words: Words) -> list[str]:
     """Return what the figures do not show."""
     notes = []
     if scores["comparisons"]:
+        notes += [text for one in scores["comparisons"] if (text := _other_causes(one, scores, words))]
         if scores["prompts"]["count"] < FEW_PROMPTS:
             notes.append(words("few_prompts"))
         tests = sum(has_cases(score) for one in scores["comparisons"] for score in one["differences"].values())
@@ -215,6 +216,20 @@ def _notes(scores: dict[str, Any], words: Words) -> list[str]:
     if scores["systems"]:
         notes.append(words("not_quality"))
     return notes
+
+
+def _other_causes(comparison: dict[str, Any], scores: dict[str, Any], words: Words) -> str:
+    """State in what two systems of one base model differ beside the adapter, which may also cause their differences."""
+    systems = {system["name"]: system for system in scores["systems"]}
+    one, other = (systems[comparison[key]] for key in ("system", "against"))
+    differing = []
+    for kind in ("weights", "sampling"):
+        values, against = one.get(kind) or {}, other.get(kind) or {}
+        differing += [key for key in values if key in against and values[key] != against[key]]
+    causes = [key for key in differing if key != "sha256"]
+    if not causes or not one.get("weights") or "model_name_or_path" in causes:
+        return ""
+    return words("other_causes", system=one["name"], against=other["name"], keys=", ".join(causes))
 
 
 def _compared(comparison: dict[str, Any], scores: dict[str, Any], measures: dict, words: Words) -> dict[str, Any]:
