@@ -51,8 +51,8 @@ class PreferansArguments(HardwareArguments):
             "choices": list(CONTROLS),
         },
     )
-    eval_pairs: list[str] = dataclasses.field(
-        default_factory=list,
+    eval_pairs: list[str] | None = dataclasses.field(
+        default=None,
         metadata={
             "help": "Preference datasets of other people that are scored before and after training, on their test split if they have "
             "several. The figures are in pairs.json."
