@@ -124,7 +124,9 @@ def _lengths(pairs: list[dict[str, float]]) -> np.ndarray:
     return np.array([np.sign(pair["chosen_tokens"] - pair["rejected_tokens"]) for pair in pairs])
 
 
-def _drawn_mean(values: np.ndarray, conversations: Sequence[str], keep: np.ndarray | None = None) -> tuple[float, Any]:
+def _drawn_mean(
+    values: np.ndarray, conversations: Sequence[str], keep: np.ndarray | None = None
+) -> tuple[float, np.ndarray]:
     """Return the mean of values of shape `(runs, pairs)`, and the means of resampled conversations and runs."""
     runs = len(values)
     weight = np.ones(values.shape[1]) if keep is None else keep.astype(float)
@@ -133,9 +135,8 @@ def _drawn_mean(values: np.ndarray, conversations: Sequence[str], keep: np.ndarr
     sizes = np.bincount(group, weights=weight)
     seeds = np.random.default_rng(1).integers(runs, size=(len(drawn), runs))
     by_run = sums[:, drawn].sum(axis=2) / np.maximum(sizes[drawn].sum(axis=1), 1e-9)  # (runs, resamples)
-    return float((values * weight).sum() / (weight.sum() * runs)), by_run[seeds, np.arange(len(drawn))[:, None]].mean(
-        1
-    )
+    means = by_run[seeds, np.arange(len(drawn))[:, None]].mean(axis=1)
+    return float((values * weight).sum() / (weight.sum() * runs)), means
 
 
 def _score(values: np.ndarray, conversations: Sequence[str]) -> Score:

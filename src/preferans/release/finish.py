@@ -1,6 +1,7 @@
 """The end of a training run: figures, card, and the mark of a finished run."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from ..data.chat_template import fit_to_template
@@ -59,12 +60,13 @@ def score_eval_pairs(trainer: PreferenceTrainer, prepared: Prepared, pair_sets: 
     """
     args, name, records = prepared.training_args, prepared.output_dir.name, []
     for pair_set in pair_sets:
-        kept, pair_set.too_long = cut_tokens(pair_set.pairs, prepared.tokenizer, args.max_length)
+        kept, too_long = cut_tokens(pair_set.pairs, prepared.tokenizer, args.max_length)
         if not kept:
             print(f"*** {pair_set.name}: every prompt alone fills max_length, so no pair is scored. ***")
             continue
-        pair_set.pairs, pair_set.cut = [pair for pair, _ in kept], sum(tokens.is_cut for _, tokens in kept)
-        rows = fit_to_template(pair_rows(pair_set), prepared.tokenizer, pair_set.name)
+        cut = sum(tokens.is_cut for _, tokens in kept)
+        scored_set = replace(pair_set, pairs=[pair for pair, _ in kept], too_long=too_long, cut=cut)
+        rows = fit_to_template(pair_rows(scored_set), prepared.tokenizer, pair_set.name)
         before, after = (
             trainer.completion_log_probs(rows, is_before, f"{pair_set.name}, {'before' if is_before else 'after'}")
             for is_before in (True, False)
@@ -72,7 +74,7 @@ def score_eval_pairs(trainer: PreferenceTrainer, prepared: Prepared, pair_sets: 
         scored = ScoredPairs(before, {name: after}, {name: args.beta}, {name: "sigmoid_norm" in args.loss_type})
         if same_file(prepared.recipe_keys["dataset_name"], pair_set.name):
             scored.in_domain.add(name)
-        records.append(dataset_record(pair_set, scored))
+        records.append(dataset_record(scored_set, scored))
         print("\n".join(record_lines(records[-1])))
     if records and is_main():
         about = {
