@@ -9,7 +9,8 @@ Preference pairs of a model's own answers: of several answers to a prompt, a bet
 --by measures needs no judge: an answer without a fault (not in Russian, loops, breaks off, a foreign word, not the requested form) against
 the one with the most serious fault. Faults concern form and language only, so the better answer may still be wrong: read some pairs. --by
 verdicts uses the scores of scripts/judge.py. For ratings by people, see data_builders/ratings_ru.py. Of equally good and equally bad
-answers, the two with the closest lengths are taken. --anchor mixes in pairs of people, so that the model does not drift away from them.
+answers, the two with the closest lengths are taken. --anchor mixes in pairs of people, so that the model does not drift away from them; where it
+has the same prompts, --by measures also counts a length far from that of the chosen answer, after all other faults.
 """
 
 import argparse
@@ -22,10 +23,12 @@ from preferans.errors import PreferansError, help_first, run
 
 WAYS = {
     "measures": "`chosen` has none of these faults, and `rejected` the most serious one, in this order: {faults}. Prompts without an answer "
-    "without faults, and those whose answers are equally good, make no pair. Faults concern form and language only: a chosen answer may still be wrong.",
+    "without faults, and those whose answers are equally good, make no pair. {far_length}Faults concern form and language only: a chosen answer may "
+    "still be wrong.",
     "verdicts": "A judge gave each answer one to five points for five criteria: `chosen` has the highest sum and `rejected` the lowest, if they differ by at "
     "least {min_gap:g}.",
 }
+LENGTH_RULE = "Among answers without these faults, one that {far_length} is worse. "
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -59,7 +62,14 @@ from preferans.data.card import CardContent, dataset_card
 from preferans.data.preferences import row_problem
 from preferans.data.prompts import split_rows
 from preferans.data.tables import ROW_COLUMNS, preference_frame
-from preferans.evaluation.answer_ranks import FAULTS, RANK_OUTCOMES, judge_totals, pair_by_faults, pair_by_scores
+from preferans.evaluation.answer_ranks import (
+    FAR_LENGTH,
+    FAULTS,
+    RANK_OUTCOMES,
+    judge_totals,
+    pair_by_faults,
+    pair_by_scores,
+)
 from preferans.evaluation.answers import prompt_key, read_systems
 from preferans.evaluation.people_votes import conversation
 from preferans.files import sha256_of
@@ -127,11 +137,12 @@ def main() -> None:
     check_arguments(args)
     groups = answers_by_prompt(args.source)
     total = judge_totals(args.verdicts) if args.by == "verdicts" else None
-    anchors = preference_frame(anchor_rows(args.anchor)) if args.anchor else None
+    human = anchor_rows(args.anchor) if args.anchor else []
+    lengths = chosen_lengths(human)
     outcomes: Counter[str] = Counter()
     rows = []
     for group in groups.values():
-        found = pair_by_scores(group, total, args.min_gap) if total else pair_by_faults(group)
+        found = pair_by_scores(group, total, args.min_gap) if total else pair_by_faults(group, lengths)
         row = None if isinstance(found, str) else pair_row(*found, args.lang)
         if row and row_problem(row):  # the texts differ and are not empty
             row, found = None, "echo"
@@ -146,8 +157,8 @@ def main() -> None:
         )
     splits, removed = split_pairs(preference_frame(rows), args)
     added = 0
-    if anchors is not None:
-        splits, added = anchored(splits, anchors, args.anchor_share, args.seed)
+    if human:
+        splits, added = anchored(splits, preference_frame(human), args.anchor_share, args.seed)
         print(f"Pairs of {args.anchor} added to the training split: {added:,}.")
     finish_dataset(splits, args, partial(card, args, outcomes, removed, added))
     if args.push_to_hub:
@@ -163,6 +174,14 @@ def anchor_rows(name: str) -> list[dict]:
     return [row | {"message_tree_id": row["message_tree_id"] or conversation(row["prompt"])} for row in rows]
 
 
+def chosen_lengths(rows: list[dict]) -> dict[str, list[int]]:
+    """Collect the lengths of the chosen answers to each prompt, in characters."""
+    lengths: dict[str, list[int]] = {}
+    for row in rows:
+        lengths.setdefault(prompt_key(row["prompt"]), []).append(len(row["chosen"][-1]["content"].strip()))
+    return lengths
+
+
 def card(args: argparse.Namespace, outcomes: Counter, removed: int, added: int, splits: dict) -> str:
     """Write the dataset's `README.md`."""
     kept = sum(map(len, splits.values()))
@@ -172,7 +191,11 @@ def card(args: argparse.Namespace, outcomes: Counter, removed: int, added: int, 
         title="Better and worse answers of one model",
         summary=f"{kept:,} pairs of a model's own answers to the same prompt, ranked by {args.by}.",
         rule=RULE.format(
-            way=WAYS[args.by].format(faults=", ".join(FAULTS), min_gap=args.min_gap),
+            way=WAYS[args.by].format(
+                faults=", ".join(FAULTS),
+                far_length=LENGTH_RULE.format(far_length=FAR_LENGTH) if args.anchor else "",
+                min_gap=args.min_gap,
+            ),
             split_rule=SPLIT_RULE,
             anchor=anchor,
         ),

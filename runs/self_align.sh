@@ -5,12 +5,13 @@
 #   sh runs/self_align.sh recipes/gemma270m_ru.yaml data/oasst1_ru_sample
 #   CONFIG=accelerate_configs/gtx1650.yaml ROUNDS=3 sh runs/self_align.sh recipes/llama1b_ru.yaml data/oasst1_ru
 # The dataset's training prompts are learned from and its test prompts are held out. GENERATE_ARGS and TRAIN_ARGS add options to
-# scripts/generate.py and scripts/dpo.py. A stopped step resumes when the script is run again; a finished one does nothing.
+# scripts/generate.py and scripts/dpo.py; SEED (42) is that of round 0. A stopped step resumes when the script is run again; a finished one does nothing.
 set -eu
 cd "$(dirname "$0")/.."
 recipe=$1
 prompts=$2
 name=${NAME:-$(basename "$recipe" .yaml)_self}
+seed=${SEED:-42}
 
 train() { # FOLDER OPTIONS…
     output_dir=$1
@@ -22,16 +23,17 @@ train() { # FOLDER OPTIONS…
 previous=runs/${name}_round0
 runs=$previous
 echo "== Round 0: pairs of people"
-train "$previous"
+train "$previous" --seed "$seed"
 for round in $(seq 1 "${ROUNDS:-2}"); do
+    seed=$((seed + 1))
     run=runs/${name}_round$round
     data=data/${name}_round$round
     echo "== Round $round: answers, pairs, DPO"
-    python scripts/generate.py --adapter "$previous" --dataset_name "$prompts" --split train --num_answers 4 --seed "$round" \
+    python scripts/generate.py --adapter "$previous" --dataset_name "$prompts" --split train --num_answers 4 --seed "$seed" \
         ${GENERATE_ARGS:-} --output "answers/$name/several_$round.jsonl"
     [ -d "$data" ] || python data_builders/ranked_answers_ru.py --source "answers/$name/several_$round.jsonl" --anchor "$prompts" \
         --output_dir "$data"
-    train "$run" --model_name_or_path "$previous" --dataset_name "$data" --seed "$round"
+    train "$run" --model_name_or_path "$previous" --dataset_name "$data" --seed "$seed"
     runs="$runs $run"
     echo "== Round $round: held-out prompts"
     python scripts/generate.py --adapter $runs --with_base --dataset_name "$prompts" ${GENERATE_ARGS:-} --output "answers/$name/held_out"

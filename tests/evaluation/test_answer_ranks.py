@@ -3,11 +3,12 @@ import pytest
 from preferans.data.ratings import CRITERIA
 from preferans.errors import PreferansError
 from preferans.evaluation.answer_ranks import FAULTS, faults_of, judge_totals, pair_by_faults, pair_by_scores
-from preferans.evaluation.answers import answers_sha256
+from preferans.evaluation.answers import answers_sha256, prompt_key
 from preferans.files import write_jsonl
 
 GOOD = "Перелейте чай несколько раз из чашки в чашку, и он быстро остынет."
 SHORT = "Остудите его."
+LONG = GOOD + " Ещё можно поставить чашку в холодную воду и помешивать ложкой, пока чай не станет тёплым."
 FOREIGN = "Нужно consider разные способы, и чай быстро остынет сам."
 LOOP = "Чай остынет. " * 20
 CUT = "Перелейте чай несколько раз из чашки в чашку, и"
@@ -38,7 +39,7 @@ def rows(*texts: str) -> list[dict]:
     ],
 )
 def test_each_fault_is_found(text, prompt, fault):
-    found = [name for name, is_fault in zip(FAULTS, faults_of(answer(text, prompt=prompt)), strict=True) if is_fault]
+    found = [name for name, is_fault in zip(FAULTS, faults_of(answer(text, prompt=prompt)), strict=False) if is_fault]
     assert found == [fault]
     assert not any(faults_of(answer(GOOD)))
 
@@ -59,6 +60,29 @@ def test_each_fault_is_found(text, prompt, fault):
 def test_pairs_by_faults(texts, expected):
     found = pair_by_faults(rows(*texts))
     assert (found if isinstance(found, str) else tuple(row["answer"] for row in found)) == expected
+
+
+@pytest.mark.parametrize(
+    ("texts", "expected"),
+    [
+        ([SHORT, GOOD], (GOOD, SHORT)),
+        ([LONG, SHORT, GOOD], (GOOD, SHORT)),  # of two answers that are too far, the one whose length is closest
+        ([GOOD, SHORT, FOREIGN], (GOOD, FOREIGN)),  # a word is more serious
+        ([SHORT, FOREIGN], (SHORT, FOREIGN)),  # a far length does not exclude from chosen
+        ([SHORT, SHORT.upper()], "tie"),
+    ],
+)
+def test_a_length_far_from_that_of_people_is_the_last_fault(texts, expected):
+    answers = rows(*texts)
+    lengths = {prompt_key(answers[0]["prompt"]): [1000, len(GOOD)]}
+    found = pair_by_faults(answers, lengths)
+    assert (found if isinstance(found, str) else tuple(row["answer"] for row in found)) == expected
+
+
+@pytest.mark.parametrize(("length", "is_far"), [(49, True), (50, False), (200, False), (201, True)])
+def test_a_far_length_is_less_than_half_or_more_than_twice(length, is_far):
+    assert faults_of(answer("а" * length), [100])[-1] is is_far
+    assert faults_of(answer("а" * length))[-1] is False
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,12 @@
 """Rank several answers to one prompt without people: by measured faults, or by a judge's scores."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import product
 
 from ..data.ratings import CRITERIA
 from ..errors import PreferansError
 from ..files import numbered_jsonl
-from .answers import answers_sha256
+from .answers import answers_sha256, prompt_key
 from .measures import MEASURES
 
 # Faults of an answer, the most serious first: the measure that finds it, and the value that is a fault.
@@ -17,6 +17,8 @@ FAULTS: dict[str, tuple[str, float]] = {
     "has an intruding foreign word": ("intrusion", 1.0),
     "has not the requested form": ("keeps_format", 0.0),
 }
+# The least serious fault, if people's answers to the prompt are known. Other faults exclude an answer from `chosen`; this one does not.
+FAR_LENGTH, FARTHEST = "is less than half or more than twice as long as people's answers", 2.0
 # What becomes of the answers to a prompt. The first outcome that applies is counted.
 RANK_OUTCOMES = {
     "single": "fewer than two different answers with text",
@@ -29,22 +31,31 @@ RANK_OUTCOMES = {
 }
 
 
-def faults_of(row: dict) -> tuple[bool, ...]:
+def faults_of(row: dict, lengths: Sequence[int] = ()) -> tuple[bool, ...]:
     """
-    Check an answer for each of [`FAULTS`].
+    Check an answer for each of [`FAULTS`], and for `FAR_LENGTH`.
 
     Args:
         row (`dict`): `prompt` (messages), `answer` and `finish_reason`.
+        lengths (`Sequence[int]`, *optional*): Lengths of people's answers to the same prompt, in characters; the closest one counts.
 
     Returns:
-        `tuple[bool, ...]`: in the order of `FAULTS`, so that a smaller tuple is a better answer.
+        `tuple[bool, ...]`: in the order of `FAULTS`, then `FAR_LENGTH`, so that a smaller tuple is a better answer.
     """
-    return tuple(MEASURES[name].function(row) == value for name, value in FAULTS.values())
+    length = len(row["answer"].strip())
+    is_far = bool(lengths) and not any(near / FARTHEST <= length <= near * FARTHEST for near in lengths)
+    return (*(MEASURES[name].function(row) == value for name, value in FAULTS.values()), is_far)
 
 
-def pair_by_faults(rows: Sequence[dict]) -> tuple[dict, dict] | str:
+def pair_by_faults(
+    rows: Sequence[dict], lengths: Mapping[str, Sequence[int]] | None = None
+) -> tuple[dict, dict] | str:
     """
-    Pair an answer without a fault with one that has the most serious fault.
+    Pair the answer with the least serious faults with one that has the most serious fault. The first has none of [`FAULTS`].
+
+    Args:
+        rows (`Sequence[dict]`): Answers to one prompt.
+        lengths (`Mapping[str, Sequence[int]]`, *optional*): Lengths of people's answers by [`~preferans.evaluation.answers.prompt_key`].
 
     Returns:
         `tuple[dict, dict]` or `str`: the better and the worse answer, of all such pairs the two whose lengths are closest; or an outcome
@@ -53,8 +64,9 @@ def pair_by_faults(rows: Sequence[dict]) -> tuple[dict, dict] | str:
     rows = _distinct(rows)
     if len(rows) < 2:
         return "single"
-    faults = [faults_of(row) for row in rows]
-    if any(min(faults)):
+    near = (lengths or {}).get(prompt_key(rows[0]["prompt"]), ())
+    faults = [faults_of(row, near) for row in rows]
+    if any(min(faults)[:-1]):
         return "no_good"
     if min(faults) == max(faults):
         return "tie"
