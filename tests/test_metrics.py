@@ -126,6 +126,7 @@ def test_language_confusion_of_known_answers():
         "in_russian": 4 / 5,
         "intrusion_rate": 2 / 4,
         "intrusion_rate_without_glosses": 1 / 4,
+        "jargon_rate": 0.0,
         "hard_intrusion_rate": 1 / 4,
         "foreign_word_share": 3 / (5 + 2 + 1 + 3),
         "known_words": 1.0,

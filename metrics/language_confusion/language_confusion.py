@@ -21,6 +21,8 @@ Returns:
     in_russian (`float` or `None`): Share of answers in Russian, among answers with prose.
     intrusion_rate (`float` or `None`): Among answers in Russian, share with an intruding word.
     intrusion_rate_without_glosses (`float` or `None`): The same, without single everyday English words in brackets.
+    jargon_rate (`float` or `None`): Among answers in Russian, share with a term of IT or business in Latin letters, such as `deploy`; it is no
+        intruding word.
     hard_intrusion_rate (`float` or `None`): Among answers in Russian, share with a word in a script other than Cyrillic and Latin, or in
         two scripts at once.
     foreign_word_share (`float` or `None`): Intruding words among all words of answers in Russian.
@@ -43,17 +45,17 @@ Rates are from 0 to 1, and `None` if there are no such answers.
             if result.in_russian and (value := known_words(answer, prompt)) is not None
         ]
         words = sum(result.words for result in russian)
+        intruders = [[word for word in result.intruders if not word.jargon] for result in russian]
         languages = Counter(
-            language for result in russian for language in {word.language or "unknown" for word in result.intruders}
+            language for found in intruders for language in {word.language or "unknown" for word in found}
         )
         return {
             "in_russian": share([result.in_russian for result in with_prose]),
-            "intrusion_rate": share([bool(result.intruders) for result in russian]),
-            "intrusion_rate_without_glosses": share(
-                [any(not word.gloss for word in result.intruders) for result in russian]
-            ),
-            "hard_intrusion_rate": share([any(word.hard for word in result.intruders) for result in russian]),
-            "foreign_word_share": sum(len(result.intruders) for result in russian) / words if words else None,
+            "intrusion_rate": share([bool(found) for found in intruders]),
+            "intrusion_rate_without_glosses": share([any(not word.gloss for word in found) for found in intruders]),
+            "jargon_rate": share([any(word.jargon for word in result.intruders) for result in russian]),
+            "hard_intrusion_rate": share([any(word.hard for word in found) for found in intruders]),
+            "foreign_word_share": sum(map(len, intruders)) / words if words else None,
             "known_words": sum(known) / len(known) if known else None,
             "template_leak_rate": share([bool(result.leaks) for result in results]),
             "languages": dict(languages.most_common()),

@@ -25,6 +25,7 @@ def test_measures_of_a_plain_answer():
         "known_words": 1.0,
         "intrusion": 0.0,
         "hard_intrusion": 0.0,
+        "jargon": 0.0,
         "foreign_word_share": 0.0,
         "template_leak": 0.0,
         "keeps_format": None,
@@ -47,6 +48,8 @@ def test_measures_of_answers_with_faults():
     assert measured("Вода кипит при ста градусах. " * 4)["loops"] == 1.0
     assert measured("Нам нужно consider все варианты.")["intrusion"] == 1.0
     assert measured("Нам нужно consider все варианты.")["hard_intrusion"] == 0.0
+    jargon = measured("Завтра сделаем deploy.")
+    assert (jargon["jargon"], jargon["intrusion"], jargon["foreign_word_share"]) == (1.0, 0.0, 0.0)
     assert measured("Нам нужно consider все варианты.")["foreign_word_share"] == pytest.approx(1 / 5)
     assert measured("Мы встали на ногami и пошли.")["hard_intrusion"] == 1.0
     assert measured("Хорошо.<|im_end|>")["template_leak"] == 1.0

@@ -1,10 +1,10 @@
-import json
 from collections import Counter
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from preferans.files import read_jsonl
 from preferans.text.intrusions import Confusion, confusion
 from preferans.text.language import foreign_words
 
@@ -77,8 +77,74 @@ def test_decides_whether_the_answer_is_in_russian():
     assert confusion("Сьогодні дуже гарна погода, і ми йдемо до парку, щоб погуляти.").in_russian is False
     assert confusion("Моля, кажете ми къде се намира хотелът, защото не го виждам.").in_russian is False
     assert confusion("我喜欢苹果。").in_russian is False
+    assert confusion("Thank you for your question.", "Translate: Thank you for your question.").in_russian is False
+    assert confusion('```json\n{"имя": "Иван", "city": "Пермь"}\n```').in_russian
+    assert confusion("Он сказал, що це дуже важно, но мы всё равно пошли домой вечером.").in_russian
     for no_prose in ("", " \n", "42.", "```python\nprint('x')\n```", "🙂"):
         assert confusion(no_prose) == Confusion(None, [], 0, [])
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "Вона пішла додому, бо вже було пізно.",
+        "Добре, тепер треба шукати воду та дрова.",  # Ukrainian without its letters
+        "Для приготування борщу потрібно взяти буряк, капусту та моркву.",
+        "Сёння вельмі добрае надвор'е, таму мы пойдзем у парк.",
+        "Можете да започнете с кратка разходка всяка сутрин.",
+        "За да сварите супата, сложете вода и сол в тенджерата.",
+        "Кучето обича да тича в парка с децата.",
+        "Главниот град се наоѓа на брегот на големата река.",
+        "Она је отишла кући јер је било касно.",
+        "Ооба, бул туура жооп.",
+        "Алма жана нан сатып алдым.",
+        "Бұл кітап маған ұнады.",
+        "Бу китап бик яхшы, укып чыгыгыз.",
+        "Рәхмәт, бик яхшы.",
+        "Энэ ном надад их таалагдсан.",
+        "Ус хүнд маш чухал.",
+    ],
+)
+def test_other_languages_in_cyrillic_are_not_russian(answer):
+    assert confusion(answer).in_russian is False
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "Загуглил, пофиксил баг и задеплоил на прод, профит.",
+        "Кварк-глюонная плазма адронизуется при остывании.",
+        "Жаворонок-тян кавайно мурлыкнула.",
+        "Ась? Чё? Ща, погодь.",
+        "Глокая куздра штеко будланула бокра и курдячит бокрёнка.",
+    ],
+)
+def test_unknown_words_alone_are_no_other_language(answer):
+    assert confusion(answer).in_russian
+
+
+def test_a_language_that_is_only_named_is_not_requested():
+    answer = "Потому что в нём много exceptions."
+    assert intruders_in(answer, "Почему трудно учить английский язык?") == [("exceptions", "en", False)]
+    assert intruders_in(answer, "Какие английские слова самые трудные?") == []
+    assert confusion("Дякую, все добре, а ти як, друже?", "Ответьте на украинском: как дела?").in_russian is None
+
+
+@pytest.mark.parametrize(
+    ("answer", "words", "jargon"),
+    [
+        ("Сделайте deploy на staging.", ["deploy", "staging"], True),
+        ("Наш product manager всё решит.", ["product", "manager"], True),
+        ("Наш manager всё решит.", ["manager"], False),
+        ("Наш kind manager всё решит.", ["kind", "manager"], False),  # one ordinary word among neighbours
+    ],
+)
+def test_marks_jargon(answer, words, jargon):
+    result = confusion(answer)
+    assert [word.word for word in result.intruders] == words
+    assert all(word.jargon is jargon for word in result.intruders)
+    assert result.intrudes is not jargon
+    assert foreign_words(answer, "") == ([] if jargon else words)
 
 
 @pytest.mark.parametrize(
@@ -119,7 +185,7 @@ def test_handles_any_text(answer, prompt):
         end = word.end
     assert len(result.intruders) <= result.words
     assert confusion(answer, answer).intruders == []
-    assert foreign_words(answer, prompt) == [word.word.lower() for word in result.intruders]
+    assert foreign_words(answer, prompt) == [word.word.lower() for word in result.intruders if not word.jargon]
 
 
 @settings(max_examples=100)
@@ -136,16 +202,58 @@ def test_needs_linear_time(piece):
     confusion(piece * 20_000)  # would take minutes in quadratic time
 
 
+class Counts:
+    """Words that are found, and words that are labelled."""
+
+    def __init__(self):
+        self.hits = self.false = self.missed = 0
+
+    def add(self, found: list[str], labelled: list[str]) -> None:
+        self.hits += (Counter(found) & Counter(labelled)).total()
+        self.false += (Counter(found) - Counter(labelled)).total()
+        self.missed += (Counter(labelled) - Counter(found)).total()
+
+    @property
+    def precision(self) -> float:
+        return self.hits / (self.hits + self.false)
+
+    @property
+    def recall(self) -> float:
+        return self.hits / (self.hits + self.missed)
+
+
 def test_agrees_with_hand_labels():
-    lines = (ROOT / "tests" / "data" / "intrusions_ru.jsonl").read_text(encoding="utf-8").splitlines()
-    rows = [json.loads(line) for line in lines]
-    assert len(rows) >= 150
-    hits = false = missed = 0
+    rows = read_jsonl(ROOT / "tests" / "data" / "intrusions_ru.jsonl")
+    assert len(rows) >= 250
+    intruders, jargon = Counts(), Counts()
     for row in rows:
-        words = Counter(word.word for word in confusion(row["text"], row["prompt"]).intruders)
-        labels = Counter(row["intruders"])
-        hits += (words & labels).total()
-        false += (words - labels).total()
-        missed += (labels - words).total()
-    assert hits / (hits + false) >= 0.95
-    assert hits / (hits + missed) >= 0.95
+        found = confusion(row["text"], row["prompt"]).intruders
+        intruders.add([word.word for word in found if not word.jargon], row["intruders"])
+        jargon.add([word.word for word in found if word.jargon], row.get("jargon", []))
+    assert min(intruders.precision, intruders.recall) >= 0.97
+    assert jargon.precision == jargon.recall == 1
+
+
+@pytest.mark.parametrize("file", ["lcb_ru_completions.jsonl", "arena_ru_answers.jsonl"])
+def test_agrees_with_labels_of_real_answers(shared_data, file):
+    """The labels are the distinct words of an answer. An answer without a label is in Russian and has no such word."""
+    labels = {
+        row["line"]: row
+        for row in read_jsonl(ROOT / "tests" / "data" / "labelled_completions_ru.jsonl")
+        if row["file"] == file
+    }
+    prompts = {row["question_id"]: row["prompt"] for row in read_jsonl(shared_data / "arena_ru_questions.jsonl")}
+    counts = Counts()
+    found_rate, labelled_rate = [], []
+    for line, row in enumerate(read_jsonl(shared_data / file)):
+        label = labels.get(line, {"in_russian": True, "intruders": []})
+        result = confusion(
+            row.get("completion") or row["answer"], row.get("prompt") or prompts.get(row.get("question_id"), "")
+        )
+        assert bool(result.in_russian) is label["in_russian"]
+        if result.in_russian:
+            counts.add(sorted({word.word for word in result.intruders if not word.jargon}), label["intruders"])
+            found_rate.append(result.intrudes)
+            labelled_rate.append(bool(label["intruders"]))
+    assert min(counts.precision, counts.recall) >= 0.85
+    assert abs(sum(found_rate) - sum(labelled_rate)) <= 0.04 * len(found_rate)

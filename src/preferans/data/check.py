@@ -304,7 +304,7 @@ def _language_findings(pairs: list[Pair]) -> Iterator[Finding]:
     if len(pairs) < SHARE_PAIRS:
         return
     mixed = {
-        column: [pair.label for pair, one in zip(pairs, results, strict=True) if one.intruders]
+        column: [pair.label for pair, one in zip(pairs, results, strict=True) if one.intrudes]
         for column, results in judged.items()
     }
     shares = {column: len(labels) / len(pairs) for column, labels in mixed.items()}

@@ -86,13 +86,16 @@ MEASURES: dict[str, Measure] = {
     "distinct_2": Measure(_of_text(lambda row: distinct(row["answer"], 2)), None, "share"),
     "in_russian": Measure(_of_text(lambda row: confused(row).in_russian), "higher", "share"),
     "known_words": Measure(_of_text(_known_words), "higher", "share"),
-    "intrusion": Measure(_of_russian(lambda languages: bool(languages.intruders)), "lower", "share"),
+    "intrusion": Measure(_of_russian(lambda languages: languages.intrudes), "lower", "share"),
     "hard_intrusion": Measure(
         _of_russian(lambda languages: any(word.hard for word in languages.intruders)), "lower", "share"
     ),
     "foreign_word_share": Measure(
-        _of_russian(lambda languages: len(languages.intruders) / max(1, languages.words)), "lower", "share"
+        _of_russian(lambda languages: sum(not word.jargon for word in languages.intruders) / max(1, languages.words)),
+        "lower",
+        "share",
     ),
+    "jargon": Measure(_of_russian(lambda languages: any(word.jargon for word in languages.intruders)), None, "share"),
     "template_leak": Measure(_of_text(lambda row: bool(confused(row).leaks)), "lower", "share"),
     "keeps_format": Measure(
         _of_text(lambda row: keeps_format(row["prompt"][-1]["content"], row["answer"])), "higher", "share"

@@ -12,13 +12,12 @@ from functools import lru_cache
 
 from ..utf8 import normal_form
 from .dictionary import russian_dictionary
-from .word_languages import word_frequencies
+from .word_languages import CYRILLIC_TWINS, LATIN_TWINS, word_frequencies
 
-_LATIN_TWINS, _CYRILLIC_TWINS = "aceopxyABCEHKMOPTXY", "асеорхуАВСЕНКМОРТХУ"
-_TO_CYRILLIC = str.maketrans(_LATIN_TWINS, _CYRILLIC_TWINS)
-_TO_LATIN = str.maketrans(_CYRILLIC_TWINS, _LATIN_TWINS)
+_TO_CYRILLIC = str.maketrans(LATIN_TWINS, CYRILLIC_TWINS)
+_TO_LATIN = str.maketrans(CYRILLIC_TWINS, LATIN_TWINS)
 _MIXED_WORD = re.compile(r"(?<![\w/.@])(?=[А-яЁё]*[A-Za-z])(?=[A-Za-z]*[А-яЁё])[A-Za-zА-яЁё]{2,}(?![\w/@])")
-_LATIN_TWIN_WORD = re.compile(rf"(?<![\w/.@-])[{_LATIN_TWINS}]{{2,}}(?![\w/@-])")
+_LATIN_TWIN_WORD = re.compile(rf"(?<![\w/.@-])[{LATIN_TWINS}]{{2,}}(?![\w/@-])")
 # A single Latin letter between Russian words, where a preposition or conjunction belongs: «живу c мамой», «Лес, a за ним река».
 _SINGLE_LETTER = re.compile(
     r"(?:(?:(?<=[а-яё] )|(?<=[а-яё], ))([acoy])|(?:(?<=[.!?…] )|^)([ACOBKY]))(?= ([а-яё]{2,}))", re.MULTILINE
@@ -122,10 +121,10 @@ def _lookalikes(text: str) -> Iterator[tuple[str, str, int]]:
     mixed = False
     for match in _MIXED_WORD.finditer(text):
         word = match[0]
-        if not set(re.sub("[А-яЁё]", "", word)) - set(_LATIN_TWINS):
+        if not set(re.sub("[А-яЁё]", "", word)) - set(LATIN_TWINS):
             mixed = True
             yield word, word.translate(_TO_CYRILLIC), match.start()
-        elif not set(re.sub("[A-Za-z]", "", word)) - set(_CYRILLIC_TWINS):
+        elif not set(re.sub("[A-Za-z]", "", word)) - set(CYRILLIC_TWINS):
             yield word, word.translate(_TO_LATIN), match.start()
     for match in _LATIN_TWIN_WORD.finditer(text):
         right = match[0].translate(_TO_CYRILLIC)

@@ -55,8 +55,8 @@ def is_prose_russian(text: str) -> bool:
 
 
 def foreign_words(text: str, prompt: str) -> list[str]:
-    """List the words that [`~preferans.text.intrusions.confusion`] finds, in lower case, in order, with repetitions."""
-    return [intruder.word.lower() for intruder in confusion(text, prompt).intruders]
+    """List the words that [`~preferans.text.intrusions.confusion`] finds, without jargon, in lower case, in order, with repetitions."""
+    return [intruder.word.lower() for intruder in confusion(text, prompt).intruders if not intruder.jargon]
 
 
 def loops(text: str) -> bool:

@@ -1,5 +1,6 @@
 """Prose of an answer, with spaces in place of code, links, template tokens and quotations."""
 
+import json
 import re
 
 RUSSIAN_LETTERS = "а-яёА-ЯЁ"
@@ -19,11 +20,11 @@ _COMMANDS = (
     "|cmake|cargo|choco|winget|systemctl"
 )
 _NOT_PROSE = re.compile(
-    rf"""(?=[A-Za-z0-9_.~/<&#@"\[\]{{-])(?:
+    rf"""(?=[A-Za-zА-яЁё0-9_.~/<&#@"'\[\]{{-])(?:
     (?:https?|ftp|file)://\S+ | \bwww\.\S+ | (?<![\w.+-])[\w.+-]{{1,64}}@[\w-]+(?:\.[\w-]+)+  # links, e-mails
     | \{{\{{[^{{}}\n]*\}}\}} | \{{[A-Za-z_]\w*\}}  # template fields
     | \]\([^()\s]*\)  # Markdown link targets
-    | (?<![\w.-])[A-Za-z0-9-]{{1,63}}(?:\.[A-Za-z0-9-]{{1,63}}){{0,5}}?\.(?:com|ru|org|net|io|рф|su|dev|ai|gov|edu|info|me|app)\b(?:/\S*)?
+    | (?<![\w.-])[A-Za-zА-яЁё0-9-]{{1,63}}(?:\.[A-Za-z0-9-]{{1,63}}){{0,5}}?\.(?:com|ru|org|net|io|рф|su|dev|ai|gov|edu|info|me|app)\b(?:/\S*)?
     | </?[A-Za-z!][^<>\n]*/?> | &[A-Za-z]+;  # HTML
     | [#@][A-Za-z]\w*  # hashtags, mentions
     | (?:~|\.{{1,2}})?(?:/[\w.-]+){{2,}}/? | [A-Za-z]:\\[\w\\.-]*  # paths
@@ -35,6 +36,7 @@ _NOT_PROSE = re.compile(
     | \b[A-Z]\w*(?:Error|Exception|Warning):[^\nА-яЁё]*  # Python's messages
     | \bWHERE\ [A-Za-z_.]+\ ?[<>=!][^\s;,]*
     | "[A-Za-z]\w*"\s*:  # JSON keys
+    | (?<![\w'])'[^'\n{RUSSIAN_LETTERS}]{{1,60}}'(?!\w)  # strings of code
     | \b(?:Ctrl|Alt|Shift|Cmd|Command|Option|Win|Fn)\b(?:\s?[+-]\s?\w+)*  # keyboard keys
     | \b(?:Tab|Enter|Esc|Escape|Delete|Backspace|Insert|Home|End)\b
     | \b(?:SELECT|INSERT\ INTO|UPDATE|DELETE\ FROM|CREATE\ TABLE|ALTER\ TABLE|DROP\ TABLE)\b(?:'[^'\n]*'|"[^"\n]*"|[^;\nА-яЁё'"])*;?
@@ -42,6 +44,11 @@ _NOT_PROSE = re.compile(
     | [/\[][^/\[\]\n]*[\u0250-\u02b0\u02b2-\u02ff][^/\[\]\n]*[/\]]  # transcriptions
     | \b(?:de\ facto|de\ jure|in\ vitro|in\ vivo|in\ situ|et\ al|et\ cetera|a\ priori|a\ posteriori|per\ se|ad\ hoc|vice\ versa|status\ quo
         |alma\ mater|curriculum\ vitae|persona\ non\ grata|terra\ incognita|tabula\ rasa|pro\ bono|bona\ fide|ex\ ante|ex\ post|sine\ qua\ non
+        |ad\ absurdum|ad\ infinitum|ad\ nauseam|ad\ hominem|alea\ iacta\ est|ceteris\ paribus|contra\ factum|cum\ grano\ salis|divide\ et\ impera
+        |docendo\ discimus|dum\ spiro,?\ spero|errare\ humanum\ est|et\ tu,?\ Brute|ex\ libris|ex\ nihilo|festina\ lente|homo\ homini\ lupus(?:\ est)?
+        |in\ medias\ res|in\ memoriam|in\ vino\ veritas|lapsus\ linguae|magnum\ opus|memento\ mori|mens\ sana\ in\ corpore\ sano|mea\ culpa
+        |non\ grata|panem\ et\ circenses|per\ aspera\ ad\ astra|post\ factum|post\ scriptum|pro\ forma|quid\ pro\ quo|rigor\ mortis|si\ vis\ pacem,?\ para\ bellum
+        |sic\ transit\ gloria\ mundi|sub\ rosa|sui\ generis|tempora\ mutantur|ultima\ ratio|urbi\ et\ orbi|vae\ victis|veni,?\ vidi,?\ vici|vox\ populi
         |modus\ operandi|nota\ bene|cogito\ ergo\ sum|carpe\ diem|in\ silico|pro\ et\ contra|casus\ belli|deus\ ex\ machina|alter\ ego)\b
     )""",
     re.VERBOSE,
@@ -58,6 +65,14 @@ _CODE_LINE = re.compile(
     | [^А-яЁё\n]*(?:[;{{}}]|\(\)|=>|==|!=)
     )[ \t]*(?:(?:\#|//|--)[^\n]*)?$""",
     re.MULTILINE | re.VERBOSE,
+)
+_LINE = re.compile("^.*$", re.MULTILINE)
+_RUSSIAN = re.compile(f"[{RUSSIAN_LETTERS}]")
+_FENCED_JSON = re.compile(r"```(?:json)?\s*([\[{].*[\]}])\s*```", re.DOTALL)
+_STRING = re.compile(r'"(?:[^"\\\n]|\\.)*"')
+_STRING_OR_COMMENT = re.compile(r""""(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*'|(?<!\S)(?:\#|//|--\s).*$""")
+_CODE_SIGN = re.compile(
+    r"[;{}]\s*$|\w\([^()\s]*\)|=>|->|::|[=!<>]=|^\s*[\w.\[\]\"]+\s*[-+*/]?=\s|^\s*</?\w|^\s*(?:def|class)\s.*:\s*$"
 )
 _LEAK = re.compile(
     r"""
@@ -116,8 +131,31 @@ def blank_code(text: str, prompt: str) -> tuple[str, list[str]]:
         leaks.append(token)
         return blank(match)
 
-    text = _LEAK.sub(blank_leak, _CODE.sub(blank, text))
-    return _NOT_PROSE.sub(blank, _CODE_LINE.sub(blank, text)), leaks
+    text = _LEAK.sub(blank_leak, _CODE.sub(_blank_but_strings, text))
+    text = _LINE.sub(lambda line: blank(line) if _is_code_line(line[0]) else line[0], _CODE_LINE.sub(blank, text))
+    return _NOT_PROSE.sub(blank, text), leaks
+
+
+def _blank_but_strings(code: re.Match) -> str:
+    """Blank code, except Russian strings of a JSON document: they are its prose."""
+    inside = _FENCED_JSON.fullmatch(code[0])
+    if not inside or not _RUSSIAN.search(inside[1]):
+        return blank(code)
+    try:
+        json.loads(inside[1])
+    except ValueError:
+        return blank(code)
+    blanked = list(blank(code))
+    for string in _STRING.finditer(code[0], *inside.span(1)):
+        if _RUSSIAN.search(string[0]):
+            blanked[string.start() + 1 : string.end() - 1] = string[0][1:-1]
+    return "".join(blanked)
+
+
+def _is_code_line(line: str) -> bool:
+    """Check whether a line outside a fenced block is code: without its strings and comments it has a sign of code and no Russian letter."""
+    bare = _STRING_OR_COMMENT.sub('""', line)
+    return bool(_CODE_SIGN.search(bare)) and not _RUSSIAN.search(bare) and bool(re.search("[A-Za-z]", bare))
 
 
 def blank_citations(text: str) -> str:

@@ -13,6 +13,8 @@ import yaml
 
 COMMON_FREQUENCY = 5.0  # occurrences of a common word in a million words
 LISTED_LANGUAGES = ("en", "es", "fr", "de", "it", "pt")  # languages with a frequency list
+# Latin letters and the Cyrillic letters that look like them.
+LATIN_TWINS, CYRILLIC_TWINS = "aceopxyABCEHKMOPTXY", "асеорхуАВСЕНКМОРТХУ"
 
 _Patterns = list[tuple[str, re.Pattern]]
 
