@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from preferans.files import read_json, write_json
 from preferans.models.load_samplers import check_sampling_arguments, load_sampler, load_samplers
-from preferans.models.sampling_options import add_sampling_arguments
+from preferans.models.sampling_options import PROTOTYPE_SAMPLING, add_sampling_arguments
 
 from ..support.tiny import ROOT, make_gpt2
 
@@ -38,7 +38,14 @@ def test_single_values_override_a_preset(tiny_llama):
             ("--top_p", "0.5"),
         )
     }
-    assert list(values.values()) == [[150, 60, 0.9, 0.7], [150, 0, 1.0, 0], [9, 0, 1.0, 0], [150, 60, 0.5, 0.7]]
+    assert list(values.values()) == [[512, 60, 0.9, 0.7], [512, 0, 1.0, 0], [9, 0, 1.0, 0], [512, 60, 0.5, 0.7]]
+
+
+def test_a_base_model_answers_as_long_as_in_the_notebook(tiny_llama):
+    assert (
+        options_of("--model_name_or_path", tiny_llama, "--chat_template_path", PLAIN_RU).max_new_tokens
+        == PROTOTYPE_SAMPLING["max_new_tokens"]
+    )
 
 
 def test_generation_settings_of_a_model_are_ignored(tmp_path, tiny_llama):
@@ -97,5 +104,7 @@ def test_the_template_of_a_run_is_used_without_a_tokenizer_in_its_folder(run_wit
     keys = {"model_name_or_path": base, "chat_template_path": PLAIN_RU}
     model = {"name": base, "weights_sha256": {}}
     write_json(run_with_template / "provenance.json", {"keys": keys, "model": model})
-    sampler = load_sampler(options_of("--adapter", run_with_template, "--use_cpu"))
+    options = options_of("--adapter", run_with_template, "--use_cpu")
+    assert options.max_new_tokens == PROTOTYPE_SAMPLING["max_new_tokens"]
+    sampler = load_sampler(options)
     assert "Вопрос: Почему" in sampler.input_text({"id": "1", "prompt": [{"role": "user", "content": "Почему"}]})

@@ -49,7 +49,7 @@ def test_answers_have_the_same_format_as_local_ones(questions, tmp_path, call_sc
         "answer": "Ответ на «Вопрос 2?»",
         "model": "big",
         "weights": {"model_name_or_path": "org/big", "endpoint": host},
-        "sampling": {"max_new_tokens": 150, "top_k": 60, "top_p": 0.9, "temperature": 0.7, "seed": 42},
+        "sampling": {"max_new_tokens": 512, "top_k": 60, "top_p": 0.9, "temperature": 0.7, "seed": 42},
         "finish_reason": "stop",
         "new_tokens": 7,
     }
@@ -61,7 +61,7 @@ def test_answers_have_the_same_format_as_local_ones(questions, tmp_path, call_sc
     request = sent["Вопрос 2?"]
     assert {key: request[key] for key in ("model", "max_tokens", "top_k", "top_p", "temperature", "seed")} == {
         "model": "org/big",
-        "max_tokens": 150,
+        "max_tokens": 512,
         "top_k": 60,
         "top_p": 0.9,
         "temperature": 0.7,

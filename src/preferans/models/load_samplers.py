@@ -17,7 +17,7 @@ from ..hardware.device import find_device
 from .adapters import base_of, check_bases, has_tokenizer, load_adapter, run_keys
 from .loading import check_model_exists, load_model, load_tokenizer
 from .sampler import Sampler
-from .sampling_options import PROTOTYPE_SAMPLING, SAMPLINGS
+from .sampling_options import CHAT_MAX_NEW_TOKENS, PROTOTYPE_SAMPLING, SAMPLINGS
 from .served import check_endpoint_arguments
 
 # Keys of a recipe that decide a base model's weights and their precision.
@@ -111,11 +111,16 @@ def check_sampling_arguments(args: argparse.Namespace) -> None:
     Raises:
         [`PreferansError`]: if a model or adapter is missing, they do not belong together, or a number is out of range.
     """
-    for name, value in SAMPLINGS[args.sampling].items():
+    adapters = _as_list(args.adapter)
+    for adapter in adapters:
+        base_of(adapter)
+    has_own_template = not (
+        args.chat_template_path or any(run_keys(adapter).get("chat_template_path") for adapter in adapters)
+    )
+    defaults = SAMPLINGS[args.sampling] | ({"max_new_tokens": CHAT_MAX_NEW_TOKENS} if has_own_template else {})
+    for name, value in defaults.items():
         if getattr(args, name) is None:
             setattr(args, name, value)
-    for adapter in _as_list(args.adapter):
-        base_of(adapter)
     lowest = {"max_prompts": 1, "batch_size": 1, "max_new_tokens": 1, "top_k": 0, "temperature": 0}
     for name, least in lowest.items():
         value = getattr(args, name)
@@ -130,7 +135,7 @@ def check_sampling_arguments(args: argparse.Namespace) -> None:
 
     model = _model_keys(args)["model_name_or_path"]
     check_model_exists(model)
-    check_bases(_as_list(args.adapter), model)
+    check_bases(adapters, model)
 
 
 def _as_list(value: str | list[str] | None) -> list[str]:

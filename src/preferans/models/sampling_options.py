@@ -3,6 +3,8 @@
 import argparse
 from typing import Any
 
+# Chat models answer at greater length than a base model: replies of Open Assistant have 215 to 290 tokens.
+CHAT_MAX_NEW_TOKENS = 512
 # The settings of the first notebook, whose answers were rated.
 PROTOTYPE_SAMPLING = {"max_new_tokens": 150, "top_k": 60, "top_p": 0.9, "temperature": 0.7}
 SAMPLINGS = {
@@ -52,4 +54,6 @@ def add_sampling_arguments(parser: argparse.ArgumentParser, several: bool = Fals
     }
     for name, value in PROTOTYPE_SAMPLING.items():
         default = ", ".join(f"{sampling} {values[name]:g}" for sampling, values in SAMPLINGS.items())
+        if name == "max_new_tokens":
+            default = f"default: {CHAT_MAX_NEW_TOKENS}, or {value} for a base model, which needs a chat template file"
         add(f"--{name}", type=type(value), help=f"{notes[name]} ({default})")

@@ -257,7 +257,7 @@ def _blank_brackets(text: str, raw: str) -> tuple[str, set[int]]:
             text = _blank_between(text, *bracket.span())
             continue
         if not _RUSSIAN_LETTER.fullmatch(before[-1]):
-            if _spells_out(inside, re.search("[A-Z]*$", before)[0]):  # MLM (masked language modeling)
+            if _spells_out(inside, re.split("[^A-Z]", before)[-1]):  # MLM (masked language modeling)
                 text = _blank_between(text, *bracket.span())
             continue
         for item in re.finditer(r"[^,;/]+", inside):
