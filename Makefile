@@ -12,6 +12,7 @@ demo: .venv/installed
 
 controls: demo
 	PATH="$(CURDIR)/$(BIN):$$PATH" sh runs/controls.sh recipes/gemma270m_ru.yaml
+	PATH="$(CURDIR)/$(BIN):$$PATH" sh runs/demo.sh
 
 lint: .venv/installed
 	$(BIN)/python -m ruff check .

@@ -26,5 +26,7 @@ python scripts/generate.py --adapter $RUN \
     --dataset_name $DATA --max_prompts 24 --batch_size 24 --label after --output answers/gemma270m_after.jsonl
 
 echo "== 5/5  Scores and report"
-python scripts/score.py $RUN answers/gemma270m_after.jsonl --baseline answers/gemma270m_before.jsonl --human $DATA \
-    --output_dir reports/gemma270m_ru
+# After `make controls`, the report compares the run with its controls too.
+CONTROLS=$(find runs -path 'runs/gemma270m_ru_seed*/all_results.json' | sed 's|/all_results.json||' | sort)
+python scripts/score.py $RUN $CONTROLS ${CONTROLS:+--group_by control loss_type} answers/gemma270m_after.jsonl \
+    --baseline answers/gemma270m_before.jsonl --human $DATA --output_dir reports/gemma270m_ru

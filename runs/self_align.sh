@@ -29,10 +29,11 @@ for round in $(seq 1 "${ROUNDS:-2}"); do
     run=runs/${name}_round$round
     data=data/${name}_round$round
     echo "== Round $round: answers, pairs, DPO"
-    python scripts/generate.py --adapter "$previous" --dataset_name "$prompts" --split train --num_answers 4 --seed "$seed" \
-        ${GENERATE_ARGS:-} --output "answers/$name/several_$round.jsonl"
-    [ -d "$data" ] || python data_builders/ranked_answers_ru.py --source "answers/$name/several_$round.jsonl" --anchor "$prompts" \
-        --output_dir "$data"
+    if [ ! -d "$data" ]; then
+        python scripts/generate.py --adapter "$previous" --dataset_name "$prompts" --split train --num_answers 4 --seed "$seed" \
+            ${GENERATE_ARGS:-} --output "answers/$name/several_$round.jsonl"
+        python data_builders/ranked_answers_ru.py --source "answers/$name/several_$round.jsonl" --anchor "$prompts" --output_dir "$data"
+    fi
     train "$run" --model_name_or_path "$previous" --dataset_name "$data" --seed "$seed"
     runs="$runs $run"
     echo "== Round $round: held-out prompts"

@@ -86,5 +86,5 @@ def test_balanced_draws_whole_groups():
 
 def test_the_smallest_difference_shrinks_with_the_cases():
     small, large = (bootstrap([0.0, 1.0, -1.0] * count) for count in (10, 1000))
-    assert smallest_difference(small) == pytest.approx(2.8 * (2 / 3 / 30) ** 0.5, rel=0.1)
-    assert smallest_difference(large) == pytest.approx(2.8 * (2 / 3 / 3000) ** 0.5, rel=0.1)
+    assert smallest_difference(small.low, small.high) == pytest.approx(2.8 * (2 / 3 / 30) ** 0.5, rel=0.1)
+    assert smallest_difference(large.low, large.high) == pytest.approx(2.8 * (2 / 3 / 3000) ** 0.5, rel=0.1)

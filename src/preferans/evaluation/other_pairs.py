@@ -122,6 +122,7 @@ def dataset_record(pair_set: PairSet, scored: ScoredPairs, subset_column: str | 
     systems, gains = [], {}
     for name, after in scored.adapters.items():
         scores = _figures(scored, name, range(len(pairs)), groups)
+        gain = scores["test_normalised_accuracy_gain"]
         subsets = {}
         for value, numbers in _subsets(pairs, subset_column).items():
             subsets[value] = _as_json(_figures(scored, name, numbers, groups))
@@ -131,7 +132,7 @@ def dataset_record(pair_set: PairSet, scored: ScoredPairs, subset_column: str | 
                 "in_domain": name in scored.in_domain,
                 "per_token": scored.per_token.get(name, False),
                 "scores": _as_json(scores),
-                "smallest_gain": smallest_difference(scores["test_normalised_accuracy_gain"]),
+                "smallest_gain": smallest_difference(gain.low, gain.high),
                 "subsets": subsets,
             }
         )

@@ -178,7 +178,10 @@ def _compared(one: RunGroup, other: RunGroup, conversations: Sequence[str]) -> d
         score = _score(values, conversations)
         changed = {group for value, group in zip(np.abs(values).sum(axis=0), conversations, strict=True) if value}
         found = verdict(score, "higher") if len(changed) >= LEAST_CONVERSATIONS else NO_DIFFERENCE
-        differences[name] = score_as_json(score) | {"verdict": found, "smallest": smallest_difference(score)}
+        differences[name] = score_as_json(score) | {
+            "verdict": found,
+            "smallest": smallest_difference(score.low, score.high),
+        }
     return {"system": other.name, "against": one.name, "differences": differences, "seeds": shared}
 
 

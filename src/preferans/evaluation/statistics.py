@@ -100,17 +100,17 @@ def balanced(values: Sequence[float], strata: Sequence[str], groups: Sequence[st
     return Score(float(value), *interval(means.mean(axis=1)), len(data))
 
 
-def smallest_difference(score: Score) -> float:
+def smallest_difference(low: float, high: float) -> float:
     """
     Estimate the smallest true difference that a test like this one shows with a probability of 80 %.
 
     Args:
-        score ([`Score`]): A difference with its 95 % interval, from which the standard error is estimated.
+        low (`float`), high (`float`): Ends of the difference's 95 % interval, from which the standard error is estimated.
 
     Returns:
-        `float`: 2.8 standard errors (1.96 for the interval and 0.84 for the probability), in the unit of the score.
+        `float`: 2.8 standard errors (1.96 for the interval and 0.84 for the probability), in their unit.
     """
-    return (1.96 + 0.84) * (score.high - score.low) / (2 * 1.96)
+    return (1.96 + 0.84) * (high - low) / (2 * 1.96)
 
 
 def resampled(groups: Iterable, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from ..statistics import smallest_difference
 from . import pictures
 from .words import GAIN, Words, digits, printable
 
@@ -80,9 +81,23 @@ def pair_table(runs: list[dict[str, Any]], words: Words) -> dict[str, Any] | Non
             scale = "per_token_or_answer" if len(scales) > 1 else "per_token" if scales.pop() else "per_answer"
             title = f"{title}, {words(scale)}"
         rows.append(_Row(title, [_cell(score, unit, places, words, gain) for score in scores], words.meaning(name)))
+        if name == GAIN:
+            rows.append(
+                _Row(
+                    words("smallest_gain"),
+                    [_smallest(score, words) for score in scores],
+                    words("smallest_gain_meaning"),
+                )
+            )
     counts = [max((score["cases"] for score in run["pairs"].values()), default=0) for run in runs]
     columns = [f"{run['name']}, {words.plural('on_pairs', count)}" for run, count in zip(runs, counts, strict=True)]
     return {"columns": columns, "rows": rows} if rows else None
+
+
+def _smallest(score: dict[str, Any] | None, words: Words) -> _Cell:
+    if not score or not score["cases"]:
+        return _Cell("", note=words("not_asked"))
+    return _Cell(words.measure(smallest_difference(score["low"], score["high"]), "share", 1))
 
 
 def other_pair_tables(records: list[dict[str, Any]], words: Words) -> list[dict[str, Any]]:
