@@ -123,7 +123,7 @@ def test_unknown_words_alone_are_no_other_language(answer):
     assert confusion(answer).in_russian
 
 
-def test_a_language_that_is_only_named_is_not_requested():
+def test_words_of_a_requested_language_do_not_intrude():
     answer = "Потому что в нём много exceptions."
     assert intruders_in(answer, "Почему трудно учить английский язык?") == [("exceptions", "en", False)]
     assert intruders_in(answer, "Какие английские слова самые трудные?") == []

@@ -18,12 +18,14 @@ import yaml
 
 from .dictionary import russian_dictionary
 from .prose import RUSSIAN_LETTERS, blank_citations, blank_code, names_in_code
+from .requested_language import requests_foreign
 from .word_languages import (
     COMMON_FREQUENCY,
     CYRILLIC_TWINS,
     LATIN_TWINS,
     LISTED_LANGUAGES,
     cyrillic_language,
+    is_other_cyrillic,
     latin_languages,
     neighbour_language,
     script_language,
@@ -127,40 +129,14 @@ _OPENINGS, _JOINERS = _WORD_LISTS["openings"], _WORD_LISTS["joiners"]
 _ELEMENTS = _WORD_LISTS["elements"]
 _NOT_GLOSSES = _WORD_LISTS["terms"] | _TECHNICAL | _BRANDS
 _JARGON, _JARGON_PARTS = _WORD_LISTS["jargon"], _WORD_LISTS["jargon_parts"]
-_WEAK_NEIGHBOURS = _WORD_LISTS["weak_neighbours"]
-# A Cyrillic text is not Russian if it has a word of another Cyrillic language, and at least this share of its words is of one or unknown.
-_NOT_RUSSIAN_SHARE = 0.4
-# Words with the Bulgarian or Macedonian article, if the Russian dictionary lacks them: «супата», «морето».
-_ARTICLE = re.compile("(?:[аяо]та|[иеао]те|[еои]то|[ъяо]т)$")
 
 _BRACKETS = re.compile(r"\(([^()\n]*)\)")
-_LANGUAGES = (
-    "английск|испанск|французск|немецк|итальянск|португальск|китайск|японск|корейск|арабск|латинск|украинск|белорусск|казахск|киргизск|кыргызск"
-    "|татарск|башкирск|монгольск|узбекск|болгарск|македонск|сербск|хорватск|чешск|словацк|польск|литовск|латышск|эстонск|грузинск|армянск"
-    "|азербайджанск|турецк|греческ|финск|шведск|норвежск|датск|голландск|нидерландск|румынск|венгерск|вьетнамск|индонезийск|персидск|иностранн"
-)
-# The answer is to be in another language. A language that is only named («учить английский язык») is no request.
-_IN_LANGUAGE = re.compile(
-    rf"\b(?:на|по)[ -](?:(?:{_LANGUAGES})|латынь|латыни|иврит|хинди|эсперанто)|иероглиф", re.IGNORECASE
-)
-# The prompt is about words of a language if it has a match of both.
-_LANGUAGE = re.compile(rf"\b(?:{_LANGUAGES})", re.IGNORECASE)
-_WORDS_OF_LANGUAGE = re.compile(
-    r"\b(?:слов(?!ар)|глагол|артикл|алфавит|грамматик|фраз|идиом|времена|времён|предлог|предложени|выражени|поговорк|букв|спряж|произн)",
-    re.IGNORECASE,
-)
 # After it, every word has a capital.
 _SENTENCE_START = re.compile(r"(?:\A|[.!?…:;|(«“„\[\n])[\s*_#>•–—\"-]*(?:\d+[.)]\s*)?[\s*_«“„\"(\[]*\Z")
 _SOUNDS = "a b v g d e e zh z i y k l m n o p r s t u f h ts ch sh sch  y  e yu ya"
 _DECLINED = re.compile(rf"([{_LATIN}]{{2,}})['’][а-яё]{{1,8}}")  # «iPhone'а»
-_NAME_TAGS = {
-    "Name",
-    "Surn",
-    "Patr",
-    "Geox",
-    "Orgn",
-    "Trad",
-}  # pymorphy3's tags of names, places, organisations and brands
+# Tags of pymorphy3 for names, places, organisations and brands.
+_NAME_TAGS = frozenset(("Name", "Surn", "Patr", "Geox", "Orgn", "Trad"))
 _TO_CYRILLIC = str.maketrans(LATIN_TWINS, CYRILLIC_TWINS)
 _TRANSLITERATION = dict(zip("абвгдеёжзийклмнопрстуфхцчшщъыьэюя", _SOUNDS.split(" "), strict=True))
 
@@ -227,12 +203,7 @@ def _prepare(answer: str, prompt: str) -> _Answer:
         code_names = frozenset(names_in_code(answer)) - _JOINERS - _OPENINGS
         text, leaks = blank_code(answer, prompt)
         text, glosses = _blank_brackets(blank_citations(text), answer)
-    return _Answer(answer, text, leaks, glosses, _words_of(prompt), code_names, _requests_foreign(prompt))
-
-
-def _requests_foreign(prompt: str) -> bool:
-    is_about_words = _LANGUAGE.search(prompt) and _WORDS_OF_LANGUAGE.search(prompt)
-    return bool(is_about_words or _IN_LANGUAGE.search(prompt))
+    return _Answer(answer, text, leaks, glosses, _words_of(prompt), code_names, requests_foreign(prompt))
 
 
 @lru_cache(maxsize=1024)
@@ -525,18 +496,5 @@ def _in_russian(answer: _Answer, words: list[_Word], intruders: list[Intruder]) 
         for word in words
         if _ONLY_CYRILLIC.fullmatch(word.word.translate(_STRESS)) and not _is_name(word, answer.prose)
     ]
-    is_russian = russian > foreign and not _is_other_cyrillic(cyrillic)
+    is_russian = russian > foreign and not is_other_cyrillic(cyrillic, russian_dictionary().word_is_known)
     return is_russian or (None if answer.foreign_requested else False)
-
-
-def _is_other_cyrillic(words: list[str]) -> bool:
-    """Check whether Cyrillic words are of a language other than Russian: some are known to be, and the dictionary lacks many others."""
-    others = {
-        word for word in words if word in _WEAK_NEIGHBOURS or neighbour_language(word) or cyrillic_language(word)
-    }
-    unknown = {word for word in words if word not in others and not russian_dictionary().word_is_known(word)}
-    articles = {word for word in unknown if _ARTICLE.search(word)}
-    if len(articles) > 1:
-        others |= articles
-    share = sum(word in others or word in unknown for word in words) / max(1, len(words))
-    return bool(others) and share >= _NOT_RUSSIAN_SHARE

@@ -4,7 +4,7 @@ import gzip
 import json
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -27,9 +27,15 @@ _TABLES = yaml.safe_load((Path(__file__).parent / "word_languages.yaml").read_te
 _SCRIPTS = _compiled(_TABLES["scripts"].items())
 _CYRILLIC = _compiled(_TABLES["cyrillic"])
 _LATIN = _compiled(_TABLES["latin"].items())
+_WEAK_NEIGHBOURS = frozenset(_TABLES["weak_neighbours"].split())
 _NEIGHBOURS = {word: language for language, words in _TABLES["neighbours"].items() for word in words.split()}
 # In Russian a hard sign is before е, ё, ю, я (и) or, in the old spelling, at the end of a word.
 _BULGARIAN = re.compile("ъ[абвгджзйклмнопрстуфхцчшщ]")
+
+# A Cyrillic text is not Russian if it has a word of another Cyrillic language, and at least this share of its words is of one or unknown.
+_NOT_RUSSIAN_SHARE = 0.4
+# Words with the Bulgarian or Macedonian article, if the Russian dictionary lacks them: «супата», «морето».
+_ARTICLE = re.compile("(?:[аяо]та|[иеао]те|[еои]то|[ъяо]т)$")
 
 
 def script_language(word: str) -> str | None:
@@ -45,6 +51,25 @@ def cyrillic_language(word: str) -> str | None:
 def neighbour_language(word: str) -> str | None:
     """Identify the language of a word in Russian letters that is not Russian."""
     return _NEIGHBOURS.get(word.lower()) or ("bg" if _BULGARIAN.search(word) else None)
+
+
+def is_other_cyrillic(words: Sequence[str], is_known: Callable[[str], bool]) -> bool:
+    """
+    Check whether words are of a Cyrillic language other than Russian: some are known to be, and the Russian dictionary lacks many others.
+
+    Args:
+        words (`Sequence[str]`): Cyrillic words of a text in lower case, without names.
+        is_known (`Callable[[str], bool]`): Whether the Russian dictionary has a word.
+    """
+    others = {
+        word for word in words if word in _WEAK_NEIGHBOURS or neighbour_language(word) or cyrillic_language(word)
+    }
+    unknown = {word for word in words if word not in others and not is_known(word)}
+    articles = {word for word in unknown if _ARTICLE.search(word)}
+    if len(articles) > 1:
+        others |= articles
+    share = sum(word in others or word in unknown for word in words) / max(1, len(words))
+    return bool(others) and share >= _NOT_RUSSIAN_SHARE
 
 
 def latin_languages(words: list[str]) -> list[str | None]:
