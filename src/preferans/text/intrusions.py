@@ -491,10 +491,10 @@ def _in_russian(answer: _Answer, words: list[_Word], intruders: list[Intruder]) 
         )
     if not russian and not foreign:
         return None
-    cyrillic = [
+    cyrillic = {
         word.word.lower()
         for word in words
         if _ONLY_CYRILLIC.fullmatch(word.word.translate(_STRESS)) and not _is_name(word, answer.prose)
-    ]
+    }
     is_russian = russian > foreign and not is_other_cyrillic(cyrillic, russian_dictionary().word_is_known)
     return is_russian or (None if answer.foreign_requested else False)

@@ -4,7 +4,7 @@ import gzip
 import json
 import math
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
 
@@ -32,8 +32,9 @@ _NEIGHBOURS = {word: language for language, words in _TABLES["neighbours"].items
 # In Russian a hard sign is before е, ё, ю, я (и) or, in the old spelling, at the end of a word.
 _BULGARIAN = re.compile("ъ[абвгджзйклмнопрстуфхцчшщ]")
 
-# A Cyrillic text is not Russian if it has a word of another Cyrillic language, and at least this share of its words is of one or unknown.
-_NOT_RUSSIAN_SHARE = 0.4
+# A Cyrillic text is not Russian if at least the first share of its words is of another Cyrillic language, and the second of one or unknown:
+# unknown words alone are names, slang or nonsense.
+_OTHER_SHARE, _NOT_RUSSIAN_SHARE = 0.1, 0.4
 # Words with the Bulgarian or Macedonian article, if the Russian dictionary lacks them: «супата», «морето».
 _ARTICLE = re.compile("(?:[аяо]та|[иеао]те|[еои]то|[ъяо]т)$")
 
@@ -53,12 +54,12 @@ def neighbour_language(word: str) -> str | None:
     return _NEIGHBOURS.get(word.lower()) or ("bg" if _BULGARIAN.search(word) else None)
 
 
-def is_other_cyrillic(words: Sequence[str], is_known: Callable[[str], bool]) -> bool:
+def is_other_cyrillic(words: set[str], is_known: Callable[[str], bool]) -> bool:
     """
     Check whether words are of a Cyrillic language other than Russian: some are known to be, and the Russian dictionary lacks many others.
 
     Args:
-        words (`Sequence[str]`): Cyrillic words of a text in lower case, without names.
+        words (`set[str]`): Cyrillic words of a text in lower case, without names.
         is_known (`Callable[[str], bool]`): Whether the Russian dictionary has a word.
     """
     others = {
@@ -68,8 +69,11 @@ def is_other_cyrillic(words: Sequence[str], is_known: Callable[[str], bool]) -> 
     articles = {word for word in unknown if _ARTICLE.search(word)}
     if len(articles) > 1:
         others |= articles
-    share = sum(word in others or word in unknown for word in words) / max(1, len(words))
-    return bool(others) and share >= _NOT_RUSSIAN_SHARE
+    return (
+        bool(others)
+        and len(others) >= _OTHER_SHARE * len(words)
+        and len(others | unknown) >= _NOT_RUSSIAN_SHARE * len(words)
+    )
 
 
 def latin_languages(words: list[str]) -> list[str | None]:
