@@ -1,0 +1,155 @@
+"""
+Preference pairs as one row of tokens: each prompt is computed once, and nothing is padded.
+
+TRL runs a batch of pairs as two padded rows a pair, each with the prompt. Here a batch is a single row, [P C R] [P C R] …, in which an answer
+sees its prompt and itself. The last token of a prompt predicts the first token of both answers, so each answer has its own copy of it; the
+last token of an answer predicts nothing and is left out. Positions continue from the prompt in both answers. A mask of four dimensions is
+enough, so plain scaled dot-product attention computes it on every device. Log-probabilities and gradients are those of the padded batch.
+"""
+
+import functools
+import types
+from typing import NamedTuple
+
+import torch
+from transformers import PretrainedConfig, PreTrainedModel
+from trl.trainer.utils import FusedCausalLMOutput
+
+# Architectures that tests compare with the padded batch.
+PROVEN = ("gemma3_text", "gpt2", "llama", "qwen2", "qwen3")
+_IGNORED = -100
+
+
+class PackedRow(NamedTuple):
+    """
+    Pairs as one row of `T` tokens.
+
+    Attributes:
+        input_ids (`torch.Tensor` of shape `(1, T)`)
+        position_ids (`torch.Tensor` of shape `(1, T)`): Places in the padded rows.
+        labels (`torch.Tensor` of shape `(1, T)`): The token that each position predicts, or -100.
+        pairs (`torch.Tensor` of shape `(T,)`): Number of the pair.
+        parts (`torch.Tensor` of shape `(T,)`): 0 for a prompt that both answers share, otherwise one number for each answer.
+        places (`torch.Tensor`): Place of each label in the padded rows of labels, flattened.
+    """
+
+    input_ids: torch.Tensor
+    position_ids: torch.Tensor
+    labels: torch.Tensor
+    pairs: torch.Tensor
+    parts: torch.Tensor
+    places: torch.Tensor
+
+    def mask(self, window: int | None = None) -> torch.Tensor:
+        """
+        Return which positions each position sees.
+
+        Args:
+            window (`int`, *optional*): Length of a sliding window, in positions.
+
+        Returns:
+            `torch.Tensor` of shape `(1, 1, T, T)`: `bool`.
+        """
+        distance = self.position_ids[0, :, None] - self.position_ids[0]
+        seen = (self.pairs[:, None] == self.pairs) & ((self.parts == 0) | (self.parts[:, None] == self.parts))
+        seen &= (distance >= 0) if window is None else (distance >= 0) & (distance < window)
+        return seen[None, None]
+
+
+def pack(input_ids: torch.Tensor, attention_mask: torch.Tensor, labels: torch.Tensor) -> PackedRow:
+    """
+    Pack a padded batch of pairs.
+
+    If the prompts of a pair differ, because the cut to `max_length` removed different parts of them, each answer keeps its own.
+
+    Args:
+        input_ids (`torch.Tensor` of shape `(2 * pairs, width)`): Chosen answers after their prompts, then the rejected ones; padded on the right.
+        attention_mask (`torch.Tensor`, same shape): 1 for tokens.
+        labels (`torch.Tensor`, same shape): Tokens of the answers; -100 elsewhere.
+    """
+    number, width = input_ids.shape
+    starts = (labels != _IGNORED).int().argmax(dim=1).tolist()
+    ends = attention_mask.sum(dim=1).tolist()
+    ids, positions, targets, pairs, parts, places = [], [], [], [], [], []
+
+    def add(row: int, first: int, last: int, pair: int, part: int) -> None:
+        """Add the tokens from `first` to before `last`, with the labels among those after them."""
+        ids.append(input_ids[row, first:last])
+        positions.append(torch.arange(first, last))
+        targets.append(labels[row, first + 1 : last + 1])
+        pairs.append(torch.full((last - first,), pair))
+        parts.append(torch.full((last - first,), part))
+
+    for pair in range(number // 2):
+        rows = (pair, pair + number // 2)
+        start = starts[rows[0]]
+        shared = 0
+        if start and start == starts[rows[1]] and torch.equal(*(input_ids[row, :start] for row in rows)):
+            shared = start - 1
+            add(rows[0], 0, shared, pair, 0)
+            targets[-1] = torch.full_like(targets[-1], _IGNORED)
+        for part, row in enumerate(rows, start=1):
+            add(row, shared, ends[row] - 1, pair, part)
+            places.append(row * (width - 1) + torch.arange(max(starts[row], 1) - 1, ends[row] - 1))
+    device = input_ids.device
+    join = lambda tensors: torch.cat(tensors).to(device)  # noqa: E731
+    return PackedRow(
+        join(ids)[None], join(positions)[None], join(targets)[None], join(pairs), join(parts), join(places)
+    )
+
+
+def why_not_packed(config: PretrainedConfig) -> str | None:
+    """Return why the pairs of a model with this configuration are not packed, or `None`."""
+    if config.model_type not in PROVEN:
+        return f"it is not proven for the architecture {config.model_type}"
+    if config._attn_implementation != "sdpa":
+        return f"it needs attn_implementation: sdpa, and this run has {config._attn_implementation}"
+    return None
+
+
+def pack_pairs(model: PreTrainedModel) -> None:
+    """
+    Make a causal language model with TRL's fused LM head run pairs packed.
+
+    Calls with `labels` and `fused_lm_head=True` and an even number of rows are packed, and their outputs have the shapes of the padded
+    batch. Everything else is unchanged.
+
+    Args:
+        model ([`~transformers.PreTrainedModel`]): Model after [`~trl.trainer.utils.add_fused_lm_head`].
+    """
+    fused_forward = model.forward
+    layers = set(getattr(model.config, "layer_types", None) or ())
+    window = getattr(model.config, "sliding_window", None)
+
+    @functools.wraps(fused_forward)
+    def packed_forward(self, *args, fused_lm_head=False, labels=None, **kwargs):
+        if not fused_lm_head or labels is None or len(labels) % 2:
+            return fused_forward(*args, fused_lm_head=fused_lm_head, labels=labels, **kwargs)
+        row = pack(kwargs.pop("input_ids"), kwargs.pop("attention_mask"), labels)
+        mask = row.mask()
+        if "sliding_attention" in layers:
+            mask = {"full_attention": mask, "sliding_attention": row.mask(window)}
+        output = fused_forward(
+            input_ids=row.input_ids,
+            position_ids=row.position_ids,
+            attention_mask=mask,
+            shift_labels=row.labels,
+            fused_lm_head=True,
+            **kwargs,
+        )
+        return _unpacked(output, row, labels)
+
+    model.forward = types.MethodType(packed_forward, model)
+
+
+def _unpacked(output: FusedCausalLMOutput, row: PackedRow, labels: torch.Tensor) -> FusedCausalLMOutput:
+    """Put the values of a packed row where those of the padded batch are."""
+    scored, shape = row.labels != _IGNORED, (len(labels), labels.shape[1] - 1)
+
+    def padded(values: torch.Tensor) -> torch.Tensor:
+        flat = values.new_zeros(shape[0] * shape[1])
+        return flat.index_put((row.places,), values[scored]).view(shape)
+
+    names = ("log_probs", "entropy", "log_sum_sq_probs", "mean_logits", "is_top1")
+    unpacked = {name: padded(values) for name in names if (values := output[name]) is not None}
+    return FusedCausalLMOutput(loss=output.loss, label_mask=labels[:, 1:] != _IGNORED, **unpacked)
