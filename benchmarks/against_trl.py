@@ -111,7 +111,7 @@ def main() -> None:
         equal = same | {"gradient_checkpointing": "false"}
         rows = {
             ("trl dpo", "same options"): (trl, equal),
-            ("scripts/dpo.py", "same options"): (ours, equal | {"separate_passes": "false"}),
+            ("scripts/dpo.py", "same options"): (ours, equal | {"pair_layout": "padded"}),
             ("trl dpo", "defaults"): (trl, same),
             ("scripts/dpo.py", "defaults"): (ours, same),
             ("scripts/dpo.py", "precomputed reference"): (ours, same | {"precompute_ref_log_probs": "true"}),

@@ -17,7 +17,8 @@ its type, default and meaning. The most important ones:
     load_in_4bit         hold the base model in 4 bits, a quarter of its size in fp16
     max_length           tokens of prompt and answer: more needs more memory and time
     learning_rate, beta, num_train_epochs, loss_type
-    separate_passes      one answer of a pair at a time: less memory, the same gradients; by default, the memory plan decides
+    pair_layout          packed: each prompt once and no padding, less time and memory; separate: one answer of a pair at a time, least
+                         memory; padded: as in TRL. The gradients are the same. By default, the memory plan decides (docs/memory.md)
     hardware_profile     a smaller card to imitate, such as gtx1650
     push_to_hub          publish the run; with hub_model_id: NAMESPACE/NAME, private unless hub_private_repo: false (docs/hub.md)
     control              swapped_labels, shuffled_labels or zero_learning_rate: a control, into a folder beside the run (docs/proof.md)
@@ -95,7 +96,7 @@ def train(prepared, switches, plan, pair_sets) -> None:
             eval_dataset=test_rows if args.eval_strategy != "no" or args.eval_on_start else None,
             processing_class=prepared.tokenizer,
             peft_config=None if prepared.starting_adapter else get_peft_config(prepared.model_args),
-            separate_passes=switches.separate_passes,
+            pair_layout=switches.pair_layout,
             on_longest=report_longest(prepared, plan),
         )
     run_record = prepared.provenance | {"method": "dpo", "switches": switches._asdict()}

@@ -20,7 +20,7 @@ def test_every_change_changes_the_step():
     settings = StepSettings(pairs=2, evaluated_pairs=4, gradient_checkpointing=False, lora_r=8)
     options = possible_changes(config, settings, accumulation=4)
     keys = [key for option in options for key in option.keys]
-    assert {"head_tile", "optim", "separate_passes", "activation_offloading", "lora_r", "max_length"} <= set(keys)
+    assert {"head_tile", "optim", "pair_layout", "activation_offloading", "lora_r", "max_length"} <= set(keys)
     assert next(o.keys for o in options if "gradient_accumulation_steps" in o.keys) == {
         "per_device_train_batch_size": 1,
         "gradient_accumulation_steps": 8,
@@ -33,4 +33,4 @@ def test_every_change_changes_the_step():
 
 
 def test_formats_keys_as_a_recipe_has_them():
-    assert keys_in_words({"separate_passes": True, "lora_r": 8}) == "separate_passes: true, lora_r: 8"
+    assert keys_in_words({"pair_layout": "separate", "lora_r": 8}) == "pair_layout: separate, lora_r: 8"

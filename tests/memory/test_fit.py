@@ -59,11 +59,11 @@ def peaks_of(recipe_keys, monkeypatch) -> list[tuple[Switches, int]]:
 
 def test_chooses_the_fastest_switches_that_fit(recipe_keys, monkeypatch, capsys):
     rungs = peaks_of(recipe_keys, monkeypatch)
-    assert [(s.gradient_checkpointing, s.separate_passes) for s, _ in rungs] == [
-        (False, False),
-        (False, True),
-        (True, False),
-        (True, True),
+    assert [(s.gradient_checkpointing, s.pair_layout) for s, _ in rungs] == [
+        (False, "padded"),
+        (False, "separate"),
+        (True, "padded"),
+        (True, "separate"),
     ]
     for number, (settings, peak) in enumerate(rungs):
         if peak >= min(earlier for _, earlier in [*rungs[:number], (None, peak + 1)]):
@@ -72,20 +72,20 @@ def test_chooses_the_fastest_switches_that_fit(recipe_keys, monkeypatch, capsys)
         switches, plan = fit(prepare(KINDS, recipe_keys, None))
         assert plan.verdict == "fits"
         assert switches.gradient_checkpointing == settings.gradient_checkpointing
-        assert switches.separate_passes == settings.separate_passes
+        assert switches.pair_layout == settings.pair_layout
     assert "separate passes, checkpointing" in capsys.readouterr().out
 
 
 def test_keeps_the_switches_of_the_recipe(recipe_keys, monkeypatch):
-    recipe_keys |= {"gradient_checkpointing": True, "separate_passes": False, "head_tile": 300}
+    recipe_keys |= {"gradient_checkpointing": True, "pair_layout": "padded", "head_tile": 300}
     switches, _ = fit(prepare(KINDS, recipe_keys, None))
-    assert switches == Switches(True, False, False, 300)
+    assert switches == Switches(True, "padded", False, 300)
 
 
 def test_stops_a_run_that_does_not_fit_unless_the_plan_is_ignored(recipe_keys, monkeypatch, capsys):
     give_room(monkeypatch, 1 << 17)
     with pytest.raises(PreferansError, match="use a smaller model.*--ignore_plan true"):
-        fit(prepare(KINDS, recipe_keys | {"separate_passes": True, "gradient_checkpointing": True}, None))
+        fit(prepare(KINDS, recipe_keys | {"pair_layout": "separate", "gradient_checkpointing": True}, None))
     _, plan = fit(prepare(KINDS, recipe_keys | {"ignore_plan": True}, None))
     assert plan.verdict == "does_not_fit"
     assert "does not fit" in capsys.readouterr().out
@@ -105,7 +105,7 @@ def test_a_run_whose_memory_cannot_be_planned_trains_if_the_plan_is_ignored(reci
         fit(prepare(KINDS, recipe_keys, None))
     switches, plan = fit(prepare(KINDS, recipe_keys | {"ignore_plan": True}, None))
     assert plan is None
-    assert switches.gradient_checkpointing and switches.separate_passes  # the least memory
+    assert switches.gradient_checkpointing and switches.pair_layout == "separate"  # the least memory
     assert f"Training starts with {switches.in_words}" in capsys.readouterr().out
 
 
@@ -134,15 +134,15 @@ def test_the_longest_pair_is_that_of_the_trainer(tiny_llama, tmp_path, recipe_ke
 
 def test_retreats_step_by_step_and_then_stops(recipe_keys, capsys):
     prepared = prepare(KINDS, recipe_keys, None)
-    switches, seen = Switches(False, False, False, 4096), []
+    switches, seen = Switches(False, "packed", False, 4096), []
     with pytest.raises(PreferansError, match="no setting is left"):
         while True:
             switches = retreat(prepared, switches)
             seen.append(switches)
     assert seen == [
-        Switches(True, False, False, 4096),
-        Switches(True, True, False, 4096),
-        Switches(True, True, False, 1024),
+        Switches(True, "packed", False, 4096),
+        Switches(True, "separate", False, 4096),
+        Switches(True, "separate", False, 1024),
     ]
     assert capsys.readouterr().out.count("*** OUT OF MEMORY") == 3
 
@@ -155,7 +155,7 @@ ARGUMENTS = {
     "lora_target_modules": "all-linear",
     "precompute_ref_log_probs": "true",
     "gradient_checkpointing": "true",
-    "separate_passes": "false",
+    "pair_layout": "padded",
     "bf16": "false",
     "use_cpu": "true",
     "use_peft": "true",
@@ -175,7 +175,7 @@ def run_out_of_memory(monkeypatch, step: int) -> None:
     real = PreferenceTrainer.training_step
 
     def training_step(self, model, inputs, *args):
-        if self.state.global_step + 1 == step and not self.separate_passes:
+        if self.state.global_step + 1 == step and self.pair_layout != "separate":
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
         return real(self, model, inputs, *args)
 
@@ -211,7 +211,7 @@ def test_retries_once_after_running_out_of_memory_with_the_same_result(
     printed = capsys.readouterr().out
     assert printed.count("*** OUT OF MEMORY") == 1 and "Resuming from" in printed
     origin = read_json(tmp_path / "small" / "provenance.json")
-    assert origin["switches"]["separate_passes"] is True
+    assert origin["switches"]["pair_layout"] == "separate"
     assert origin["measured"]["planned_peak_bytes"] is None, "the plan was for other switches"
     assert read_json(tmp_path / "plain" / "provenance.json")["measured"]["planned_peak_bytes"] > 0
     plain, small = (
@@ -240,9 +240,14 @@ def test_running_out_of_memory_again_is_one_message(tiny_llama, preference_folde
 
 def test_a_resumed_run_keeps_its_switches(recipe_keys, monkeypatch):
     prepared = prepare(KINDS, recipe_keys, None)
-    begun = Switches(True, True, False, 123)
+    begun = Switches(True, "separate", False, 123)
     prepared.output_dir.mkdir()
     (prepared.output_dir / "provenance.json").write_text(json.dumps({"switches": begun._asdict()}))
     assert fit(prepared).switches == begun
     give_room(monkeypatch, 1 << 17)
     assert fit(prepared).switches == begun, "less free memory than before must not change or stop a started run"
+    earlier = {name: value for name, value in begun._asdict().items() if name != "pair_layout"} | {
+        "separate_passes": True
+    }
+    (prepared.output_dir / "provenance.json").write_text(json.dumps({"switches": earlier}))
+    assert fit(prepared).switches == begun, "a run of an earlier version resumes"

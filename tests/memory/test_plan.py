@@ -41,7 +41,7 @@ def planned(recipe: str, system: str, **changes):
     [
         ("recipes/llama1b_ru.yaml", {"max_length": 1024}),
         ("recipes/llama1b_ru.yaml", {"max_length": 2048}),
-        ("recipes/llama3b_ru.yaml", {"max_length": 1024, "separate_passes": True}),
+        ("recipes/llama3b_ru.yaml", {"max_length": 1024, "pair_layout": "separate"}),
         ("recipes/rugpt3medium_ru.yaml", {}),
         ("recipes/rugpt3large_ru.yaml", {}),
     ],
@@ -51,10 +51,10 @@ def test_the_recipes_fit_four_gigabytes_beside_a_desktop(recipe, changes):
 
 
 def test_names_the_cheapest_change_if_a_run_does_not_fit():
-    plan = planned("recipes/llama3b_ru.yaml", "Windows", max_length=1024, separate_passes=False)
+    plan = planned("recipes/llama3b_ru.yaml", "Windows", max_length=1024, pair_layout="padded")
     assert plan.verdict == "does_not_fit"
     (chosen,) = [change for change in plan.changes if change.chosen]
-    assert chosen.keys == {"separate_passes": True, "precompute_ref_log_probs": True}
+    assert chosen.keys == {"pair_layout": "separate", "precompute_ref_log_probs": True}
     assert chosen.verdict == "fits" and chosen.equal
     assert chosen.time == pytest.approx(1 + 0.5 / 3)
     assert chosen.peak == plan.together.peak < plan.trace.peak

@@ -46,7 +46,7 @@ def measured_peak(model, run, settings: StepSettings) -> int:
             load_in_4bit=settings.load_in_4bit,
             lora_r=settings.lora_r,
             use_dora=settings.use_dora,
-            ours={"separate_passes": settings.separate_passes},
+            ours={"pair_layout": settings.pair_layout},
             gradient_checkpointing=settings.gradient_checkpointing,
             gradient_checkpointing_kwargs={"use_reentrant": False},
             precompute_ref_log_probs=settings.precompute_ref_log_probs,
@@ -89,16 +89,18 @@ CASES = [
     {"precompute_ref_log_probs": False},
     {"loss_type": ("sigmoid", "sft")},
     {"loss_type": ("sigmoid_norm", "sft"), "gradient_checkpointing": False},
-    {"separate_passes": True},
-    {"separate_passes": True, "gradient_checkpointing": False, **EQUAL_LENGTHS},
-    {"separate_passes": True, "loss_type": ("sigmoid", "sft"), "pairs": 2, "lora_r": 16},
+    {"pair_layout": "separate"},
+    {"pair_layout": "separate", "gradient_checkpointing": False, **EQUAL_LENGTHS},
+    {"pair_layout": "packed", "pairs": 2},
+    {"pair_layout": "separate", "loss_type": ("sigmoid", "sft"), "pairs": 2, "lora_r": 16},
+    {"pair_layout": "packed", "gradient_checkpointing": False, "precompute_ref_log_probs": False},
     {"use_dora": True},
     {"use_dora": True, "load_in_4bit": False, "gradient_checkpointing": False},
 ]
 
 
 # Every case with Llama, and with each other architecture the cases in which it differs.
-EVERYWHERE = (0, 3, 5, 7, 13)
+EVERYWHERE = (0, 3, 5, 7, 13, 15)
 PAIRED = [("llama", case) for case in CASES]
 PAIRED += [(name, CASES[number]) for name in ("gpt2", "gemma3", "qwen2") for number in EVERYWHERE]
 
@@ -128,9 +130,9 @@ def test_a_real_model_can_be_quantized_after_a_trace(models, tmp_path):
     "settings",
     [
         {},
-        {"separate_passes": True, "lora_r": 64, "chosen_tokens": 30, "rejected_tokens": 20},
+        {"pair_layout": "separate", "lora_r": 64, "chosen_tokens": 30, "rejected_tokens": 20},
         {"gradient_checkpointing": False},
-        {"separate_passes": True, "gradient_checkpointing": False, "optim": "paged_adamw_8bit"},
+        {"pair_layout": "separate", "gradient_checkpointing": False, "optim": "paged_adamw_8bit"},
     ],
     ids=str,
 )

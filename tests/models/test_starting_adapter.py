@@ -78,10 +78,10 @@ def test_the_result_is_one_adapter(first_run, pairs, tiny_llama, tmp_path):
 
 
 @pytest.mark.parametrize("four_bits", ["false", "true"])
-@pytest.mark.parametrize("separate", ["false", "true"])
-def test_with_precomputed_references(first_run, pairs, tmp_path, four_bits, separate):
+@pytest.mark.parametrize("layout", ["padded", "packed", "separate"])
+def test_with_precomputed_references(first_run, pairs, tmp_path, four_bits, layout):
     """A cache that were not keyed by the adapter would give the second run the first one's references."""
-    keys = {"load_in_4bit": four_bits, "precompute_ref_log_probs": "true", "separate_passes": separate, "max_steps": 1}
+    keys = {"load_in_4bit": four_bits, "precompute_ref_log_probs": "true", "pair_layout": layout, "max_steps": 1}
     one, two = tmp_path / "one", tmp_path / "two"
     call(*command("dpo", first_run, pairs, one, learning_rate="1e-2", **keys))
     call(*command("dpo", one, pairs, two, **keys))

@@ -10,7 +10,7 @@ from transformers import (
 )
 from trl.trainer.utils import add_fused_lm_head
 
-from preferans.training.packed_pairs import PROVEN, pack, pack_pairs, why_not_packed
+from preferans.training.packed_pairs import PROVEN, pack_pairs, packed_row, why_not_packed
 
 FIELDS = ("log_probs", "entropy", "log_sum_sq_probs", "mean_logits", "is_top1")
 SHAPE = {
@@ -115,7 +115,7 @@ def test_prompts_that_were_cut_differently_are_not_shared(architecture):
 
 def test_the_row_has_each_prompt_once_and_no_padding():
     batch = batch_of([(7, 12, 5), (20, 3, 17)])
-    row = pack(**batch)
+    row = packed_row(**batch)
     assert row.input_ids.shape == (1, 7 - 1 + 12 + 5 + 20 - 1 + 3 + 17)
     assert (row.labels != -100).sum() == 12 + 5 + 3 + 17
     mask = row.mask()[0, 0]

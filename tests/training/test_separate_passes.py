@@ -9,7 +9,7 @@ from preferans.training.recipe import CHOICES
 
 from ..support.trainers import first_batch
 
-SEPARATELY = {"ours": {"separate_passes": True}, "precompute_ref_log_probs": True}
+both_layouts = pytest.mark.parametrize("layout", ["separate", "packed"])
 
 
 def step(trainer, batch) -> tuple[float, dict[str, torch.Tensor], dict[str, list[float]]]:
@@ -25,14 +25,15 @@ def step(trainer, batch) -> tuple[float, dict[str, torch.Tensor], dict[str, list
 def compare_with_trl(make_trainer, monkeypatch):
     """One step of ours and one of TRL's own trainer, untouched, with the same adapter and batch."""
 
-    def compare(tolerance=1e-5, load_in_4bit=False, **settings):
-        ours = make_trainer(load_in_4bit=load_in_4bit, **SEPARATELY, **settings)
+    def compare(layout, tolerance=1e-5, **settings):
+        settings = {"load_in_4bit": False, "precompute_ref_log_probs": True} | settings
+        ours = make_trainer(ours={"pair_layout": layout}, **settings)
         batch = first_batch(ours)
         assert batch["attention_mask"].sum(dim=1).unique().numel() > 1, (
             "all of one length: padding would not be tested"
         )
         loss, gradients, metrics = step(ours, batch)
-        trls = make_trainer(DPOTrainer, load_in_4bit=load_in_4bit, precompute_ref_log_probs=True, **settings)
+        trls = make_trainer(DPOTrainer, **settings)
         for name, parameter in trls.model.named_parameters():
             if parameter.requires_grad:
                 parameter.data = ours.model.get_parameter(name).detach().clone()
@@ -54,11 +55,13 @@ def compare_with_trl(make_trainer, monkeypatch):
 EXTRA = {"exo_pair": {"label_smoothing": 1e-3}, "robust": {"label_smoothing": 0.1}}
 
 
+@both_layouts
 @pytest.mark.parametrize("loss_type", [[name] for name in CHOICES["loss_type"]] + [["sigmoid", "sft"]])
-def test_every_loss_has_trls_value_gradients_and_metrics(compare_with_trl, loss_type):
-    compare_with_trl(loss_type=loss_type, **EXTRA.get(loss_type[0], {}))
+def test_every_loss_has_trls_value_gradients_and_metrics(compare_with_trl, loss_type, layout):
+    compare_with_trl(layout, loss_type=loss_type, **EXTRA.get(loss_type[0], {}))
 
 
+@both_layouts
 @pytest.mark.parametrize(
     "settings",
     [
@@ -73,23 +76,30 @@ def test_every_loss_has_trls_value_gradients_and_metrics(compare_with_trl, loss_
     ],
     ids=str,
 )
-def test_combines_with_every_other_switch(compare_with_trl, settings):
-    compare_with_trl(**settings)
+def test_combines_with_every_other_switch(compare_with_trl, settings, layout):
+    compare_with_trl(layout, **settings)
 
 
-def test_under_autocast_no_gradient_is_lost(compare_with_trl):
+@pytest.mark.parametrize("settings", [{}, {"max_length": 60, "truncation_mode": "keep_end"}], ids=str)
+def test_packed_pairs_need_no_precomputed_reference(compare_with_trl, settings):
+    compare_with_trl("packed", precompute_ref_log_probs=False, **settings)
+
+
+@both_layouts
+def test_under_autocast_no_gradient_is_lost(compare_with_trl, layout):
     """Autocast keeps its copies of the weights; one made without gradients must not serve the passes that need them."""
-    compare_with_trl(tolerance=0.05, bf16=True)
+    compare_with_trl(layout, tolerance=0.05, bf16=True)
 
 
-def test_a_run_ends_in_trls_weights(make_trainer, tmp_path):
+@both_layouts
+def test_a_run_ends_in_trls_weights(make_trainer, tmp_path, layout):
     settings = {
         "load_in_4bit": False,
         "precompute_ref_log_probs": True,
         "gradient_accumulation_steps": 2,
         "learning_rate": 1e-3,
     }
-    ours = make_trainer(ours={"separate_passes": True}, **settings)
+    ours = make_trainer(ours={"pair_layout": layout}, **settings)
     trls = make_trainer(DPOTrainer, **settings)
     for name, parameter in trls.model.named_parameters():
         if parameter.requires_grad:
@@ -115,5 +125,5 @@ def test_a_run_ends_in_trls_weights(make_trainer, tmp_path):
     ids=str,
 )
 def test_rejects_keys_that_need_the_whole_batch(make_trainer, settings, words):
-    with pytest.raises(PreferansError, match=f"separate_passes: true cannot be used here: .*{words}"):
-        make_trainer(ours={"separate_passes": True}, lora_dropout=0.1, **settings)
+    with pytest.raises(PreferansError, match=f"pair_layout: separate cannot be used here: .*{words}"):
+        make_trainer(ours={"pair_layout": "separate"}, lora_dropout=0.1, **settings)

@@ -35,7 +35,7 @@ class Change(NamedTuple):
 
 
 def keys_in_words(keys: dict[str, Any]) -> str:
-    """Format keys as a recipe has them, for example `"separate_passes: true, lora_r: 8"`."""
+    """Format keys as a recipe has them, for example `"pair_layout: separate, lora_r: 8"`."""
     return ", ".join(
         f"{key}: {str(value).lower() if isinstance(value, bool) else value}" for key, value in keys.items()
     )
@@ -105,8 +105,8 @@ def possible_changes(
     if not settings.gradient_checkpointing:
         keys = {"gradient_checkpointing": True}
         add(keys, "activations are computed twice", 3 / 2, True, keys)
-    if not settings.separate_passes:
-        keys = {"separate_passes": True, "precompute_ref_log_probs": True}
+    if settings.pair_layout != "separate":
+        keys = {"pair_layout": "separate", "precompute_ref_log_probs": True}
         time = 1 + (1 - 1 / (2 * settings.pairs)) / passes
         add(keys, "one more forward pass for every sequence except one", time, True, keys)
     if not trimmed and config.vocab_size > 2 * TRIMMED_VOCABULARY:

@@ -13,6 +13,7 @@ from transformers.initialization import no_init_weights
 from transformers.pytorch_utils import Conv1D
 from trl.trainer.utils import disable_dropout_in_model
 
+from ..training.packed_pairs import pack_pairs
 from .live_bytes import LiveBytes
 from .settings import StepSettings
 
@@ -46,6 +47,8 @@ def fake_model(config: PretrainedConfig, settings: StepSettings, counter: LiveBy
         disable_dropout_in_model(model)
     outputs = ("log_probs", "entropy", "mean_logits", "is_top1")
     trl.trainer.utils.add_fused_lm_head(model.get_base_model(), outputs=outputs)
+    if settings.pair_layout == "packed":
+        pack_pairs(model.get_base_model())
     if settings.fp16 or settings.bf16:
         _autocast(model, torch.float16 if settings.fp16 else torch.bfloat16)
     return model

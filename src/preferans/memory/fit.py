@@ -71,7 +71,7 @@ def fit(prepared: Prepared) -> Fit:
     """
     Plan a run's memory, choose what its recipe leaves open, and stop a run that does not fit.
 
-    `gradient_checkpointing`, `separate_passes` and `head_tile` may be left open. The fastest setting that fits is chosen; a run that
+    `gradient_checkpointing`, `pair_layout` and `head_tile` may be left open. The fastest setting that fits is chosen; a run that
     is resumed keeps its switches.
 
     Args:
@@ -84,7 +84,7 @@ def fit(prepared: Prepared) -> Fit:
     begun = from_main(lambda: _begun(prepared))
     given = Switches(
         args.gradient_checkpointing,
-        bool(recipe_keys.get("separate_passes")),
+        recipe_keys.get("pair_layout") or "padded",
         args.activation_offloading,
         recipe_keys.get("head_tile") or prepared.kernels.tile,
     )
@@ -125,6 +125,8 @@ def _begun(prepared: Prepared) -> Switches | None:
     """Return the switches of the run so far, so that a resumed run is identical to the last bit."""
     path = prepared.output_dir / "provenance.json"
     switches = read_json(path).get("switches") if path.is_file() else None
+    if switches and "separate_passes" in switches:  # the name before pair_layout
+        switches["pair_layout"] = "separate" if switches.pop("separate_passes") else "padded"
     return Switches(**switches) if switches else None
 
 
@@ -169,8 +171,8 @@ def retreat(prepared: Prepared, switches: Switches) -> Switches:
     smaller = None
     if not switches.gradient_checkpointing:
         smaller = switches._replace(gradient_checkpointing=True)
-    elif not switches.separate_passes and can_separate(prepared.recipe_keys):
-        smaller = switches._replace(separate_passes=True)
+    elif switches.pair_layout != "separate" and can_separate(prepared.recipe_keys):
+        smaller = switches._replace(pair_layout="separate")
     elif switches.head_tile > SMALLEST_TILE:
         smaller = switches.with_smaller_tile()
     elif not switches.activation_offloading and prepared.device.kind == "cuda":

@@ -43,13 +43,13 @@ def ladder(given: Switches, recipe_keys: dict[str, Any], processes: int = 1) -> 
     checkpointing = (
         [False, True] if recipe_keys.get("gradient_checkpointing") is None else [given.gradient_checkpointing]
     )
-    separate = [given.separate_passes]
-    if recipe_keys.get("separate_passes") is None and processes == 1 and can_separate(recipe_keys):
-        separate = [False, True]
+    layouts = [given.pair_layout]
+    if recipe_keys.get("pair_layout") is None and processes == 1 and can_separate(recipe_keys):
+        layouts = ["padded", "separate"]
     # Recomputing is a pass for both answers, separate passes are one for the first answer.
     tries = sorted(
-        (given._replace(gradient_checkpointing=c, separate_passes=s) for c in checkpointing for s in separate),
-        key=lambda switches: 2 * switches.gradient_checkpointing + switches.separate_passes,
+        (given._replace(gradient_checkpointing=c, pair_layout=layout) for c in checkpointing for layout in layouts),
+        key=lambda switches: 2 * switches.gradient_checkpointing + (switches.pair_layout == "separate"),
     )
     if recipe_keys.get("head_tile") is None and given.head_tile > SMALLEST_TILE:
         tries.append(tries[-1].with_smaller_tile())

@@ -20,13 +20,13 @@ from ..training.prepare import choose_precision, resolve_base_model
 from ..training.recipe import read_recipe
 from .changes import Change, keys_in_words
 from .plan import Plan, PlanOptions, fastest_that_fits, ladder
-from .settings import Switches, known_shapes, load_shape, settings_of
+from .settings import LAYOUT_WORDS, Switches, known_shapes, load_shape, settings_of
 
 PICTURES = (".svg", ".png")
 SWEEP_LENGTHS = (256, 512, 768, 1024, 1536, 2048)
 VARIANTS: dict[str, dict[str, Any]] = {
-    "separate passes": {"separate_passes": True, "precompute_ref_log_probs": True},
-    "separate passes, half the rank": {"separate_passes": True, "precompute_ref_log_probs": True, "lora_r": 0.5},
+    "separate passes": {"pair_layout": "separate", "precompute_ref_log_probs": True},
+    "separate passes, half the rank": {"pair_layout": "separate", "precompute_ref_log_probs": True, "lora_r": 0.5},
 }
 
 
@@ -184,7 +184,7 @@ def verdict_in_words(plan: Plan) -> str:
 def chosen_by_plan(request: PlanRequest, plan: Plan) -> str:
     """Return what `dpo.py` would choose for keys that the recipe leaves open, or an empty string."""
     switched = []
-    if plan.settings.separate_passes and request.recipe_keys.get("separate_passes") is None:
+    if plan.settings.pair_layout == "separate" and request.recipe_keys.get("pair_layout") is None:
         switched.append("separate passes")
     if not plan.settings.gradient_checkpointing and request.recipe_keys.get("gradient_checkpointing") is None:
         switched.append("no checkpointing")
@@ -195,7 +195,7 @@ def as_text(request: PlanRequest, plan: Plan) -> str:
     """Format one plan."""
     settings = plan.settings
     tokens = settings.prompt_tokens + max(settings.chosen_tokens, settings.rejected_tokens)
-    passes = "separate passes" if settings.separate_passes else "both answers in one pass"
+    passes = LAYOUT_WORDS[settings.pair_layout]
     checkpointing = ", checkpointing" if settings.gradient_checkpointing else ""
     chosen = chosen_by_plan(request, plan)
     lines = [

@@ -54,7 +54,7 @@ class StepSettings:
     loss_type: tuple[str, ...] = ("sigmoid",)
     gradient_checkpointing: bool = True
     activation_offloading: bool = False
-    separate_passes: bool = False
+    pair_layout: str = "padded"
     precompute_ref_log_probs: bool = True
     attn_implementation: str | None = None
     head_tile: int = 32768
@@ -66,6 +66,11 @@ class StepSettings:
 # With a short prompt most tokens are scored: the worst case of a length.
 SHORT_PROMPT = 32
 SMALLEST_TILE = 1024
+LAYOUT_WORDS = {
+    "padded": "both answers in one pass",
+    "packed": "both answers in one packed row",
+    "separate": "separate passes",
+}
 
 
 def known_shapes() -> dict[str, dict]:
@@ -153,7 +158,7 @@ def settings_of(
         "lora_target_modules": tuple(targets) if isinstance(targets, list) else targets,
         "optim": str(keys["optim"]),
         "loss_type": tuple(keys["loss_type"] if isinstance(keys["loss_type"], list) else [keys["loss_type"]]),
-        "separate_passes": bool(keys["separate_passes"]),
+        "pair_layout": keys["pair_layout"] or "padded",
         "head_tile": min(keys["head_tile"] or kernels.tile, config.vocab_size),
         "grouped_heads": kernels.attention == "grouped",
         "triton": kernels.triton,
@@ -175,14 +180,14 @@ class Switches(NamedTuple):
     """Keys of a recipe that change the memory of a step, but neither its loss nor its gradients."""
 
     gradient_checkpointing: bool
-    separate_passes: bool
+    pair_layout: str
     activation_offloading: bool
     head_tile: int
 
     @property
     def in_words(self) -> str:
         """Return for example `"separate passes, checkpointing, head in tiles of 4,096 words"`."""
-        words = ["separate passes" if self.separate_passes else "both answers in one pass"]
+        words = [LAYOUT_WORDS[self.pair_layout]]
         words += ["checkpointing"] * self.gradient_checkpointing + ["offloading"] * self.activation_offloading
         return ", ".join([*words, f"head in tiles of {self.head_tile:,} words"])
 

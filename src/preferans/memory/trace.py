@@ -215,7 +215,7 @@ def _train(trainer: _FakeTrainer, settings: StepSettings, counter: LiveBytes) ->
     hooks = [parameter.register_post_accumulate_grad_hook(after_gradient) for parameter in trained]
     hooks.append(model.get_base_model().base_model.register_forward_pre_hook(begin))
     with counter.counted_as(FORWARD):
-        if settings.separate_passes:
+        if settings.pair_layout == "separate":
             trainer.backward_separately(model, batch)
         else:
             with trainer.maybe_activation_offload_context:

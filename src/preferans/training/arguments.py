@@ -4,6 +4,7 @@ import dataclasses
 
 from ..hardware.device import PROFILES
 from .controls import CONTROLS
+from .packed_pairs import PAIR_LAYOUTS
 
 
 @dataclasses.dataclass
@@ -27,11 +28,13 @@ class PreferansArguments(HardwareArguments):
     chat_template_path: str | None = dataclasses.field(
         default=None, metadata={"help": "Jinja file with the chat template, for a base model that has none."}
     )
-    separate_passes: bool | None = dataclasses.field(
+    pair_layout: str | None = dataclasses.field(
         default=None,
         metadata={
-            "help": "Run the chosen and the rejected answer one after the other: less memory, about a sixth more time, the same "
-            "gradients. By default, the memory plan decides."
+            "help": "How a pair runs through the model, with the same loss and gradients: padded (both answers in one batch, as in TRL), packed (one "
+            "row without padding, the prompt once: less memory and time) or separate (one answer after the other: least memory, a sixth more "
+            "time). By default, the memory plan decides between padded and separate.",
+            "choices": list(PAIR_LAYOUTS),
         },
     )
     head_tile: int | None = dataclasses.field(

@@ -15,6 +15,7 @@ import torch
 from transformers import PretrainedConfig, PreTrainedModel
 from trl.trainer.utils import FusedCausalLMOutput
 
+PAIR_LAYOUTS = ("padded", "packed", "separate")
 # Architectures that tests compare with the padded batch.
 PROVEN = ("gemma3_text", "gpt2", "llama", "qwen2", "qwen3")
 _IGNORED = -100
@@ -56,7 +57,7 @@ class PackedRow(NamedTuple):
         return seen[None, None]
 
 
-def pack(input_ids: torch.Tensor, attention_mask: torch.Tensor, labels: torch.Tensor) -> PackedRow:
+def packed_row(input_ids: torch.Tensor, attention_mask: torch.Tensor, labels: torch.Tensor) -> PackedRow:
     """
     Pack a padded batch of pairs.
 
@@ -125,7 +126,7 @@ def pack_pairs(model: PreTrainedModel) -> None:
     def packed_forward(self, *args, fused_lm_head=False, labels=None, **kwargs):
         if not fused_lm_head or labels is None or len(labels) % 2:
             return fused_forward(*args, fused_lm_head=fused_lm_head, labels=labels, **kwargs)
-        row = pack(kwargs.pop("input_ids"), kwargs.pop("attention_mask"), labels)
+        row = packed_row(kwargs.pop("input_ids"), kwargs.pop("attention_mask"), labels)
         mask = row.mask()
         if "sliding_attention" in layers:
             mask = {"full_attention": mask, "sliding_attention": row.mask(window)}
@@ -151,5 +152,5 @@ def _unpacked(output: FusedCausalLMOutput, row: PackedRow, labels: torch.Tensor)
         return flat.index_put((row.places,), values[scored]).view(shape)
 
     names = ("log_probs", "entropy", "log_sum_sq_probs", "mean_logits", "is_top1")
-    unpacked = {name: padded(values) for name in names if (values := output[name]) is not None}
+    unpacked = {name: padded(values) for name in names if (values := getattr(output, name)) is not None}
     return FusedCausalLMOutput(loss=output.loss, label_mask=labels[:, 1:] != _IGNORED, **unpacked)

@@ -9,10 +9,12 @@ approximated. It saves the activations of all sequences except one, and costs on
 """
 
 import torch
+from peft import PeftModel
 from trl import DPOTrainer
 from trl.trainer.utils import FusedCausalLMOutput
 
 from ..errors import PreferansError
+from .packed_pairs import pack_pairs, why_not_packed
 
 # The model's outputs that TRL's loss and metrics use, one value per token.
 PER_TOKEN = ("log_probs", "entropy", "log_sum_sq_probs", "mean_logits", "is_top1")
@@ -20,12 +22,13 @@ PER_TOKEN = ("log_probs", "entropy", "log_sum_sq_probs", "mean_logits", "is_top1
 
 class SeparatePassesTrainer(DPOTrainer):
     """
-    [`~trl.DPOTrainer`] that can run the sequences of a batch one after another.
+    [`~trl.DPOTrainer`] that can run the sequences of a batch one after another, or packed.
 
     Every loss that TRL computes from the tokens' log-probabilities works unchanged.
 
     Args:
-        separate_passes (`bool`, *optional*, defaults to `False`): Whether to use separate passes. It can be changed between steps.
+        pair_layout (`str`, *optional*, defaults to `"padded"`): With `"separate"`, separate passes are used; with `"packed"`,
+            [`~preferans.training.packed_pairs.pack_pairs`].
 
     Other arguments are those of [`~trl.DPOTrainer`].
 
@@ -33,11 +36,29 @@ class SeparatePassesTrainer(DPOTrainer):
         [`PreferansError`]: if a key of the recipe needs the whole batch in one pass.
     """
 
-    def __init__(self, *args, separate_passes: bool = False, **kwargs):
+    def __init__(self, *args, pair_layout: str = "padded", **kwargs):
         super().__init__(*args, **kwargs)
-        self.separate_passes = separate_passes
-        if separate_passes:
+        self.pair_layout = pair_layout
+        if pair_layout == "separate":
             self.check_separate_passes()
+        elif pair_layout == "packed":
+            self._pack_pairs()
+
+    def _pack_pairs(self) -> None:
+        """
+        Run pairs packed from now on.
+
+        Raises:
+            [`PreferansError`]: if packing is not exact for this model or recipe.
+        """
+        model = self.accelerator.unwrap_model(self.model)
+        model = model.get_base_model() if isinstance(model, PeftModel) else model
+        reason = why_not_packed(model.config)
+        if self.aux_loss_enabled:
+            reason = "the load-balancing loss of a mixture of experts is computed from the padded batch"
+        if reason:
+            raise PreferansError(f"pair_layout: packed cannot be used here: {reason}. Write pair_layout: padded.")
+        pack_pairs(model)
 
     def check_separate_passes(self) -> None:
         """
@@ -56,10 +77,10 @@ class SeparatePassesTrainer(DPOTrainer):
         elif any(module.p > 0 for module in self.model.modules() if isinstance(module, torch.nn.Dropout)):
             reason = "dropout would differ between the passes; set lora_dropout: 0.0 or disable_dropout: true"
         if reason:
-            raise PreferansError(f"separate_passes: true cannot be used here: {reason}.")
+            raise PreferansError(f"pair_layout: separate cannot be used here: {reason}.")
 
     def training_step(self, model, inputs, num_items_in_batch=None) -> torch.Tensor:
-        if not self.separate_passes:
+        if self.pair_layout != "separate":
             return super().training_step(model, inputs, num_items_in_batch)
         model.train()
         return self.backward_separately(model, self._prepare_inputs(inputs))
