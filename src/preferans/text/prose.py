@@ -143,7 +143,7 @@ def _blank_but_strings(code: re.Match) -> str:
         return blank(code)
     try:
         json.loads(inside[1])
-    except ValueError:
+    except (ValueError, RecursionError):
         return blank(code)
     blanked = list(blank(code))
     for string in _STRING.finditer(code[0], *inside.span(1)):
