@@ -8,7 +8,7 @@ The model is the demo's Gemma in 4 bits. The pairs are those of the sample as pl
 otherwise. Each run is a separate process on the CPU, and the runs alternate, so that other load on the machine affects all of them.
 The time is TRL's `train_runtime` plus the time of precomputing the reference, if a run does so; loading and our scoring of the test
 pairs are not included. Memory is the peak of the process. "defaults" leaves out every key that a user would leave out: TRL then
-recomputes activations, while our memory plan keeps them if they fit. "precomputed reference" adds that key of our recipes.
+recomputes activations, while our memory plan keeps them if they fit. "packed pairs" has the same options as the first rows. "precomputed reference" adds that key of our recipes.
 """
 
 import argparse
@@ -112,6 +112,7 @@ def main() -> None:
         rows = {
             ("trl dpo", "same options"): (trl, equal),
             ("scripts/dpo.py", "same options"): (ours, equal | {"pair_layout": "padded"}),
+            ("scripts/dpo.py", "packed pairs"): (ours, equal | {"pair_layout": "packed"}),
             ("trl dpo", "defaults"): (trl, same),
             ("scripts/dpo.py", "defaults"): (ours, same),
             ("scripts/dpo.py", "precomputed reference"): (ours, same | {"precompute_ref_log_probs": "true"}),
@@ -139,7 +140,7 @@ def main() -> None:
     for script_name, options in rows:
         if script_name == "trl dpo":
             continue
-        other = results["trl dpo", "same options" if options == "same options" else "defaults"]
+        other = results["trl dpo", "same options" if options in ("same options", "packed pairs") else "defaults"]
         ratios = [
             theirs["step"] / ours["step"] for theirs, ours in zip(other, results[script_name, options], strict=True)
         ]
