@@ -27,6 +27,7 @@ def test_the_last_round_without_a_regression_is_the_best(tmp_path):
     first, second = record["rounds"]
     assert first["against_previous"]["loops"]["value"] == second["against_base"]["loops"]["value"] == -1.0
     assert second["against_previous"]["loops"]["value"] == 0.0
+    assert second["scores"]["length"]["value"] == pytest.approx(sum(map(len, GOOD)) / 12)
 
 
 def test_a_first_round_worse_than_the_base_leaves_the_base(tmp_path):
@@ -43,4 +44,5 @@ def test_pairs_of_other_people_are_a_guard(tmp_path, high, regressions):
     write_json(tmp_path / "first" / "pairs.json", {"schema": 1, "datasets": [pairs]})
     record = rounds_of(tmp_path, GOOD, GOOD)
     assert record["rounds"][0]["regressions"] == regressions
+    assert record["rounds"][0]["pairs"] == {"other.jsonl": gain}
     assert record["best"] == ("base" if regressions else "first")

@@ -13,6 +13,7 @@ from .statistics import difference_of, mean_of, score_as_json
 
 # Measures that must not become significantly worse, nor lower if neither direction is better.
 GUARDS = ("empty", "complete", "loops", "in_russian", "intrusion", "known_words", "distinct_2", "chrf")
+_MEASURED = (*GUARDS, "length")  # the length is neither better nor worse, but explains the others
 
 
 def compare_rounds(
@@ -33,8 +34,9 @@ def compare_rounds(
         runs (`Sequence[Path]`): The run of each round. If it scored `eval_pairs`, they are a guard too.
 
     Returns:
-        `dict`: `guards`; `base`, its scores; `rounds` (`name`, `run`, `scores`, `against_previous` and `against_base`: the difference and verdict of each guard, and
-        `regressions`, a list of guards); `best`, the last round before a regression, or the base; and `stopped`.
+        `dict`: `guards`; `base`, its scores; `rounds` (`name`, `run`, `scores`, `against_previous` and `against_base`: the difference and verdict of each guard,
+        `pairs`: the gain on each of `eval_pairs`, and `regressions`, a list of guards and pairs); `best`, the last round before a regression, or
+        the base; and `stopped`.
     """
     conversations = [conversation(prompt) for prompt in prompts.values()]
     measured = {one.name: _columns(one, prompts, references) for one in (base, *rounds)}
@@ -45,7 +47,8 @@ def compare_rounds(
         record = {"name": system.name, "run": run.as_posix(), "scores": _means(own, conversations)}
         for kind, against in (("against_previous", previous), ("against_base", base)):
             record[kind] = _differences(own, measured[against.name], conversations)
-        record["regressions"] = _regressions(record) + _pair_regressions(run)
+        record["pairs"] = _pair_gains(run)
+        record["regressions"] = _regressions(record)
         records.append(record)
         stopped = bool(record["regressions"])
         if stopped:
@@ -63,13 +66,13 @@ def compare_rounds(
 def _columns(
     system: System, prompts: dict[str, list[dict]], references: dict[str, list[str]]
 ) -> dict[str, list[float | None]]:
-    """Measure a system's answers: the guards as columns, in the order of the prompts."""
+    """Measure a system's answers: the guards and the length as columns, in the order of the prompts."""
     rows = []
     for name, prompt in prompts.items():
         row = system.rows[name]
         extra = {"probed": probe_measures(row, {"prompt": prompt}, None), "references": references.get(name)}
         rows.append(measure(row | extra))
-    return {name: [row[name] for row in rows] for name in GUARDS}
+    return {name: [row[name] for row in rows] for name in _MEASURED}
 
 
 def _means(columns: dict[str, list[float | None]], conversations: list[str]) -> dict[str, dict]:
@@ -89,23 +92,22 @@ def _differences(
 
 
 def _regressions(record: dict[str, Any]) -> list[str]:
-    """Name the guards that are significantly worse than in the round before or than the base."""
+    """Name the guards that are significantly worse than in the round before or than the base, and the pairs with a loss."""
     found = []
     for kind in ("against_previous", "against_base"):
         for name, difference in record[kind].items():
             if difference["verdict"] in ("worse", "lower"):
                 found.append(name)
+    found += [name for name, gain in record["pairs"].items() if gain["high"] < 0]
     return list(dict.fromkeys(found))
 
 
-def _pair_regressions(run: Path) -> list[str]:
-    """Name the datasets of `eval_pairs` on which the round prefers the chosen answer significantly less often than its reference."""
+def _pair_gains(run: Path) -> dict[str, dict[str, Any]]:
+    """Return by dataset of `eval_pairs` the gain in accuracy over the round's reference, the round before."""
     path = run / PAIRS_FILE
     if not path.is_file():
-        return []
-    return [
-        record["name"]
+        return {}
+    return {
+        record["name"]: record["systems"][0]["scores"]["test_normalised_accuracy_gain"]
         for record in read_pair_records([str(path)])
-        for system in record["systems"]
-        if system["scores"]["test_normalised_accuracy_gain"]["high"] < 0
-    ]
+    }
