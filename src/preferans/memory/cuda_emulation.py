@@ -30,11 +30,9 @@ def patches(settings: StepSettings, counter: LiveBytes) -> list[AbstractContextM
     function = chunked.ChunkedLogProbFunction
     head_forward, head_backward = function.forward, function.backward
 
-    def forward(ctx, hidden, weight, bias, *rest):
-        # All full tiles need the same memory, one after another, so two are enough.
-        rows = min(weight.shape[0], 2 * settings.head_tile)
+    def forward(ctx, *args):
         with counter.counted_as(HEAD):
-            return head_forward(ctx, hidden, weight[:rows], None if bias is None else bias[:rows], *rest)
+            return head_forward(ctx, *args)
 
     def backward(ctx, *gradients):
         with counter.counted_as(HEAD):
@@ -45,6 +43,8 @@ def patches(settings: StepSettings, counter: LiveBytes) -> list[AbstractContextM
         mock.patch.object(trl.trainer.utils, "_CHUNKED_LOGPROB_CHUNK_SIZE", settings.head_tile),
         mock.patch.object(function, "forward", staticmethod(forward)),
         mock.patch.object(function, "backward", staticmethod(backward)),
+        # All full tiles of positions and of words need the same memory, one after another: a few are enough.
+        mock.patch.object(chunked, "range", _few_steps, create=True),
         # DoRA unpacks the 4-bit weights of a copy, and tensors without content are no Params4bit and cannot be copied.
         mock.patch.object(peft.tuners.lora.dora, "deepcopy", lambda layer: layer),
         mock.patch.object(peft.tuners.lora.dora, "dequantize_module_weight", _unpacked),
@@ -66,6 +66,12 @@ def patches(settings: StepSettings, counter: LiveBytes) -> list[AbstractContextM
             mock.patch.object(chunked, "triton", types.SimpleNamespace(cdiv=lambda a, b: -(-a // b)), create=True),
         ]
     return replaced
+
+
+def _few_steps(*bounds: int) -> list[int]:
+    """Return the first two steps of a range and the last one."""
+    steps = range(*bounds)
+    return sorted({*steps[:2], *steps[-1:]})
 
 
 def _unpacked(layer: torch.nn.Module) -> torch.Tensor:
