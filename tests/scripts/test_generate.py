@@ -55,9 +55,11 @@ def test_the_base_answers_beside_its_adapter(tmp_path, command, call_script, ada
     call_script(*command("--adapter", adapters[0], "--with_base", "--output", tmp_path / "out"))
     call_script(*command("--output", tmp_path / "alone.jsonl"))
     tuned, base = (read_jsonl(tmp_path / "out" / f"{name}.jsonl") for name in (adapters[0].name, tiny_llama.name))
-    assert [row["answer"] for row in base] == [row["answer"] for row in read_jsonl(tmp_path / "alone.jsonl")]
     assert [row["answer"] for row in base] != [row["answer"] for row in tuned]
     assert tuned[0]["sampling"] == base[0]["sampling"] and base[0]["model"] == tiny_llama.name
+    alone = read_jsonl(tmp_path / "alone.jsonl")
+    assert [row["answer"] for row in base] == [row["answer"] for row in alone]
+    assert base[0]["weights"]["sha256"] == alone[0]["weights"]["sha256"] != tuned[0]["weights"]["sha256"]
     with pytest.raises(PreferansError, match="--with_base: name the adapter with --adapter"):
         call_script(*command("--with_base", "--output", tmp_path / "out"))
     with pytest.raises(PreferansError, match=r"one\.jsonl: several systems write several files"):

@@ -69,10 +69,9 @@ def load_samplers(args: argparse.Namespace, chat: bool = True) -> list[Sampler]:
     samplers = []
     for number, (label, tokenizer) in enumerate(zip(labels_of(args), tokenizers, strict=True)):
         active = names[number] if adapters else None
-        folders = [model_args.model_name_or_path, *adapters[number : number + 1]]
-        files = sorted(file for folder in folders for file in Path(folder).glob("*.safetensors"))
         template = hashlib.sha256((tokenizer.chat_template or "").encode()).hexdigest()
-        weights = keys | {"sha256": [sha256_of(file) for file in files], "chat_template_sha256": template}
+        checksums = _checksums(model_args.model_name_or_path, *adapters[number : number + 1])
+        weights = keys | {"sha256": checksums, "chat_template_sha256": template}
         samplers.append(Sampler(model, tokenizer, label, weights, sampling, args.batch_size, args.seed, active))
     return samplers
 
@@ -82,7 +81,14 @@ def with_base(samplers: Sequence[Sampler]) -> list[Sampler]:
     first = samplers[0]
     if not isinstance(first.model, PeftModel):
         return list(samplers)
-    return [*samplers, dataclasses.replace(first, adapter=None, label=_base_label(first.weights))]
+    weights = first.weights | {"sha256": _checksums(first.weights["model_name_or_path"])}
+    return [*samplers, dataclasses.replace(first, adapter=None, label=_base_label(weights), weights=weights)]
+
+
+def _checksums(*folders: str) -> list[str]:
+    return [
+        sha256_of(file) for file in sorted(file for folder in folders for file in Path(folder).glob("*.safetensors"))
+    ]
 
 
 def base_label(args: argparse.Namespace) -> str:
