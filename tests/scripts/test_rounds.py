@@ -95,6 +95,7 @@ def test_mistakes_are_one_message(call_script, folder, rounds, extra, words):
     assert words in str(caught.value)
 
 
+@pytest.mark.timeout(1800)  # some twenty processes one after another, three of which train
 def test_two_rounds_that_stop_and_resume(tiny_llama, tmp_path):
     """A random model has no good answer, so every round stops at its pairs; it is given some, and the same command continues."""
     for name in ("scripts", "data_builders", "accelerate_configs", "recipes"):
