@@ -17,7 +17,7 @@ its type, default and meaning. The most important ones:
     load_in_4bit         hold the base model in 4 bits, a quarter of its size in fp16
     max_length           tokens of prompt and answer: more needs more memory and time
     learning_rate, beta, num_train_epochs, loss_type
-    pair_layout          packed: each prompt once and no padding, less time and memory; separate: one answer of a pair at a time, least
+    pair_layout          packed: each prompt once and no padding; separate: one answer of a pair at a time, least
                          memory; padded: as in TRL. The gradients are the same. By default, the memory plan decides (docs/memory.md)
     hardware_profile     a smaller card to imitate, such as gtx1650
     push_to_hub          publish the run; with hub_model_id: NAMESPACE/NAME, private unless hub_private_repo: false (docs/hub.md)

@@ -32,7 +32,7 @@ class PreferansArguments(HardwareArguments):
         default=None,
         metadata={
             "help": "How a pair runs through the model, with the same loss and gradients: padded (both answers in one batch, as in TRL), packed (one "
-            "row without padding, the prompt once: less memory and time) or separate (one answer after the other: least memory, a sixth more "
+            "row without padding, the prompt once) or separate (one answer after the other: least memory, a sixth more "
             "time). By default, the memory plan decides between padded and separate.",
             "choices": list(PAIR_LAYOUTS),
         },
