@@ -28,5 +28,5 @@ python scripts/generate.py --adapter $RUN \
 echo "== 5/5  Scores and report"
 # After `make controls`, the report compares the run with its controls too.
 CONTROLS=$(find runs -path 'runs/gemma270m_ru_seed*/all_results.json' | sed 's|/all_results.json||' | sort)
-python scripts/score.py $RUN $CONTROLS ${CONTROLS:+--group_by control loss_type} answers/gemma270m_after.jsonl \
-    --baseline answers/gemma270m_before.jsonl --human $DATA --output_dir reports/gemma270m_ru
+python scripts/score.py $RUN $CONTROLS answers/gemma270m_after.jsonl --baseline answers/gemma270m_before.jsonl --human $DATA \
+    --output_dir reports/gemma270m_ru ${CONTROLS:+--group_by control loss_type}
