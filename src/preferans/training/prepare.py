@@ -134,7 +134,8 @@ def prepare(argument_types: tuple[type, ...], recipe_keys: dict[str, Any], recip
     test_rows = drop_long_prompts(test_rows, tokenizer, max_length, "The test split")
     warn_of_plain_texts(train_rows, tokenizer, keys["model_name_or_path"])
     if isinstance(training_args, DPOConfig) and training_args.truncation_mode == "keep_start":
-        report_cut_pairs(train_rows, tokenizer, max_length, "The training split")
+        cut, _ = report_cut_pairs(train_rows, tokenizer, max_length, "The training split")
+        run["dataset"]["truncated_train_pairs"] = cut
         report_cut_pairs(test_rows, tokenizer, max_length, "The test split")
     return Prepared(
         model_args=model_args,
