@@ -2,13 +2,13 @@
 Time and memory of training: scripts/dpo.py against `trl dpo`, with the same model, pairs and options.
 
     python benchmarks/against_trl.py
-    python benchmarks/against_trl.py --pairs 32 --rounds 3 --also --group_by_length true
+    python benchmarks/against_trl.py --batch_sizes 2 --rounds 3 --also --train_sampling_strategy group_by_length
+    python benchmarks/against_trl.py --source FILE.jsonl --lang en --turns first --max_length 512
 
-The model is the demo's Gemma in 4 bits. The pairs are those of the sample as plain texts, because TRL's script needs a chat template
-otherwise. Each run is a separate process on the CPU, and the runs alternate, so that other load on the machine affects all of them.
-The time is TRL's `train_runtime` plus the time of precomputing the reference, if a run does so; loading and our scoring of the test
-pairs are not included. Memory is the peak of the process. "defaults" leaves out every key that a user would leave out: TRL then
-recomputes activations, while our memory plan keeps them if they fit. "packed pairs" has the same options as the first rows. "precomputed reference" adds that key of our recipes.
+The model is the demo's Gemma in 4 bits. The pairs are those of the sample, or of an Open Assistant file, as plain texts, because TRL's
+script needs a chat template otherwise. Each run is a separate process on the CPU, and the runs alternate, so that other load on the
+machine affects all of them. The time is TRL's `train_runtime` plus the time of precomputing the reference, if a run does so; loading and
+our scoring of the test pairs are not included. Memory is the peak of the process.
 """
 
 import argparse
@@ -19,15 +19,16 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from collections import defaultdict
+from itertools import product
 from pathlib import Path
 
 import polars
 
 ROOT = Path(__file__).resolve().parents[1]
 SAME = {
-    "max_length": 256,
-    "per_device_train_batch_size": 2,
     "per_device_eval_batch_size": 8,
+    "gradient_checkpointing": "false",
     "gradient_accumulation_steps": 1,
     "learning_rate": 1e-5,
     "lr_scheduler_type": "constant",
@@ -54,11 +55,16 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    parser.add_argument("--pairs", type=int, default=16, help="(default: %(default)s)")
-    parser.add_argument("--epochs", type=int, default=3, help="epochs (default: %(default)s)")
-    parser.add_argument("--rounds", type=int, default=2, help="runs of each; medians are shown (default: %(default)s)")
-    parser.add_argument("--model", default=str(ROOT / "cache" / "gemma-3-270m-ru"), help="(default: %(default)s)")
-    parser.add_argument(
+    add = parser.add_argument
+    add("--batch_sizes", type=int, nargs="+", default=[1, 2, 4], help="pairs in a batch (default: 1 2 4)")
+    add("--pairs", type=int, default=16, help="(default: %(default)s)")
+    add("--rounds", type=int, default=2, help="runs of each; medians are shown (default: %(default)s)")
+    add("--max_length", type=int, default=256, help="tokens (default: %(default)s)")
+    add("--source", default="samples/oasst1_ru_sample.jsonl", help="file of messages (default: %(default)s)")
+    add("--lang", default="ru", help="language of the messages (default: %(default)s)")
+    add("--turns", default="all", help="first or all (default: %(default)s)")
+    add("--model", default=str(ROOT / "cache" / "gemma-3-270m-ru"), help="(default: %(default)s)")
+    add(
         "--also",
         nargs=argparse.REMAINDER,
         default=[],
@@ -100,51 +106,40 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
         data = work / f"pairs_{work.name}"  # a unique name, because `datasets` caches by the folder's name
-        build = [sys.executable, "data_builders/oasst1_ru.py", "--source", "samples/oasst1_ru_sample.jsonl"]
-        build += ["--turns", "all", "--test_size", "0.05", "--format", "text", "--output_dir", str(data)]
+        build = [sys.executable, "data_builders/oasst1_ru.py", "--source", args.source, "--lang", args.lang]
+        build += ["--turns", args.turns, "--test_size", "0.05", "--format", "text", "--output_dir", str(data)]
         subprocess.run(build, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
         pairs = data / "data" / "train-00000-of-00001.parquet"
         polars.read_parquet(pairs).sample(args.pairs, seed=1).write_parquet(pairs)
-        steps = args.pairs * args.epochs // SAME["per_device_train_batch_size"]
-        same = {"model_name_or_path": args.model, "dataset_name": data}
         trl, ours = ["-m", "trl.scripts.dpo"], ["scripts/dpo.py"]
-        equal = same | {"gradient_checkpointing": "false"}
         rows = {
-            ("trl dpo", "same options"): (trl, equal),
-            ("scripts/dpo.py", "same options"): (ours, equal | {"pair_layout": "padded"}),
-            ("scripts/dpo.py", "packed pairs"): (ours, equal | {"pair_layout": "packed"}),
-            ("trl dpo", "defaults"): (trl, same),
-            ("scripts/dpo.py", "defaults"): (ours, same),
-            ("scripts/dpo.py", "precomputed reference"): (ours, same | {"precompute_ref_log_probs": "true"}),
+            "trl dpo": (trl, {}),
+            "scripts/dpo.py, padded": (ours, {"pair_layout": "padded"}),
+            "scripts/dpo.py, packed": (ours, {"pair_layout": "packed"}),
         }
         if args.also:
             keys = {key.removeprefix("--"): value for key, value in zip(args.also[::2], args.also[1::2], strict=True)}
-            rows["scripts/dpo.py", " ".join(args.also)] = (ours, same | keys)
-        results: dict[tuple[str, str], list[dict]] = {row: [] for row in rows}
-        for number in range(args.rounds):
-            for position, (row, (script, keys)) in enumerate(rows.items()):
-                results[row].append(run_once(script, keys, work / f"run{number}-{position}", steps))
-                print(
-                    f"round {number + 1}: {row[0]}, {row[1]}: {results[row][-1]['step']:.2f} s per step",
-                    file=sys.stderr,
-                )
-    print(f"{steps} steps of {SAME['per_device_train_batch_size']} pairs, medians of {args.rounds} runs\n")
-    print("| | | seconds per step | peak memory | first and last loss |\n| --- | --- | ---: | ---: | --- |")
-    for (script_name, options), runs in results.items():
+            rows["scripts/dpo.py, " + " ".join(args.also)] = (ours, keys)
+        same = {"model_name_or_path": args.model, "dataset_name": data, "max_length": args.max_length}
+        results: dict[tuple[int, str], list[dict]] = defaultdict(list)
+        for number, size, row in product(range(args.rounds), args.batch_sizes, rows):
+            script, keys = rows[row]
+            folder = work / f"run{sum(map(len, results.values()))}"
+            keys = same | {"per_device_train_batch_size": size} | keys
+            results[size, row].append(run_once(script, keys, folder, args.pairs // size))
+            print(
+                f"round {number + 1}: batches of {size}, {row}: {results[size, row][-1]['step']:.2f} s",
+                file=sys.stderr,
+            )
+    print("| pairs in a batch | | seconds per step | times as fast | peak memory | last loss |")
+    print("| ---: | --- | ---: | --- | ---: | ---: |")
+    for (size, row), runs in results.items():
         step, memory = (statistics.median(run[key] for run in runs) for key in ("step", "memory"))
-        losses = runs[0]["losses"]
+        ratios = [theirs["step"] / run["step"] for theirs, run in zip(results[size, "trl dpo"], runs, strict=True)]
+        each = f" ({', '.join(f'{ratio:.2f}' for ratio in ratios)})" if len(ratios) > 1 else ""
         print(
-            f"| {script_name} | {options} | {step:.2f} | {memory / 2**30:.2f} GiB | {losses[0]:.4f}, {losses[-1]:.4f} |"
+            f"| {size} | {row} | {step:.2f} | {statistics.median(ratios):.2f}{each} | {memory / 2**30:.2f} GiB | {runs[0]['losses'][-1]:.4f} |"
         )
-    print()
-    for script_name, options in rows:
-        if script_name == "trl dpo":
-            continue
-        other = results["trl dpo", "same options" if options in ("same options", "packed pairs") else "defaults"]
-        ratios = [
-            theirs["step"] / ours["step"] for theirs, ours in zip(other, results[script_name, options], strict=True)
-        ]
-        print(f"{options}: {statistics.median(ratios):.2f} times as fast ({', '.join(f'{r:.2f}' for r in ratios)})")
 
 
 if __name__ == "__main__":

@@ -31,6 +31,16 @@ hypothesis.settings.load_profile("preferans")
 SHARED_DATA = ROOT.parent / "shared" / "data"
 
 
+def pytest_collection_modifyitems(items) -> None:
+    """Start with the tests that may take longest, which other workers would otherwise wait for at the end."""
+
+    def limit(item) -> int:
+        marker = item.get_closest_marker("timeout")
+        return marker.args[0] if marker else 0
+
+    items.sort(key=limit, reverse=True)
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Folder with real oasst rows, which are not part of the project."""

@@ -60,9 +60,9 @@ def peaks_of(recipe_keys, monkeypatch) -> list[tuple[Switches, int]]:
 def test_chooses_the_fastest_switches_that_fit(recipe_keys, monkeypatch, capsys):
     rungs = peaks_of(recipe_keys, monkeypatch)
     assert [(s.gradient_checkpointing, s.pair_layout) for s, _ in rungs] == [
-        (False, "padded"),
+        (False, "packed"),
         (False, "separate"),
-        (True, "padded"),
+        (True, "packed"),
         (True, "separate"),
     ]
     for number, (settings, peak) in enumerate(rungs):
@@ -80,6 +80,20 @@ def test_keeps_the_switches_of_the_recipe(recipe_keys, monkeypatch):
     recipe_keys |= {"gradient_checkpointing": True, "pair_layout": "padded", "head_tile": 300}
     switches, _ = fit(prepare(KINDS, recipe_keys, None))
     assert switches == Switches(True, "padded", False, 300)
+
+
+@pytest.mark.parametrize(
+    ("keys", "reason"),
+    [
+        ({"attn_implementation": "eager"}, "packing needs attn_implementation: sdpa, and this run has eager"),
+        ({"disable_dropout": False, "lora_dropout": 0.1}, "dropout would draw other numbers for packed pairs"),
+    ],
+)
+def test_pairs_that_cannot_be_packed_are_padded(recipe_keys, keys, reason, capsys):
+    assert fit(prepare(KINDS, recipe_keys | keys, None)).switches.pair_layout == "padded"
+    assert f"Pairs are padded: {reason}." in capsys.readouterr().out
+    assert fit(prepare(KINDS, recipe_keys | keys | {"pair_layout": "separate", "disable_dropout": True}, None))
+    assert "Pairs are padded" not in capsys.readouterr().out
 
 
 def test_stops_a_run_that_does_not_fit_unless_the_plan_is_ignored(recipe_keys, monkeypatch, capsys):

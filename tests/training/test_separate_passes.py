@@ -98,6 +98,7 @@ def test_a_run_ends_in_trls_weights(make_trainer, tmp_path, layout):
         "precompute_ref_log_probs": True,
         "gradient_accumulation_steps": 2,
         "learning_rate": 1e-3,
+        "max_steps": 20,
     }
     ours = make_trainer(ours={"pair_layout": layout}, **settings)
     trls = make_trainer(DPOTrainer, **settings)
@@ -110,9 +111,9 @@ def test_a_run_ends_in_trls_weights(make_trainer, tmp_path, layout):
     for name, weights in start.items():
         moved = ours.model.get_parameter(name) - weights
         assert moved.norm() > 0, name
-        assert (ours.model.get_parameter(name) - trls.model.get_parameter(name)).norm() / moved.norm() < 1e-3, name
+        torch.testing.assert_close(ours.model.get_parameter(name), trls.model.get_parameter(name), atol=1e-4, rtol=0)
     assert [entry["loss"] for entry in ours.state.log_history[:-1]] == pytest.approx(
-        [entry["loss"] for entry in trls.state.log_history[:-1]], rel=1e-5
+        [entry["loss"] for entry in trls.state.log_history[:-1]], rel=1e-4
     )
 
 

@@ -20,7 +20,7 @@ from ..training.prepare import Prepared
 from .changes import keys_in_words
 from .plan import Plan, PlanOptions, UnplannedMemory, can_separate, fastest_that_fits, ladder
 from .report import WORDS, mib
-from .settings import SMALLEST_TILE, Switches, load_shape, settings_of
+from .settings import SMALLEST_TILE, Switches, load_shape, settings_of, why_padded
 
 SMALLER_RUN = (
     "If it happened while pairs were scored, write a smaller per_device_eval_batch_size or precompute_ref_batch_size; in training, a "
@@ -80,22 +80,23 @@ def fit(prepared: Prepared) -> Fit:
     Raises:
         [`PreferansError`]: if the run does not fit, with the cheapest changes that would make it fit.
     """
-    args, recipe_keys = prepared.training_args, prepared.recipe_keys
+    args, recipe_keys, model_args = prepared.training_args, prepared.recipe_keys, prepared.model_args
     begun = from_main(lambda: _begun(prepared))
-    given = Switches(
-        args.gradient_checkpointing,
-        recipe_keys.get("pair_layout") or "padded",
-        args.activation_offloading,
-        recipe_keys.get("head_tile") or prepared.kernels.tile,
-    )
+    config = load_shape(model_args.model_name_or_path, model_args.model_revision)
+    layout = recipe_keys.get("pair_layout")
+    if layout is None:
+        reason = "the model is sharded" if is_sharded() else why_padded(recipe_keys, config)
+        layout = "padded" if reason else "packed"
+        if reason:
+            print(f"Pairs are padded: {reason}.")
+    tile = recipe_keys.get("head_tile") or prepared.kernels.tile
+    given = Switches(args.gradient_checkpointing, layout, args.activation_offloading, tile)
     if is_sharded():
         return Fit(given, None)
     pairs = [
         longest_pair(rows, prepared.tokenizer, args.max_length) for rows in (prepared.train_rows, prepared.test_rows)
     ]
     longest = max(pairs, key=lambda pair: pair[0] + pair[1])
-    model_args = prepared.model_args
-    config = load_shape(model_args.model_name_or_path, model_args.model_revision)
     keys = recipe_keys | {"fp16": args.fp16, "bf16": args.bf16} | given._asdict()
     settings = settings_of(keys, config, prepared.device, longest)
     may_not_fit = begun or prepared.ignores_plan

@@ -16,7 +16,7 @@ from transformers import PretrainedConfig
 from ..errors import PreferansError
 from ..hardware.device import CONTEXT_BYTES, DESKTOP_BYTES, Device
 from .changes import Change, Option, keys_in_words, possible_changes
-from .settings import SMALLEST_TILE, StepSettings, Switches
+from .settings import SMALLEST_TILE, StepSettings, Switches, has_dropout
 from .trace import Trace, trace
 
 # Gaps of the caching allocator, as shares of the allocated bytes.
@@ -27,8 +27,7 @@ COMPARED = ("llama", "gpt2", "gemma3_text", "qwen2")
 
 def can_separate(recipe_keys: dict[str, Any]) -> bool:
     """Check whether these keys allow separate passes, see [`~preferans.training.separate_passes.SeparatePassesTrainer`]."""
-    dropout = recipe_keys.get("disable_dropout") is False and recipe_keys.get("lora_dropout") != 0.0
-    return bool(recipe_keys.get("precompute_ref_log_probs")) and not dropout
+    return bool(recipe_keys.get("precompute_ref_log_probs")) and not has_dropout(recipe_keys)
 
 
 def ladder(given: Switches, recipe_keys: dict[str, Any], processes: int = 1) -> list[Switches]:
@@ -36,7 +35,7 @@ def ladder(given: Switches, recipe_keys: dict[str, Any], processes: int = 1) -> 
     List the switches to try for the keys that a recipe leaves open, fastest first.
 
     Args:
-        given ([`Switches`]): The recipe's switches, with TRL's defaults for open keys.
+        given ([`Switches`]): The recipe's switches, with the defaults for open keys.
         recipe_keys (`dict`): Keys that the recipe or the command line sets.
         processes (`int`, *optional*, defaults to 1): Number of processes. Separate passes need a single one.
     """
@@ -45,7 +44,7 @@ def ladder(given: Switches, recipe_keys: dict[str, Any], processes: int = 1) -> 
     )
     layouts = [given.pair_layout]
     if recipe_keys.get("pair_layout") is None and processes == 1 and can_separate(recipe_keys):
-        layouts = ["padded", "separate"]
+        layouts.append("separate")
     # Recomputing is a pass for both answers, separate passes are one for the first answer.
     tries = sorted(
         (given._replace(gradient_checkpointing=c, pair_layout=layout) for c in checkpointing for layout in layouts),

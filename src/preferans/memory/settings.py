@@ -15,6 +15,7 @@ from ..hardware.decisions import decide_kernels
 from ..hardware.device import Device
 from ..models.lora_modules import lora_targets
 from ..training.arguments import PreferansArguments
+from ..training.packed_pairs import why_not_packed
 
 
 @dataclass(frozen=True)
@@ -158,13 +159,25 @@ def settings_of(
         "lora_target_modules": tuple(targets) if isinstance(targets, list) else targets,
         "optim": str(keys["optim"]),
         "loss_type": tuple(keys["loss_type"] if isinstance(keys["loss_type"], list) else [keys["loss_type"]]),
-        "pair_layout": keys["pair_layout"] or "padded",
+        "pair_layout": keys["pair_layout"] or ("padded" if why_padded(recipe_keys, config) else "packed"),
         "head_tile": min(keys["head_tile"] or kernels.tile, config.vocab_size),
         "grouped_heads": kernels.attention == "grouped",
         "triton": kernels.triton,
         "emulate_cuda": device.kind == "cuda",
     } | dict(zip(("prompt_tokens", "chosen_tokens", "rejected_tokens"), pair, strict=True))
     return StepSettings(**values)
+
+
+def has_dropout(recipe_keys: dict[str, Any]) -> bool:
+    """Check whether a recipe turns dropout on, with which the layouts of pairs draw different numbers."""
+    return recipe_keys.get("disable_dropout") is False and recipe_keys.get("lora_dropout") != 0.0
+
+
+def why_padded(recipe_keys: dict[str, Any], config: PretrainedConfig) -> str | None:
+    """Return why a recipe without `pair_layout` pads its pairs instead of packing them, or `None`."""
+    if has_dropout(recipe_keys):
+        return "dropout would draw other numbers for packed pairs"
+    return why_not_packed(config, recipe_keys.get("attn_implementation") or "sdpa")
 
 
 def _longest_possible_pair(max_length: int | None) -> tuple[int, int, int]:

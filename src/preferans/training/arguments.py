@@ -31,9 +31,9 @@ class PreferansArguments(HardwareArguments):
     pair_layout: str | None = dataclasses.field(
         default=None,
         metadata={
-            "help": "How a pair runs through the model, with the same loss and gradients: padded (both answers in one batch, as in TRL), packed (one "
-            "row without padding, the prompt once) or separate (one answer after the other: least memory, a sixth more "
-            "time). By default, the memory plan decides between padded and separate.",
+            "help": "How a pair runs through the model, with the same loss and gradients: packed (one row without padding, the prompt once), "
+            "padded (both answers in one batch, as in TRL) or separate (one answer after the other: least memory, a sixth more "
+            "time). By default packed, or padded where packing is not exact; separate if that alone fits.",
             "choices": list(PAIR_LAYOUTS),
         },
     )

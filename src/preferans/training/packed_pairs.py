@@ -3,8 +3,9 @@ Preference pairs as one row of tokens: each prompt is computed once, and nothing
 
 TRL runs a batch of pairs as two padded rows a pair, each with the prompt. Here a batch is a single row, [P C R] [P C R] …, in which an answer
 sees its prompt and itself. The last token of a prompt predicts the first token of both answers, so each answer has its own copy of it; the
-last token of an answer predicts nothing and is left out. Positions continue from the prompt in both answers. A mask of four dimensions is
-enough, so plain scaled dot-product attention computes it on every device. Log-probabilities and gradients are those of the padded batch.
+last token of an answer predicts nothing and is left out. Positions continue from the prompt in both answers. Attention runs pair by pair, and
+a mask of each pair is enough, so plain scaled dot-product attention computes it on every device. Log-probabilities and gradients are
+those of the padded batch.
 """
 
 import functools
@@ -12,7 +13,8 @@ import types
 from typing import NamedTuple
 
 import torch
-from transformers import PretrainedConfig, PreTrainedModel
+from transformers import AttentionInterface, PretrainedConfig, PreTrainedModel
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from trl.trainer.utils import FusedCausalLMOutput
 
 PAIR_LAYOUTS = ("padded", "packed", "separate")
@@ -29,32 +31,34 @@ class PackedRow(NamedTuple):
         input_ids (`torch.Tensor` of shape `(1, T)`)
         position_ids (`torch.Tensor` of shape `(1, T)`): Places in the padded rows.
         labels (`torch.Tensor` of shape `(1, T)`): The token that each position predicts, or -100.
-        pairs (`torch.Tensor` of shape `(T,)`): Number of the pair.
         parts (`torch.Tensor` of shape `(T,)`): 0 for a prompt that both answers share, otherwise one number for each answer.
+        sizes (`list[int]`): Tokens of each pair.
         places (`torch.Tensor`): Place of each label in the padded rows of labels, flattened.
     """
 
     input_ids: torch.Tensor
     position_ids: torch.Tensor
     labels: torch.Tensor
-    pairs: torch.Tensor
     parts: torch.Tensor
+    sizes: list[int]
     places: torch.Tensor
 
-    def mask(self, window: int | None = None) -> torch.Tensor:
+    def masks(self, window: int | None = None) -> list[torch.Tensor]:
         """
-        Return which positions each position sees.
+        Return which positions of its pair each position sees.
 
         Args:
             window (`int`, *optional*): Length of a sliding window, in positions.
 
         Returns:
-            `torch.Tensor` of shape `(1, 1, T, T)`: `bool`.
+            `list[torch.Tensor]`: for each pair, `bool` of the shape `(1, 1, size, size)`.
         """
-        distance = self.position_ids[0, :, None] - self.position_ids[0]
-        seen = (self.pairs[:, None] == self.pairs) & ((self.parts == 0) | (self.parts[:, None] == self.parts))
-        seen &= (distance >= 0) if window is None else (distance >= 0) & (distance < window)
-        return seen[None, None]
+        masks = []
+        for positions, parts in zip(self.position_ids[0].split(self.sizes), self.parts.split(self.sizes), strict=True):
+            distance = positions[:, None] - positions
+            seen = ((parts == 0) | (parts[:, None] == parts)) & (distance >= 0)
+            masks.append((seen if window is None else seen & (distance < window))[None, None])
+        return masks
 
 
 def packed_row(input_ids: torch.Tensor, attention_mask: torch.Tensor, labels: torch.Tensor) -> PackedRow:
@@ -71,14 +75,13 @@ def packed_row(input_ids: torch.Tensor, attention_mask: torch.Tensor, labels: to
     number, width = input_ids.shape
     starts = (labels != _IGNORED).int().argmax(dim=1).tolist()
     ends = attention_mask.sum(dim=1).tolist()
-    ids, positions, targets, pairs, parts, places = [], [], [], [], [], []
+    ids, positions, targets, parts, sizes, places = [], [], [], [], [], []
 
-    def add(row: int, first: int, last: int, pair: int, part: int) -> None:
+    def add(row: int, first: int, last: int, part: int) -> None:
         """Add the tokens from `first` to before `last`, with the labels among those after them."""
         ids.append(input_ids[row, first:last])
         positions.append(torch.arange(first, last))
         targets.append(labels[row, first + 1 : last + 1])
-        pairs.append(torch.full((last - first,), pair))
         parts.append(torch.full((last - first,), part))
 
     for pair in range(number // 2):
@@ -87,24 +90,29 @@ def packed_row(input_ids: torch.Tensor, attention_mask: torch.Tensor, labels: to
         shared = 0
         if start and start == starts[rows[1]] and torch.equal(*(input_ids[row, :start] for row in rows)):
             shared = start - 1
-            add(rows[0], 0, shared, pair, 0)
+            add(rows[0], 0, shared, 0)
             targets[-1] = torch.full_like(targets[-1], _IGNORED)
         for part, row in enumerate(rows, start=1):
-            add(row, shared, ends[row] - 1, pair, part)
+            add(row, shared, ends[row] - 1, part)
             places.append(row * (width - 1) + torch.arange(max(starts[row], 1) - 1, ends[row] - 1))
+        sizes.append(sum(ends[row] - 1 for row in rows) - shared)
     device = input_ids.device
     join = lambda tensors: torch.cat(tensors).to(device)  # noqa: E731
-    return PackedRow(
-        join(ids)[None], join(positions)[None], join(targets)[None], join(pairs), join(parts), join(places)
-    )
+    return PackedRow(join(ids)[None], join(positions)[None], join(targets)[None], join(parts), sizes, join(places))
 
 
-def why_not_packed(config: PretrainedConfig) -> str | None:
-    """Return why the pairs of a model with this configuration are not packed, or `None`."""
+def why_not_packed(config: PretrainedConfig, attention: str) -> str | None:
+    """
+    Return why the pairs of a model cannot be packed, or `None`.
+
+    Args:
+        config ([`~transformers.PretrainedConfig`]): Configuration of the model.
+        attention (`str`): Its `attn_implementation`.
+    """
     if config.model_type not in PROVEN:
-        return f"it is not proven for the architecture {config.model_type}"
-    if config._attn_implementation != "sdpa":
-        return f"it needs attn_implementation: sdpa, and this run has {config._attn_implementation}"
+        return f"packing is not proven for the architecture {config.model_type}"
+    if attention != "sdpa":
+        return f"packing needs attn_implementation: sdpa, and this run has {attention}"
     return None
 
 
@@ -118,22 +126,23 @@ def pack_pairs(model: PreTrainedModel) -> None:
     Args:
         model ([`~transformers.PreTrainedModel`]): Model after [`~trl.trainer.utils.add_fused_lm_head`].
     """
+    AttentionInterface.register("sdpa", _attention_by_pair)
     fused_forward = model.forward
     layers = set(getattr(model.config, "layer_types", None) or ())
-    window = getattr(model.config, "sliding_window", None)
+    windows = {None, model.config.sliding_window} if "sliding_attention" in layers else {None}
 
     @functools.wraps(fused_forward)
     def packed_forward(self, *args, fused_lm_head=False, labels=None, **kwargs):
         if not fused_lm_head or labels is None or len(labels) % 2:
             return fused_forward(*args, fused_lm_head=fused_lm_head, labels=labels, **kwargs)
         row = packed_row(kwargs.pop("input_ids"), kwargs.pop("attention_mask"), labels)
-        mask = row.mask()
-        if "sliding_attention" in layers:
-            mask = {"full_attention": mask, "sliding_attention": row.mask(window)}
+        masks = {size: row.masks(size) for size in windows}
+        mask = masks[None][0]  # of four dimensions, so that the model does not make its own
         output = fused_forward(
             input_ids=row.input_ids,
             position_ids=row.position_ids,
-            attention_mask=mask,
+            attention_mask={name: mask for name in layers} if len(layers) > 1 else mask,
+            pair_masks=masks,
             shift_labels=row.labels,
             fused_lm_head=True,
             **kwargs,
@@ -141,6 +150,17 @@ def pack_pairs(model: PreTrainedModel) -> None:
         return _unpacked(output, row, labels)
 
     model.forward = types.MethodType(packed_forward, model)
+
+
+def _attention_by_pair(module, query, key, value, attention_mask, pair_masks=None, **options):
+    """transformers' attention by `"sdpa"`, which runs pair by pair if the masks of pairs are given by sliding window."""
+    if pair_masks is None:
+        return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
+    masks = pair_masks[options.get("sliding_window")]
+    sizes = [mask.shape[-1] for mask in masks]
+    parts = zip(*(states.split(sizes, dim=2) for states in (query, key, value)), masks, strict=True)
+    outputs = [sdpa_attention_forward(module, *part, **options)[0] for part in parts]
+    return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=1), None
 
 
 def _unpacked(output: FusedCausalLMOutput, row: PackedRow, labels: torch.Tensor) -> FusedCausalLMOutput:

@@ -14,6 +14,7 @@ from trl import DPOTrainer
 from trl.trainer.utils import FusedCausalLMOutput
 
 from ..errors import PreferansError
+from ..hardware.processes import is_sharded
 from .packed_pairs import pack_pairs, why_not_packed
 
 # The model's outputs that TRL's loss and metrics use, one value per token.
@@ -53,9 +54,11 @@ class SeparatePassesTrainer(DPOTrainer):
         """
         model = self.accelerator.unwrap_model(self.model)
         model = model.get_base_model() if isinstance(model, PeftModel) else model
-        reason = why_not_packed(model.config)
+        reason = why_not_packed(model.config, model.config._attn_implementation)
         if self.aux_loss_enabled:
             reason = "the load-balancing loss of a mixture of experts is computed from the padded batch"
+        if is_sharded():
+            reason = "the model is sharded"
         if reason:
             raise PreferansError(f"pair_layout: packed cannot be used here: {reason}. Write pair_layout: padded.")
         pack_pairs(model)
