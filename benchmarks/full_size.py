@@ -116,7 +116,7 @@ def main() -> None:
             model = Path(work) / "model"
             make_model(config, model)
             for length in args.lengths:
-                run = run_once(recipe, model, length, Path(work), config.vocab_size)
+                run = run_once(str(Path(recipe).resolve()), model, length, Path(work), config.vocab_size)
                 print(
                     f"| `{Path(recipe).stem}` | {length} | {run['layout']} | {run['planned']:,} | {run['counted']:,} | {run['seconds']:.1f} | "
                     f"{run['memory'] / 2**30:.1f} GiB |",
