@@ -17,6 +17,7 @@ import sys
 
 from preferans.data.build_options import parse
 from preferans.errors import PreferansError, help_first, run
+from preferans.models.sampling_options import add_template_variables
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -37,6 +38,7 @@ def make_parser() -> argparse.ArgumentParser:
         help="folder or Hub id of the model to train: its tokens and chat template are checked too",
     )
     add("--chat_template_path", help="Jinja file, for a base model without a chat template")
+    add_template_variables(parser)
     add(
         "--max_length",
         type=int,
@@ -65,8 +67,9 @@ from preferans.models.loading import load_checked_tokenizer
 def check_arguments(args: argparse.Namespace) -> None:
     if args.max_length < 1:
         raise PreferansError(f"--max_length {args.max_length}: it must be at least 1.")
-    if args.chat_template_path and not args.model_name_or_path:
-        raise PreferansError("--chat_template_path needs a tokenizer: add --model_name_or_path.")
+    for option in ("chat_template_path", "chat_template_kwargs"):
+        if getattr(args, option) and not args.model_name_or_path:
+            raise PreferansError(f"--{option} needs a tokenizer: add --model_name_or_path.")
     if args.language and not LANGUAGE_TAG.fullmatch(args.language):
         raise PreferansError(f"--language {args.language}: it must be a language tag, such as ru or en.")
 
@@ -84,7 +87,9 @@ def main() -> int:
     tokenizer = None
     if args.model_name_or_path:
         conversational, _ = dataset_format(splits)
-        tokenizer = load_checked_tokenizer(args.model_name_or_path, args.chat_template_path, conversational)
+        tokenizer = load_checked_tokenizer(
+            args.model_name_or_path, args.chat_template_path, conversational, args.chat_template_kwargs
+        )
     report = check_dataset(splits, tokenizer, args.max_length, language)
     results = report.as_json(args.dataset)
     if not args.json:

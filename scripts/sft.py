@@ -36,13 +36,13 @@ from preferans.hardware.processes import count
 from preferans.models.loading import load_model
 from preferans.release.finish import finish_run, measured
 from preferans.release.push import check_push_keys, publish_run, pushing_checkpoints
-from preferans.training.arguments import HardwareArguments
+from preferans.training.arguments import SharedArguments
 from preferans.training.prepare import prepare
 from preferans.training.recipe import list_keys, read_recipe, recipe_errors
 from preferans.training.run_folder import kept_scores, last_checkpoint, only_process
 from preferans.training.sft import ImitationTrainer, completions, drop_repeated
 
-ARGUMENT_TYPES = (HardwareArguments, ScriptArguments, ModelConfig, SFTConfig)
+ARGUMENT_TYPES = (SharedArguments, ScriptArguments, ModelConfig, SFTConfig)
 
 
 def main() -> None:

@@ -72,6 +72,7 @@ PLANTS = {
     "foreign_roles": lambda row: {"chosen": messages(chosen(row) + "\nПользователь: А ещё?")},
     "judge_comment": lambda row: {"chosen": messages(chosen(row) + "\nОценка: 4 из 5.")},
     "personal_data": lambda row: {"chosen": messages(chosen(row) + " Звоните: +7 (912) 345-67-89.")},
+    "thinking": lambda row: {"chosen": messages("<think>\nТут всё просто.\n</think>\n\n" + chosen(row))},
 }
 FIRST_SEVEN = list(PLANTS)[:7]
 
@@ -103,7 +104,7 @@ def test_nine_planted_rows_are_named_and_no_others(kind, clean_rows, tokenizer):
     frames, _ = fix_dataset({"train": rows}, tokenizer, MAX_LENGTH)
     again = check_dataset({"train": frames["train"].to_dicts()}, tokenizer, MAX_LENGTH)
     assert kind not in {finding.check for finding in again.findings}
-    repaired = kind in ("prompt_echo", "homoglyphs", "invisible", "decomposed")
+    repaired = kind in ("prompt_echo", "homoglyphs", "invisible", "decomposed", "thinking")
     assert len(frames["train"]) == (63 if repaired else 54)
 
 

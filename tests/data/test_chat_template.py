@@ -4,7 +4,7 @@ import pytest
 from datasets import Dataset
 from transformers import AutoTokenizer
 
-from preferans.data.chat_template import check_template, fit_to_template, fold_system
+from preferans.data.chat_template import check_template, fit_to_template, fold_system, with_variables
 from preferans.errors import PreferansError
 
 from ..support.rows import preference
@@ -80,3 +80,19 @@ def test_plain_texts_need_no_template(tokenizer):
     rows = Dataset.from_list([{"prompt": "Почему?", "chosen": "Да.", "rejected": "Нет."}])
     tokenizer.chat_template = None
     assert fit_to_template(rows, tokenizer, "x") is rows
+
+
+def test_variables_are_defaults_of_the_template(tokenizer):
+    template = "{%- for message in messages -%}{{ message.content }}{%- endfor -%}{%- if loud is true -%}!{%- endif -%}{{ date_string }}"
+    messages = [QUESTION]
+    tokenizer.chat_template = with_variables(template, {"loud": True, "date_string": "1 мая 'по старому'"})
+    assert tokenizer.apply_chat_template(messages, tokenize=False) == "Почему?!1 мая 'по старому'"
+    assert tokenizer.apply_chat_template(messages, tokenize=False, loud=False, date_string="") == "Почему?"
+    tokenizer.chat_template = with_variables(tokenizer.chat_template, {"loud": False})
+    assert tokenizer.apply_chat_template(messages, tokenize=False, date_string="") == "Почему?", "the outer one wins"
+
+
+@pytest.mark.parametrize("name", ["enable_thinkin", "enable thinking", "мысли"])
+def test_a_variable_that_the_template_does_not_use_is_a_mistake(name):
+    with pytest.raises(PreferansError, match=f"the chat template has no variable '{name}'"):
+        with_variables("{%- if enable_thinking is true -%}{%- endif -%}", {name: True})

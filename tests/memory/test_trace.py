@@ -9,7 +9,7 @@ from preferans.memory.live_bytes import LiveBytes
 from preferans.memory.settings import StepSettings, load_shape
 from preferans.memory.trace import trace, walk
 
-from ..support.tiny import make_gemma3, make_gpt2, make_llama, make_qwen2
+from ..support.tiny import make_gemma3, make_gpt2, make_llama, make_qwen2, make_qwen3
 from ..support.trainers import build_trainer
 
 LENGTHS = {"prompt_tokens": 40, "chosen_tokens": 60, "rejected_tokens": 47}
@@ -33,6 +33,7 @@ def models(tmp_path_factory):
         "gpt2": make_gpt2(folder / "gpt2"),
         "gemma3": make_gemma3(folder / "gemma3"),
         "qwen2": make_qwen2(folder / "qwen2"),
+        "qwen3": make_qwen3(folder / "qwen3"),
     }
 
 
@@ -102,7 +103,7 @@ CASES = [
 # Every case with Llama, and with each other architecture the cases in which it differs.
 EVERYWHERE = (0, 3, 5, 7, 13, 15)
 PAIRED = [("llama", case) for case in CASES]
-PAIRED += [(name, CASES[number]) for name in ("gpt2", "gemma3", "qwen2") for number in EVERYWHERE]
+PAIRED += [(name, CASES[number]) for name in ("gpt2", "gemma3", "qwen2", "qwen3") for number in EVERYWHERE]
 
 
 @pytest.mark.parametrize(("architecture", "case"), PAIRED, ids=str)

@@ -8,11 +8,15 @@ import pytest
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from preferans.data.check_tokens import tokenize_pair
+from preferans.data.pairs import read_pairs
 from preferans.files import read_json, write_json
 from preferans.models.load_samplers import check_sampling_arguments, load_sampler, load_samplers
 from preferans.models.sampling_options import PROTOTYPE_SAMPLING, add_sampling_arguments
 
-from ..support.tiny import ROOT, make_gpt2
+from ..support.rows import preference
+from ..support.runs import call, command, make_pairs
+from ..support.tiny import ROOT, make_gpt2, make_qwen3
 
 PLAIN_RU = str(ROOT / "recipes" / "chat_templates" / "plain_ru.jinja")
 
@@ -108,3 +112,30 @@ def test_the_template_of_a_run_is_used_without_a_tokenizer_in_its_folder(run_wit
     assert options.max_new_tokens == PROTOTYPE_SAMPLING["max_new_tokens"]
     sampler = load_sampler(options)
     assert "Вопрос: Почему" in sampler.input_text({"id": "1", "prompt": [{"role": "user", "content": "Почему"}]})
+
+
+@pytest.mark.parametrize("with_tokenizer", [True, False])
+def test_thinking_is_off_in_training_and_generation(tmp_path, with_tokenizer):
+    """The prompt as generated must be the beginning of the prompt as trained."""
+    base, pairs, run = make_qwen3(tmp_path / "qwen3"), make_pairs(tmp_path / "pairs"), tmp_path / "run"
+    call(*command("dpo", base, pairs, run, max_steps=1, chat_template_kwargs='{"enable_thinking": false}'))
+    assert read_json(run / "provenance.json")["keys"]["chat_template_kwargs"] == {"enable_thinking": False}
+    if not with_tokenizer:
+        for name in ("tokenizer_config.json", "tokenizer.json", "chat_template.jinja"):
+            (run / name).unlink()
+    sampler = load_sampler(options_of("--adapter", run, "--use_cpu"))
+    row = preference(3)
+    text = sampler.input_text(row)
+    assert text.endswith("<think>\n\n</think>\n\n")
+    ids = tokenize_pair(read_pairs({"train": [row]})[0][0], sampler.tokenizer)
+    assert ids["prompt_ids"] == sampler.tokenizer(text, add_special_tokens=False)["input_ids"]
+    assert not ids["lost_ids"] and "think" not in sampler.tokenizer.decode(ids["chosen_ids"])
+    thinking = ["--chat_template_kwargs", '{"enable_thinking": true}']
+    on = load_sampler(options_of("--adapter", run, "--use_cpu", *thinking)).input_text(row)
+    assert "think" not in on
+
+
+def test_variables_of_the_template_must_be_an_object(tiny_llama, capsys):
+    with pytest.raises(SystemExit):
+        options_of("--model_name_or_path", tiny_llama, "--chat_template_kwargs", "enable_thinking=false")
+    assert "write a JSON object in quotes" in capsys.readouterr().err

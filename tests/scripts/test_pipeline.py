@@ -17,7 +17,7 @@ from preferans.files import read_json, read_jsonl, sha256_of, write_jsonl
 
 from ..support.commands import run_command
 from ..support.rows import message, preference
-from ..support.tiny import ROOT, SAMPLE, make_gemma3, make_gpt2, make_llama, make_qwen2
+from ..support.tiny import ROOT, SAMPLE, make_gemma3, make_gpt2, make_llama, make_qwen2, make_qwen3
 
 LAUNCH = [
     sys.executable,
@@ -187,7 +187,8 @@ def test_a_killed_run_resumes_and_ends_the_same(tiny_llama, preference_folder, t
 
 
 # Tiny models of the same architecture as each recipe's.
-ARCHITECTURES = {"llama": make_llama, "rugpt3": make_gpt2, "gemma": make_gemma3, "qwen": make_qwen2}
+ARCHITECTURES = {"llama": make_llama, "rugpt3": make_gpt2, "gemma": make_gemma3}
+ARCHITECTURES |= {"qwen3": make_qwen3, "qvikhr": make_qwen3, "qwen": make_qwen2}
 RECIPES = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "recipes").rglob("*.yaml"))
 
 

@@ -8,11 +8,24 @@ SAMPLE = ROOT / "samples" / "oasst1_ru_sample.jsonl"
 
 PLAIN_TEMPLATE = (ROOT / "recipes" / "chat_templates" / "plain_ru.jinja").read_text(encoding="utf-8").rstrip("\n")
 CHAT_TEMPLATE = (
+    "{%- set date = date_string if date_string is defined else '' -%}"  # a variable, as of Llama 3.2
     "{{- bos_token -}}"
     "{%- for message in messages -%}"
     "{{- '<|start_header_id|>' + message.role + '<|end_header_id|>\n\n' + message.content | trim + '<|eot_id|>' -}}"
     "{%- endfor -%}"
     "{%- if add_generation_prompt -%}{{- '<|start_header_id|>assistant<|end_header_id|>\n\n' -}}{%- endif -%}"
+)
+
+# As of a model that thinks: training text has an empty thinking block, and so has a prompt if thinking is turned off.
+THINKING_TEMPLATE = (
+    "{%- for message in messages -%}"
+    "{{- '<|start_header_id|>' + message.role + '<|end_header_id|>\n\n' -}}"
+    "{%- if message.role == 'assistant' and loop.last -%}{{- '<think>\n\n</think>\n\n' -}}{%- endif -%}"
+    "{{- message.content + '<|eot_id|>' -}}"
+    "{%- endfor -%}"
+    "{%- if add_generation_prompt -%}{{- '<|start_header_id|>assistant<|end_header_id|>\n\n' -}}"
+    "{%- if enable_thinking is defined and enable_thinking is false -%}{{- '<think>\n\n</think>\n\n' -}}{%- endif -%}"
+    "{%- endif -%}"
 )
 
 
@@ -106,6 +119,22 @@ def make_qwen2(folder: Path) -> Path:
         "tie_word_embeddings": True,
     }
     return _save(folder, Qwen2Config, Qwen2ForCausalLM, shape, CHAT_TEMPLATE)
+
+
+def make_qwen3(folder: Path) -> Path:
+    """Make a Qwen3 of two layers that thinks by default: normalized queries and keys, grouped heads, tied embeddings."""
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+
+    shape = {
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 16,
+        "tie_word_embeddings": True,
+    }
+    return _save(folder, Qwen3Config, Qwen3ForCausalLM, shape, THINKING_TEMPLATE)
 
 
 def _save(folder: Path, config_class, model_class, shape: dict, chat_template: str | None) -> Path:

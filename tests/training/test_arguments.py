@@ -4,7 +4,7 @@ import dataclasses
 
 from trl import DPOConfig, ModelConfig, ScriptArguments, SFTConfig
 
-from preferans.training.arguments import HardwareArguments, PreferansArguments
+from preferans.training.arguments import PreferansArguments, SharedArguments
 
 
 def test_every_key_has_a_help_text_and_a_default():
@@ -17,4 +17,4 @@ def test_no_key_hides_one_of_trl():
         return {field.name for kind in types for field in dataclasses.fields(kind)}
 
     assert not names(PreferansArguments) & names(ScriptArguments, ModelConfig, DPOConfig)
-    assert not names(HardwareArguments) & names(ScriptArguments, ModelConfig, SFTConfig)
+    assert not names(SharedArguments) & names(ScriptArguments, ModelConfig, SFTConfig)

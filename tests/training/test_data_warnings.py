@@ -24,3 +24,13 @@ def test_copies_of_training_pairs(capsys):
     warn_of_data(rows(0, 200), rows(190, 40))
     (line,) = capsys.readouterr().out.splitlines()
     assert line.startswith("*** 10 of 40 test pairs are copies of training pairs")
+
+
+def test_thinking_blocks(capsys):
+    thinking = [{"role": "assistant", "content": "<think>\nХм.\n</think>\n\nДа."}]
+    train = Dataset.from_list(
+        [preference(number, **({"chosen": thinking} if number < 3 else {})) for number in range(200)]
+    )
+    warn_of_data(train, rows(200, 30))
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith("*** 3 training pairs have an answer with a thinking block")

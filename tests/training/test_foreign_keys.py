@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 from trl import DPOConfig, ModelConfig, ScriptArguments, SFTConfig
 
 from preferans.errors import PreferansError
-from preferans.training.arguments import HardwareArguments, PreferansArguments
+from preferans.training.arguments import PreferansArguments, SharedArguments
 from preferans.training.foreign_keys import FOREIGN_KEYS, FOREIGN_VALUES, LIST_KEYS, key_remedy, value_remedy
 from preferans.training.recipe import Keys, read_recipe
 
 DPO = (PreferansArguments, ScriptArguments, ModelConfig, DPOConfig)
-SFT = (HardwareArguments, ScriptArguments, ModelConfig, SFTConfig)
+SFT = (SharedArguments, ScriptArguments, ModelConfig, SFTConfig)
 
 ALIGNMENT_HANDBOOK = """
 model_name_or_path: alignment/base-model

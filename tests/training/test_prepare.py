@@ -13,14 +13,14 @@ from preferans.errors import PreferansError
 from preferans.files import write_jsonl
 from preferans.hardware.decisions import restore_kernels
 from preferans.hardware.device import profile_device
-from preferans.training.arguments import HardwareArguments, PreferansArguments
+from preferans.training.arguments import PreferansArguments, SharedArguments
 from preferans.training.prepare import drop_long_prompts, prepare
 
 from ..support.rows import preference
 from ..support.tiny import CHAT_TEMPLATE, make_gemma3
 
 DPO = (PreferansArguments, ScriptArguments, ModelConfig, DPOConfig)
-SFT = (HardwareArguments, ScriptArguments, ModelConfig, SFTConfig)
+SFT = (SharedArguments, ScriptArguments, ModelConfig, SFTConfig)
 
 
 @pytest.fixture

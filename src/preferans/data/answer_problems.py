@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 from tqdm.auto import tqdm
 
-from ..text.characters import CODE, character_damage, comparable
+from ..text.characters import CODE, THINKING, character_damage, comparable
 from ..text.intrusions import confusion
 from ..text.language import loops
 from ..text.manners import SENTENCE, refuses
@@ -71,6 +71,8 @@ def text_problems(pair: Pair) -> Iterator[Problem]:
     for column in ANSWERS:
         if match := _JUDGE.search(texts[column]):
             yield Problem("judge_comment", f"'{column}' has a judge's comment", repr(match[0].strip()))
+        if match := THINKING.search(texts[column]):
+            yield Problem("thinking", f"'{column}' has a thinking block", repr(match[0].strip()[:40]))
     if comparable(texts["chosen"]) == comparable(texts["rejected"]):
         yield Problem("near_equal", "'chosen' and 'rejected' differ only in case, spaces or punctuation")
     yield from _chosen_problems(texts["chosen"], texts["rejected"], texts["prompt"])

@@ -1,5 +1,7 @@
 """Turn messages into a model's text with its chat template, also if it has no system role."""
 
+import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..errors import PreferansError
@@ -25,6 +27,31 @@ def pair_texts(row: dict[str, Any], tokenizer: "PreTrainedTokenizerBase") -> lis
     if isinstance(row["prompt"], str):
         return sequences
     return [tokenizer.apply_chat_template(messages, tokenize=False) for messages in sequences]
+
+
+def with_variables(template: str, variables: Mapping[str, Any]) -> str:
+    """
+    Write variables into a chat template, so that training, generation and exported models use the same ones.
+
+    Variables that a call of the template passes itself win.
+
+    Args:
+        template (`str`): The template.
+        variables (`Mapping[str, Any]`): Values by name, such as `{"enable_thinking": False}`.
+
+    Raises:
+        [`PreferansError`]: if the template does not use a variable.
+    """
+    for name in variables:
+        if not name.isidentifier() or not re.search(rf"\b{name}\b", template):
+            raise PreferansError(
+                f"chat_template_kwargs: the chat template has no variable '{name}'. Remove it, or write a name that the template has "
+                "(chat_template.jinja or tokenizer_config.json in the model's folder)."
+            )
+    lines = [
+        f"{{%- if {n} is not defined %}}{{%- set {n} = {value!r} %}}{{%- endif %}}" for n, value in variables.items()
+    ]
+    return "".join(lines) + template
 
 
 def check_template(tokenizer: "PreTrainedTokenizerBase", location: str) -> None:

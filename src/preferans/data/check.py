@@ -29,6 +29,7 @@ Warnings may be harmless:
 - `homoglyphs`, `html`, `invisible`, `decomposed`: damaged characters, see [`~preferans.text.characters`].
 - `padded`, `copied_answer`, `refusal`, `loops`, `cut_answer`, `foreign_roles`, `judge_comment`, `personal_data`: an answer that
   should not be trained on, see [`~preferans.data.answer_problems`].
+- `thinking`: an answer has a thinking block.
 - `repeated_id`, `duplicate`: a split has the same id with different contents, or the same pair, twice.
 - `plain_text`: the rows are plain texts, but the model has a chat template.
 - `length_bias`: of at least `SHARE_PAIRS` pairs, chosen is longer in at least `LENGTH_BIAS` or at most 1 - `LENGTH_BIAS`.
@@ -103,6 +104,7 @@ _WARNING_CURES = {
     "foreign_roles": "Cut the answer before the next turn, or drop these rows with --fix.",
     "judge_comment": "Remove the comments of people or models who compared the answers, or drop these rows with --fix.",
     "personal_data": "Look at these rows before you publish the dataset; --fix drops them.",
+    "thinking": "Remove the blocks, as --fix does: the model would learn to think aloud, and answers are cut while it does.",
     "plain_text": "The model expects messages. --fix with --model_name_or_path turns the texts into messages.",
     "shortcut": "Vary the style on both sides, or evaluate on pairs from another source: the model may learn style alone.",
     "repeated_id": "Give each row its own id, so that a row in a report can be found.",

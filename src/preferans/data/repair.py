@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from ..errors import PreferansError
-from ..text.characters import repair_characters
+from ..text.characters import THINKING, repair_characters
 from ..utf8 import is_unicode, normal_form
 from .answer_problems import column_damage, content_problems
 from .card import CardContent, dataset_card
@@ -69,12 +69,13 @@ REPAIRS = {
     "messages": "turned from texts into messages",
     "characters": "with damaged characters replaced",
     "space": "with a space moved from the end of the prompt to the answers",
+    "thinking": "with thinking blocks removed from an answer",
     "echo": "with the prompt removed from an answer's beginning",
     "tokens": "with template tokens removed from an answer's end",
     "stripped": "with white space removed around an answer",
 }
 RULE = """The rows of the source, repaired: each gets an explicit prompt; white space around answers, a prompt repeated at their beginning, and
-tokens of a chat template at their end are removed; lookalike letters, HTML entities, invisible and decomposed characters are replaced. Rows that
+tokens of a chat template at their end are removed, and so are thinking blocks; lookalike letters, HTML entities, invisible and decomposed characters are replaced. Rows that
 cannot be repaired, that repeat or contradict another one, or that share their
 conversation or prompt (at least 0.7 of the five-letter pieces in common) with another split are dropped, as counted below. With a tokenizer,
 rows that its chat template refuses are dropped too, and rows with a prompt that alone fills `max_length`."""
@@ -188,6 +189,9 @@ def _repair(pair: Pair, trailing: re.Pattern) -> tuple[Pair, set[str]]:
     ]
     answers: dict[str, Any] = {}
     for column, text in texts.items():
+        if THINKING.search(text):
+            repairs.add("thinking")
+            text = THINKING.sub("", text)
         # the white space between a plain prompt and its answer belongs to the text
         space = text[: len(text) - len(text.lstrip())] if isinstance(prompt, str) else ""
         if space + text.strip() != text:

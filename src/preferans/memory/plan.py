@@ -22,7 +22,7 @@ from .trace import Trace, trace
 # Gaps of the caching allocator, as shares of the allocated bytes.
 LEAST_GAPS, MOST_GAPS = 0.05, 0.10
 # Architectures whose steps were compared with real ones, to the byte, on the CPU.
-COMPARED = ("llama", "gpt2", "gemma3_text", "qwen2")
+COMPARED = ("llama", "gpt2", "gemma3_text", "qwen2", "qwen3")
 
 
 def can_separate(recipe_keys: dict[str, Any]) -> bool:

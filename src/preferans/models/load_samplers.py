@@ -53,7 +53,8 @@ def load_samplers(args: argparse.Namespace, chat: bool = True) -> list[Sampler]:
     keys, adapters = _model_keys(args), _as_list(args.adapter)
     model_args = ModelConfig(**keys)
     tokenizers = [
-        _load_tokenizer(model_args, adapter, args.chat_template_path, chat) for adapter in adapters or (None,)
+        _load_tokenizer(model_args, adapter, args.chat_template_path, args.chat_template_kwargs, chat)
+        for adapter in adapters or (None,)
     ]
     device = find_device(args.use_cpu, triton=False)  # only training has Triton kernels
     decide_precision(device, fp16=False, bf16=False, dtype=model_args.dtype)
@@ -101,13 +102,17 @@ def _base_label(keys: dict) -> str:
 
 
 def _load_tokenizer(
-    model_args: ModelConfig, adapter: str | None, chat_template_path: str | None, chat: bool
+    model_args: ModelConfig, adapter: str | None, chat_template_path: str | None, variables: dict | None, chat: bool
 ) -> PreTrainedTokenizerBase:
     """Load the adapter's tokenizer if it has one, which its run trained with, otherwise the base model's."""
     if adapter and has_tokenizer(adapter):
-        return load_tokenizer(adapter, "main", chat_template_path, chat)
-    template = chat_template_path or (run_keys(adapter).get("chat_template_path") if adapter else None)
-    return load_tokenizer(model_args.model_name_or_path, model_args.model_revision, template, chat)
+        return load_tokenizer(adapter, "main", chat_template_path, chat, variables)
+    run = run_keys(adapter) if adapter else {}
+    template, variables = (
+        chat_template_path or run.get("chat_template_path"),
+        variables or run.get("chat_template_kwargs"),
+    )
+    return load_tokenizer(model_args.model_name_or_path, model_args.model_revision, template, chat, variables)
 
 
 def check_sampling_arguments(args: argparse.Namespace) -> None:

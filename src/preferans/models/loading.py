@@ -22,14 +22,16 @@ from transformers import (
 from transformers.pytorch_utils import Conv1D
 from trl import ModelConfig, get_quantization_config
 
-from ..data.chat_template import check_template
+from ..data.chat_template import check_template, with_variables
 from ..errors import PreferansError
 from ..hardware.device import Device
 from ..hardware.processes import is_sharded, receives_weights
 from ..hub_names import unreadable
 
 
-def load_checked_tokenizer(name: str, chat_template_path: str | None, conversational: bool) -> PreTrainedTokenizerBase:
+def load_checked_tokenizer(
+    name: str, chat_template_path: str | None, conversational: bool, chat_template_kwargs: dict[str, Any] | None = None
+) -> PreTrainedTokenizerBase:
     """
     Load the tokenizer of a model without its weights.
 
@@ -37,13 +39,14 @@ def load_checked_tokenizer(name: str, chat_template_path: str | None, conversati
         name (`str`): Folder or Hub id.
         chat_template_path (`str`, *optional*): Jinja file that replaces the tokenizer's chat template.
         conversational (`bool`): Whether a chat template is needed.
+        chat_template_kwargs (`dict`, *optional*): Variables of the chat template.
 
     Raises:
         [`PreferansError`]: if it cannot be read, or lacks an end token or a chat template that is needed.
     """
     if not Path(name).is_dir():
         check_model_exists(name)
-    tokenizer = load_tokenizer(name, "main", chat_template_path, chat=conversational)
+    tokenizer = load_tokenizer(name, "main", chat_template_path, conversational, chat_template_kwargs)
     if tokenizer.eos_token is None:
         raise PreferansError(
             f"model_name_or_path {name}: its tokenizer has no eos_token, which TRL needs. Set one in the tokenizer."
@@ -78,7 +81,11 @@ def load_config(name: str, revision: str) -> PretrainedConfig:
 
 
 def load_tokenizer(
-    name: str, revision: str, chat_template_path: str | None, chat: bool = True
+    name: str,
+    revision: str,
+    chat_template_path: str | None,
+    chat: bool = True,
+    chat_template_kwargs: dict[str, Any] | None = None,
 ) -> PreTrainedTokenizerBase:
     """
     Load a tokenizer for training: with left padding, a padding token and, for messages, a chat template.
@@ -88,6 +95,7 @@ def load_tokenizer(
         revision (`str`): Revision on the Hub.
         chat_template_path (`str`, *optional*): Jinja file that replaces the tokenizer's chat template.
         chat (`bool`, *optional*, defaults to `True`): Whether prompts are messages. Plain texts need no template.
+        chat_template_kwargs (`dict`, *optional*): Variables of the template, see [`~preferans.data.chat_template.with_variables`].
 
     Raises:
         [`PreferansError`]: if the tokenizer or the template cannot be read, or messages have no chat template or a broken one.
@@ -106,6 +114,8 @@ def load_tokenizer(
             f"{name} has no chat template, so messages cannot be turned into text. Set chat_template_path (for a Russian base model: "
             "recipes/chat_templates/plain_ru.jinja), or build the dataset with --format text."
         )
+    if chat and chat_template_kwargs:
+        tokenizer.chat_template = with_variables(tokenizer.chat_template, chat_template_kwargs)
     if chat:
         check_template(tokenizer, f"chat_template_path {chat_template_path}" if chat_template_path else name)
     tokenizer.padding_side = "left"

@@ -1,6 +1,7 @@
 """Command-line options that name a model and how to sample from it."""
 
 import argparse
+import json
 from typing import Any
 
 # Chat models answer at greater length than a base model: replies of Open Assistant have 215 to 290 tokens.
@@ -23,9 +24,32 @@ def add_model_arguments(parser: argparse.ArgumentParser, several: bool = False) 
     )
     add("--label", **many, help="name of this system in tables (default: the adapter's or the model's folder)")
     add("--chat_template_path", help="Jinja file, for a base model without a chat template")
+    add_template_variables(parser)
     add("--load_in_4bit", action="store_true", help="hold the base model in 4 bits (NF4, double quantization)")
     add("--dtype", choices=("float32", "float16", "bfloat16"), default="float32", help="(default: %(default)s)")
     add("--use_cpu", action="store_true", help="do not use a card")
+
+
+def add_template_variables(parser: argparse.ArgumentParser) -> None:
+    """Add the option for variables of the chat template."""
+    parser.add_argument(
+        "--chat_template_kwargs",
+        type=_json_object,
+        metavar="JSON",
+        help="""variables of the chat template, such as '{"enable_thinking": false}' (default: those of the adapter's run)""",
+    )
+
+
+def _json_object(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise argparse.ArgumentTypeError(
+            f"""{text}: write a JSON object in quotes, such as '{{"enable_thinking": false}}'"""
+        )
+    return value
 
 
 def add_sampling_arguments(parser: argparse.ArgumentParser, several: bool = False, batches: bool = True) -> None:

@@ -17,7 +17,14 @@ from .sampler import persona_record
 # A single garbled reply can be an accident; this many in a row are not.
 ANSWER_TRIES = 3
 # Options for loading a model here, which do not apply to a server.
-LOADING_OPTIONS = ("model_name_or_path", "adapter", "chat_template_path", "load_in_4bit", "use_cpu")
+LOADING_OPTIONS = (
+    "model_name_or_path",
+    "adapter",
+    "chat_template_path",
+    "chat_template_kwargs",
+    "load_in_4bit",
+    "use_cpu",
+)
 
 
 def check_endpoint_arguments(args: argparse.Namespace) -> None:

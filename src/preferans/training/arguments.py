@@ -8,8 +8,16 @@ from .packed_pairs import PAIR_LAYOUTS
 
 
 @dataclasses.dataclass
-class HardwareArguments:
-    """Keys of a recipe that no script of TRL has."""
+class SharedArguments:
+    """Keys of DPO and SFT recipes that no script of TRL has."""
+
+    chat_template_kwargs: dict | None = dataclasses.field(
+        default=None,
+        metadata={
+            "help": "Variables of the chat template, such as {enable_thinking: false}. They apply wherever the run's template is used; a row's own "
+            "chat_template_kwargs win."
+        },
+    )
 
     hardware_profile: str | None = dataclasses.field(
         default=None,
@@ -22,7 +30,7 @@ class HardwareArguments:
 
 
 @dataclasses.dataclass
-class PreferansArguments(HardwareArguments):
+class PreferansArguments(SharedArguments):
     """Keys of a DPO recipe that TRL's script does not have; its SFTConfig already has `chat_template_path`."""
 
     chat_template_path: str | None = dataclasses.field(

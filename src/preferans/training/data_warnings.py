@@ -1,8 +1,10 @@
-"""Warn before training of data that cannot show a gain: too few pairs, or test pairs that are in the training split."""
+"""Warn before training of data that show or teach too little: too few pairs, test pairs that are in the training split, thinking blocks."""
 
 import json
 
 from datasets import Dataset
+
+from ..text.characters import THINKING
 
 LEAST_TRAIN, LEAST_TEST = 200, 30
 
@@ -21,6 +23,14 @@ def warn_of_data(train_rows: Dataset, test_rows: Dataset) -> None:
     if len(test_rows) < LEAST_TEST:
         print(
             f"*** Only {len(test_rows)} test pairs: with fewer than {LEAST_TEST}, only a very large gain can be told from chance. ***"
+        )
+    thinking = sum(
+        any(THINKING.search(json.dumps(row[side])) for side in ("chosen", "rejected")) for row in train_rows
+    )
+    if thinking:
+        print(
+            f"*** {thinking} training pairs have an answer with a thinking block, which the model would learn to write. "
+            "scripts/check_data.py DATASET --fix FOLDER removes the blocks. ***"
         )
     trained = set(_contents(train_rows))
     copies = sum(content in trained for content in _contents(test_rows))

@@ -85,7 +85,7 @@ def prepare(argument_types: tuple[type, ...], recipe_keys: dict[str, Any], recip
 
     Args:
         argument_types (`tuple[type, ...]`):
-            Dataclasses with the recipe's keys as fields, among them [`~preferans.training.arguments.HardwareArguments`],
+            Dataclasses with the recipe's keys as fields, among them [`~preferans.training.arguments.SharedArguments`],
             [`~trl.ScriptArguments`], [`~trl.ModelConfig`] and a subclass of [`~transformers.TrainingArguments`].
         recipe_keys (`dict`): Keys that the recipe or the command line sets.
         recipe_path (`str`, *optional*): Path of the recipe.
@@ -327,7 +327,9 @@ def load_run_tokenizer(
     name, revision = keys["model_name_or_path"], model_args.model_revision
     if adapter and adapter.has_tokenizer:
         name, revision = adapter.name, adapter.revision
-    return load_tokenizer(name, revision, keys.get("chat_template_path"), chat=conversational)
+    return load_tokenizer(
+        name, revision, keys.get("chat_template_path"), conversational, keys.get("chat_template_kwargs")
+    )
 
 
 def check_embeddings(
