@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from .tiny import CHAT_TEMPLATE, sample_texts
+from .tiny import CHAT_TEMPLATE, SHAPE, sample_texts
 
 CHINESE = ["你好世界 学习 语言 模型", "今天天气很好，我们去公园。"] * 200
 
@@ -68,16 +68,8 @@ def make_llama(folder: Path) -> Path:
             processors.TemplateProcessing(single=f"{special[0]} $A", special_tokens=[(special[0], bos)]),
         ]
     )
-    shape = {
-        "hidden_size": 64,
-        "intermediate_size": 128,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "tie_word_embeddings": False,
-    }
     ids = {"bos_token_id": bos, "eos_token_id": [eos, eot], "pad_token_id": None}
-    config = LlamaConfig(vocab_size=tokenizer.get_vocab_size() + 24, **shape, **ids)
+    config = LlamaConfig(vocab_size=tokenizer.get_vocab_size() + 24, **(SHAPE | {"tie_word_embeddings": False}), **ids)
     fast = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, bos_token=special[0], eos_token=special[4], model_max_length=2048
     )

@@ -28,6 +28,16 @@ THINKING_TEMPLATE = (
     "{%- endif -%}"
 )
 
+# Two layers, grouped heads and tied embeddings.
+SHAPE = {
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "tie_word_embeddings": True,
+}
+
 
 def sample_texts() -> list[str]:
     return [json.loads(line)["text"] for line in SAMPLE.read_text(encoding="utf-8").splitlines()]
@@ -69,15 +79,7 @@ def make_llama(folder: Path, chat_template: str | None = CHAT_TEMPLATE) -> Path:
     """Make a Llama of two layers in the shape of Llama-3.2: grouped heads and tied embeddings."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    shape = {
-        "hidden_size": 64,
-        "intermediate_size": 128,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "tie_word_embeddings": True,
-    }
-    return _save(folder, LlamaConfig, LlamaForCausalLM, shape, chat_template)
+    return _save(folder, LlamaConfig, LlamaForCausalLM, SHAPE, chat_template)
 
 
 def make_gpt2(folder: Path) -> Path:
@@ -110,31 +112,14 @@ def make_qwen2(folder: Path) -> Path:
     """Make a Qwen2 of two layers in the shape of Qwen2.5: biases in the attention, grouped heads, tied embeddings."""
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
-    shape = {
-        "hidden_size": 64,
-        "intermediate_size": 128,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "tie_word_embeddings": True,
-    }
-    return _save(folder, Qwen2Config, Qwen2ForCausalLM, shape, CHAT_TEMPLATE)
+    return _save(folder, Qwen2Config, Qwen2ForCausalLM, SHAPE, CHAT_TEMPLATE)
 
 
 def make_qwen3(folder: Path) -> Path:
     """Make a Qwen3 of two layers that thinks by default: normalized queries and keys, grouped heads, tied embeddings."""
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
-    shape = {
-        "hidden_size": 64,
-        "intermediate_size": 128,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "head_dim": 16,
-        "tie_word_embeddings": True,
-    }
-    return _save(folder, Qwen3Config, Qwen3ForCausalLM, shape, THINKING_TEMPLATE)
+    return _save(folder, Qwen3Config, Qwen3ForCausalLM, SHAPE | {"head_dim": 16}, THINKING_TEMPLATE)
 
 
 def _save(folder: Path, config_class, model_class, shape: dict, chat_template: str | None) -> Path:

@@ -10,7 +10,7 @@ from ..data.persona import Persona
 from ..data.ratings import CRITERIA
 from ..errors import PreferansError
 from .answers import System, prompts_sha256
-from .held_out import check_same_pairs, pair_scores, read_tested
+from .held_out import check_same_pairs, read_tested, tested_scores
 from .measures import MEASURES, confused, measure
 from .people_votes import conversation
 from .probes import probe_measures
@@ -164,7 +164,7 @@ def run_scores(folders: Sequence[str]) -> list[dict[str, Any]]:
         folders (`Sequence[str]`): Folders of `scripts/dpo.py` or `scripts/sft.py`.
 
     Returns:
-        `list[dict]`: `name`, `folder` and `pairs` (see [`~preferans.evaluation.held_out.pair_scores`]) of each.
+        `list[dict]`: `name`, `folder` and `pairs` (see [`~preferans.evaluation.held_out.tested_scores`]) of each.
 
     Raises:
         [`PreferansError`]: if a folder is not a finished run, or is named twice, or runs were scored on different test pairs.
@@ -175,8 +175,7 @@ def run_scores(folders: Sequence[str]) -> list[dict[str, Any]]:
         raise PreferansError(f"{', '.join(folders)}: the same run is named twice. Name it once.")
     scored = []
     for path, name in zip(paths, names, strict=True):
-        tested = read_tested(path)
-        pairs = pair_scores(**{key: tested[key] for key in ("before", "after", "beta", "per_token", "groups")})
+        pairs = tested_scores(read_tested(path))
         scored.append(
             {
                 "name": name if names.count(name) == 1 else path.as_posix(),

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from ..errors import PreferansError
 from ..files import read_json
-from .held_out import pair_scores, read_tested
+from .held_out import read_tested, tested_scores
 from .statistics import Score, smallest_difference
 
 # Losses whose value is ln 2 if the rewards of both answers are equal.
@@ -89,17 +89,16 @@ def read_evidence(run: Path) -> Evidence:
     tested, record = read_tested(run), read_json(run / "provenance.json")
     if record.get("method") != "dpo":
         raise PreferansError(f"{run}: this run imitates answers (scripts/sft.py); only DPO runs are explained.")
-    before, after = tested["before"], tested["after"]
-    scores = pair_scores(before, after, tested["beta"], tested["per_token"], tested["groups"])
     moves = {
         side: mean(
             (new[f"{side}_logp"] - old[f"{side}_logp"]) / old[f"{side}_tokens"]
-            for old, new in zip(before, after, strict=True)
+            for old, new in zip(tested["before"], tested["after"], strict=True)
         )
         for side in ("chosen", "rejected")
     }
     history = read_json(run / "trainer_state.json")["log_history"]
-    return Evidence(record["keys"], record, [entry for entry in history if "loss" in entry], scores, moves)
+    steps = [entry for entry in history if "loss" in entry]
+    return Evidence(record["keys"], record, steps, tested_scores(tested), moves)
 
 
 def diagnose(evidence: Evidence) -> list[RunFinding]:
@@ -159,7 +158,7 @@ def _exploded(evidence: Evidence) -> Iterator[RunFinding]:
         yield RunFinding(
             "margins_exploded",
             f"The mean reward margin of the test pairs is {margin.value:.1f}; the loss of such a pair is nearly 0.",
-            "The model goes on to separate answers that it separates already, and leaves its reference far behind.",
+            "Training continues on answers that are separated already, and the model moves far from its reference.",
             f"{evidence.key('learning_rate', 1 / 3)}, or fewer steps",
         )
 
@@ -169,7 +168,7 @@ def _saturated(evidence: Evidence) -> Iterator[RunFinding]:
     if len(accuracies) >= 5 and mean(accuracies) >= SATURATED:
         yield RunFinding(
             "accuracy_saturated",
-            f"From the first {SATURATED_FROM:.0%} of the steps on, the reward accuracy in training is {mean(accuracies):.0%}.",
+            f"After the first {SATURATED_FROM:.0%} of the steps, the reward accuracy in training is {mean(accuracies):.0%}.",
             "The pairs can be told apart by something simple, such as their length or their style.",
             "scripts/check_data.py prints how well length, punctuation and single words tell the answers apart; harder pairs teach more",
         )

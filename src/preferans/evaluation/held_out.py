@@ -175,6 +175,11 @@ def read_tested(path: Path) -> dict[str, Any]:
     return read_json(path / "test_log_probs.json")
 
 
+def tested_scores(tested: dict[str, Any]) -> dict[str, Score]:
+    """Return [`pair_scores`] of what [`read_tested`] returns."""
+    return pair_scores(**{key: tested[key] for key in ("before", "after", "beta", "per_token", "groups")})
+
+
 def check_same_pairs(folders: Sequence[str]) -> None:
     """
     Check that runs were scored on the same test pairs; otherwise their figures cannot be compared.

@@ -10,7 +10,7 @@ from huggingface_hub import EvalResult, ModelCardData
 from jinja2 import Environment, PackageLoader
 
 from ..errors import PreferansError
-from ..evaluation.held_out import imitation_scores, pair_scores
+from ..evaluation.held_out import imitation_scores, tested_scores
 from ..evaluation.statistics import Score
 from ..files import read_json
 from ..hub_names import is_hub_id
@@ -258,7 +258,7 @@ def _results(tested: dict[str, Any], method: str) -> tuple[list[tuple[str, str, 
         ]
         names = ("test_chosen_loss_after", "test_normalised_accuracy_after")
     else:
-        scores = pair_scores(**{key: tested[key] for key in ("before", "after", "beta", "per_token", "groups")})
+        scores = tested_scores(tested)
         rows = [("Chosen answer likelier per token than the rejected one", "test_normalised_accuracy", True)]
         names = ("test_normalised_accuracy_after", "test_reward_accuracy")
     table = [
