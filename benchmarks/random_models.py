@@ -9,7 +9,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedTokenizerFast
 from transformers.initialization import no_init_weights
 
-TEMPLATE = "{% for message in messages %}{{ message.content }} {% endfor %}"
+# The comment names the variables that recipes set.
+TEMPLATE = "{#- date_string, enable_thinking -#}{% for message in messages %}{{ message.content }} {% endfor %}"
 
 
 def make_model(config: PretrainedConfig, folder: Path) -> None:
