@@ -33,7 +33,7 @@ def with_variables(template: str, variables: Mapping[str, Any]) -> str:
     """
     Write variables into a chat template, so that training, generation and exported models use the same ones.
 
-    Variables that a call of the template passes itself win.
+    Variables that are passed to the template win. A template that starts with these variables, as that of a continued run, is not changed.
 
     Args:
         template (`str`): The template.
@@ -48,10 +48,10 @@ def with_variables(template: str, variables: Mapping[str, Any]) -> str:
                 f"chat_template_kwargs: the chat template has no variable '{name}'. Remove it, or write a name that the template has "
                 "(chat_template.jinja or tokenizer_config.json in the model's folder)."
             )
-    lines = [
+    header = "".join(
         f"{{%- if {n} is not defined %}}{{%- set {n} = {value!r} %}}{{%- endif %}}" for n, value in variables.items()
-    ]
-    return "".join(lines) + template
+    )
+    return template if template.startswith(header) else header + template
 
 
 def check_template(tokenizer: "PreTrainedTokenizerBase", location: str) -> None:

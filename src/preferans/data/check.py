@@ -104,7 +104,7 @@ _WARNING_CURES = {
     "foreign_roles": "Cut the answer before the next turn, or drop these rows with --fix.",
     "judge_comment": "Remove the comments of people or models who compared the answers, or drop these rows with --fix.",
     "personal_data": "Look at these rows before you publish the dataset; --fix drops them.",
-    "thinking": "Remove the blocks, as --fix does: the model would learn to think aloud, and answers are cut while it does.",
+    "thinking": "Remove the blocks, as --fix does: the model would learn to write them, and answers would be cut before they begin.",
     "plain_text": "The model expects messages. --fix with --model_name_or_path turns the texts into messages.",
     "shortcut": "Vary the style on both sides, or evaluate on pairs from another source: the model may learn style alone.",
     "repeated_id": "Give each row its own id, so that a row in a report can be found.",

@@ -75,7 +75,7 @@ REPAIRS = {
     "stripped": "with white space removed around an answer",
 }
 RULE = """The rows of the source, repaired: each gets an explicit prompt; white space around answers, a prompt repeated at their beginning, and
-tokens of a chat template at their end are removed, and so are thinking blocks; lookalike letters, HTML entities, invisible and decomposed characters are replaced. Rows that
+tokens of a chat template at their end and thinking blocks are removed; lookalike letters, HTML entities, invisible and decomposed characters are replaced. Rows that
 cannot be repaired, that repeat or contradict another one, or that share their
 conversation or prompt (at least 0.7 of the five-letter pieces in common) with another split are dropped, as counted below. With a tokenizer,
 rows that its chat template refuses are dropped too, and rows with a prompt that alone fills `max_length`."""

@@ -29,8 +29,8 @@ _INVISIBLE = re.compile(
     r"|(?<=[A-Za-zА-яЁё])[\u200c\u200d](?=[A-Za-zА-яЁё])"
 )
 CODE = re.compile(r"```.*?(?:```|\Z)|`[^`\n]*`", re.DOTALL)
-# The thoughts of a model before its answer, also if they were cut.
-THINKING = re.compile(r"\s*<think(?:ing)?>.*?(?:</think(?:ing)?>\s*|\Z)", re.DOTALL)
+# A thinking block before an answer, also one that was cut.
+THINKING = re.compile(r"<think(?:ing)?>.*?(?:</think(?:ing)?>\s*|\Z)", re.DOTALL)
 _ENTITY = re.compile(
     r"&(?:nbsp|quot|lt|gt|amp|apos|laquo|raquo|mdash|ndash|hellip|shy|copy|deg|#\d{1,6}|#x[0-9a-fA-F]{1,5});"
 )

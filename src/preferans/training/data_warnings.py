@@ -1,4 +1,4 @@
-"""Warn before training of data that show or teach too little: too few pairs, test pairs that are in the training split, thinking blocks."""
+"""Warn before training of too few pairs, of test pairs that are in the training split, and of thinking blocks."""
 
 import json
 
