@@ -19,7 +19,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from random_models import make_model, make_pairs
+from random_models import filling, make_model, make_pairs
 
 from preferans.files import read_json, read_yaml
 from preferans.memory.live_bytes import LiveBytes
@@ -89,7 +89,7 @@ def count(words: list[str]) -> None:
 def run_once(recipe: str, model: Path, length: int, folder: Path, vocab_size: int) -> dict:
     """Train in a separate process. Return planned and counted bytes, seconds and the peak memory of the process."""
     data, output = folder / f"pairs_{length}", folder / f"run_{length}"
-    make_pairs(data, length, vocab_size)
+    make_pairs(data, [filling(length)] * 2, vocab_size)
     keys = ON_THE_CPU | {"model_name_or_path": model, "dataset_name": data, "output_dir": output, "max_length": length}
     words = [recipe, *(word for key, value in keys.items() for word in (f"--{key}", str(value)))]
     log = folder / f"{length}.log"

@@ -12,10 +12,12 @@ from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedToken
 TEMPLATE = "{#- date_string, enable_thinking -#}{% for message in messages %}{{ message.content }} {% endfor %}"
 
 
-def make_model(config: PretrainedConfig, folder: Path) -> None:
+def make_model(config: PretrainedConfig, folder: Path, device: str = "cpu") -> None:
     """Save a model of this shape with random weights in fp16, and a tokenizer with one token for each word."""
     torch.manual_seed(0)
-    AutoModelForCausalLM.from_config(config, dtype=torch.float16).save_pretrained(folder)
+    with torch.device(device):
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.float16)
+    model.save_pretrained(folder)
     words = {f"w{number}": number for number in range(config.vocab_size)}
     tokenizer = Tokenizer(models.WordLevel(words, unk_token="w0"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
@@ -24,24 +26,23 @@ def make_model(config: PretrainedConfig, folder: Path) -> None:
     ).save_pretrained(folder)
 
 
-def make_pairs(folder: Path, length: int, vocab_size: int, number: int = 2) -> None:
-    """Write some training pairs and two test pairs that fill a length, with different words."""
-    draw = random.Random(0)
+def filling(length: int) -> tuple[int, int, int]:
+    """Return the tokens of prompt, chosen and rejected answer of a pair that fills a length, with a short prompt."""
     prompt = min(32, length // 4)
-    sizes = {"prompt": prompt, "chosen": length - prompt, "rejected": length - prompt - 1}
-    roles = {"prompt": "user", "chosen": "assistant", "rejected": "assistant"}
-    for split, rows_of_split in (("train", number), ("test", 2)):
+    return prompt, length - prompt, length - prompt - 1
+
+
+def make_pairs(folder: Path, sizes: list[tuple[int, int, int]], vocab_size: int) -> None:
+    """Write a training pair of random words for each triple of tokens of prompt, chosen and rejected answer, and the first two as test pairs."""
+    draw = random.Random(0)
+    parts = {"prompt": "user", "chosen": "assistant", "rejected": "assistant"}
+    for split, sizes_of_split in (("train", sizes), ("test", sizes[:2])):
         rows = [
             {
-                part: [
-                    {
-                        "role": roles[part],
-                        "content": " ".join(f"w{draw.randrange(3, vocab_size)}" for _ in range(size)),
-                    }
-                ]
-                for part, size in sizes.items()
+                part: [{"role": role, "content": " ".join(f"w{draw.randrange(3, vocab_size)}" for _ in range(size))}]
+                for (part, role), size in zip(parts.items(), pair, strict=True)
             }
-            for _ in range(rows_of_split)
+            for pair in sizes_of_split
         ]
         path = folder / "data" / f"{split}-00000-of-00001.jsonl"
         path.parent.mkdir(parents=True, exist_ok=True)
