@@ -9,12 +9,11 @@ import pytest
 import torch
 from trl import DPOTrainer
 
-import preferans.training.guards
 from preferans.errors import PreferansError, TrainingDiverged
 from preferans.training.run_folder import last_checkpoint
 
 from ..support.full_disk import files_limited_to
-from ..support.trainers import adapter_weights, first_batch, gradients
+from ..support.trainers import adapter_weights
 
 
 def moved_share(trainer, kind: str) -> float:
@@ -37,17 +36,6 @@ def test_trl_alone_loses_most_updates_in_bf16(make_trainer):
     trainer = make_trainer(DPOTrainer, max_steps=6, lr_scheduler_type="constant")
     assert {weight.dtype for weight in adapter_weights(trainer).values()} == {torch.bfloat16}
     assert moved_share(trainer, "lora_A") < 0.3
-
-
-def test_scoring_completions_only_keeps_trls_loss_and_gradients(make_trainer, monkeypatch):
-    trainer = make_trainer(load_in_4bit=False, loss_type=["sigmoid", "sft"])
-    batch = first_batch(trainer)
-    ours = trainer.compute_loss(trainer.model, batch).item()
-    our_gradients = gradients(trainer, batch)
-    monkeypatch.setattr(preferans.training.guards.trl.trainer.utils, "_use_triton", lambda device: False)
-    assert trainer.compute_loss(trainer.model, batch).item() == pytest.approx(ours, rel=1e-6)
-    for name, gradient in gradients(trainer, batch).items():
-        assert torch.allclose(gradient, our_gradients[name], rtol=1e-5, atol=1e-7), name
 
 
 @pytest.mark.parametrize(

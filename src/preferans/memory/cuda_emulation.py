@@ -12,6 +12,7 @@ import trl.trainer.utils
 from bitsandbytes.functional import dequantize_4bit
 from torch.utils._pytree import tree_map_only
 
+from ..training.lm_head import TRL_BACKWARD, TRL_FORWARD, backward_tile, forward_tile
 from .live_bytes import LiveBytes
 from .settings import StepSettings
 
@@ -43,6 +44,8 @@ def patches(settings: StepSettings, counter: LiveBytes) -> list[AbstractContextM
         mock.patch.object(trl.trainer.utils, "_CHUNKED_LOGPROB_CHUNK_SIZE", settings.head_tile),
         mock.patch.object(function, "forward", staticmethod(forward)),
         mock.patch.object(function, "backward", staticmethod(backward)),
+        mock.patch.object(chunked, "_forward_tile", TRL_FORWARD if settings.emulate_cuda else forward_tile),
+        mock.patch.object(chunked, "_backward_tile", TRL_BACKWARD if settings.emulate_cuda else backward_tile),
         # All full tiles of positions and of words need the same memory, one after another: a few are enough.
         mock.patch.object(chunked, "range", _few_steps, create=True),
         # DoRA unpacks the 4-bit weights of a copy, and tensors without content are no Params4bit and cannot be copied.

@@ -26,7 +26,8 @@ from trl.trainer.utils import use_adapter
 
 from ..hardware.device import peak_memory
 from ..hardware.processes import count, is_main, local_part
-from .guards import GuardedTrainer, score_completions_only
+from .guards import GuardedTrainer
+from .lm_head import use_fast_lm_head
 from .separate_passes import SeparatePassesTrainer
 
 
@@ -61,7 +62,7 @@ class PreferenceTrainer(GuardedTrainer, SeparatePassesTrainer):
     _total_train_tokens: int  # set by TRL
 
     def __init__(self, *args, on_longest: Callable[[int], None] | None = None, **kwargs):
-        score_completions_only()
+        use_fast_lm_head()
         model = kwargs.get("model")
         start = (
             {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}

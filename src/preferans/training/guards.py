@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-import trl.trainer.utils
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from transformers import Trainer, TrainerCallback, TrainerState
 
@@ -247,14 +246,3 @@ class _StopOnInterrupt(TrainerCallback):
         signal.signal(signal.SIGINT, self.previous)
         if self.stopping:
             raise KeyboardInterrupt
-
-
-def score_completions_only() -> None:
-    """
-    Make TRL's fused LM head score completion tokens only, on every device.
-
-    Without Triton, TRL also scores prompt and padding and discards the result, so that tile shapes stay constant for devices that
-    compile. On a CPU that is most of the head's work, and the head is most of a small model's step.
-    """
-    # The head's module calls this function to choose the positions; the kernels call their own copy and keep using torch.
-    trl.trainer.utils._use_triton = lambda device: True

@@ -11,7 +11,8 @@ from tqdm.auto import tqdm
 from trl import SFTTrainer
 from trl.models.utils import disable_gradient_checkpointing
 
-from .guards import GuardedTrainer, score_completions_only
+from .guards import GuardedTrainer
+from .lm_head import use_fast_lm_head
 
 
 def completions(rows: Dataset, side: str = "chosen") -> Dataset:
@@ -39,7 +40,7 @@ class ImitationTrainer(GuardedTrainer, SFTTrainer):
     """
 
     def __init__(self, *args, **kwargs):
-        score_completions_only()
+        use_fast_lm_head()
         super().__init__(*args, **kwargs)
 
     def completion_log_probs(self, dataset: Dataset, use_base: bool, description: str) -> list[dict[str, float]]:
