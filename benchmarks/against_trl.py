@@ -109,8 +109,9 @@ def main() -> None:
         build = [sys.executable, "data_builders/oasst1_ru.py", "--source", args.source, "--lang", args.lang]
         build += ["--turns", args.turns, "--test_size", "0.05", "--format", "text", "--output_dir", str(data)]
         subprocess.run(build, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
-        pairs = data / "data" / "train-00000-of-00001.parquet"
-        polars.read_parquet(pairs).sample(args.pairs, seed=1).write_parquet(pairs)
+        for split, number in (("train", args.pairs), ("test", 1)):  # our script scores the test pairs; TRL's does not
+            pairs = data / "data" / f"{split}-00000-of-00001.parquet"
+            polars.read_parquet(pairs).sample(number, seed=1).write_parquet(pairs)
         trl, ours = ["-m", "trl.scripts.dpo"], ["scripts/dpo.py"]
         rows = {
             "trl dpo": (trl, {}),

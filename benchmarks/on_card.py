@@ -24,6 +24,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -86,6 +87,7 @@ REAL_SIZES = [
         (123, 192, 47),
     ),
 ]
+NOT_IN_TABLE = ("check", "status", "check_seconds", "output", "batches")
 TINY = {
     "llama": {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "head_dim": 16}
     | {"num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 512},
@@ -121,10 +123,11 @@ class Checks:
         timed = [TIMED[0], TIMED[1], TIMED[3], *TIMED[-6:]] if self.smoke else TIMED
         if not self.card:
             timed = [name for name in timed if not name.endswith(("gtx1650", "offloading", "paged"))]
+        origins = ["origin llama1b_ru 512", "origin llama3b_ru 512"][: 1 if self.smoke else 2] if self.card else []
         recipes = dict.fromkeys(["llama1b_ru", *(name.split()[0] for name in planned)])
         return {
             "models": [f"make {recipe}" for recipe in recipes],
-            "together": ["context", *(f"plan {name}" for name in planned), *TOGETHER],
+            "together": ["context", *(f"plan {name}" for name in planned), *origins, *TOGETHER],
             "alone": ["attention", *(f"speed {name}" for name in timed), "generation"],
         }
 
@@ -174,6 +177,14 @@ class Checks:
             "losses": _losses(run),
             "step_seconds": _step_seconds(printed),
         }
+
+    def origin(self, recipe: str, length: str) -> dict[str, Any]:
+        """Which code allocated the memory at the peak of the last batch, and before it."""
+        run, output = self.work / f"origin_{recipe}_{length}", self.work / f"origin_{recipe}_{length}.json"
+        keys = {"max_steps": 2, "gradient_accumulation_steps": 2, "hardware_profile": "gtx1650"}
+        words = ["benchmarks/allocations.py", output]
+        self._train(recipe, run, self._pairs(recipe, f"filling_{length}"), int(length), keys, dpo=words)
+        return {"batches": [read_json(output)["batches"][number] for number in (0, -1)]}
 
     def fp16(self, trainer: str) -> dict[str, Any]:
         """Two hundred steps in fp16 with the gradient scaler: NaN and skipped steps."""
@@ -293,7 +304,14 @@ class Checks:
         return folder
 
     def _train(
-        self, recipe: str, run: Path, pairs: Path, length: int, keys: dict[str, Any], trl: bool = False
+        self,
+        recipe: str,
+        run: Path,
+        pairs: Path,
+        length: int,
+        keys: dict[str, Any],
+        trl: bool = False,
+        dpo: Sequence[Any] = ("scripts/dpo.py",),
     ) -> tuple[str, int]:
         """Train a recipe with our script or TRL's. Return its output and the driver's peak memory in MiB."""
         keys = {"save_strategy": "steps", "logging_steps": 1, "report_to": "none", "num_train_epochs": 100} | keys
@@ -303,7 +321,7 @@ class Checks:
             keys = FOR_TRL | {"eval_strategy": "no", "per_device_train_batch_size": 1} | keys
         if not self.card:
             keys = {key: value for key, value in keys.items() if key != "hardware_profile"} | ON_THE_CPU
-        script = ["-m", "trl.scripts.dpo"] if trl else ["scripts/dpo.py", ROOT / "recipes" / f"{recipe}.yaml"]
+        script = ["-m", "trl.scripts.dpo"] if trl else [*dpo, ROOT / "recipes" / f"{recipe}.yaml"]
         return self._call([*script, *(word for key, value in keys.items() for word in (f"--{key}", value))])
 
     def _call(self, words: list[Any]) -> tuple[str, int]:
@@ -460,9 +478,7 @@ def main() -> None:
                 list(pool.map(check, names))
     print("| check | result |\n| --- | --- |")
     for row in rows:
-        found = ", ".join(
-            f"{key} {value}" for key, value in row.items() if key not in ("check", "status", "check_seconds", "output")
-        )
+        found = ", ".join(f"{key} {value}" for key, value in row.items() if key not in NOT_IN_TABLE)
         print(f"| {row['check']} | {found or row['status']} |")
 
 

@@ -1,5 +1,6 @@
 """Devices and card profiles; no card is needed."""
 
+import os
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -84,7 +85,9 @@ def big_card(monkeypatch):
     return capped
 
 
-def test_a_large_card_imitates_a_small_one(big_card):
+def test_a_large_card_imitates_a_small_one(big_card, monkeypatch):
+    environment = {name: value for name, value in os.environ.items() if name != "CUBLAS_WORKSPACE_CONFIG"}
+    monkeypatch.setattr(os, "environ", environment)
     device = find_device(profile="gtx1650")
     small = profile_device("gtx1650")
     assert (device.capability, device.memory, device.free_memory) == ((7, 5), small.memory, small.free_memory)
@@ -98,6 +101,7 @@ def test_a_large_card_imitates_a_small_one(big_card):
         apply_profile(device)
         assert big_card[0] * (80 << 30) == pytest.approx(small.free_memory)
         assert not torch.backends.cuda.flash_sdp_enabled()
+        assert environment["CUBLAS_WORKSPACE_CONFIG"] == ":4096:2:16:8"
     finally:
         torch.backends.cuda.enable_flash_sdp(flash)
         torch.backends.cuda.enable_cudnn_sdp(cudnn)

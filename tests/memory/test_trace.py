@@ -122,6 +122,27 @@ def test_the_trace_equals_a_real_step_to_the_byte(models, tmp_path, architecture
     assert traced == measured_peak(models[architecture], tmp_path, settings)
 
 
+def test_the_trial_of_the_longest_pairs_needs_what_a_later_batch_needs(models, tmp_path, monkeypatch):
+    counter, batches = LiveBytes(), []
+    with counter:
+        trainer = build_trainer(models["llama"], tmp_path, gradient_accumulation_steps=2, lora_r=32)
+        trainer.create_optimizer()
+        step = trainer.training_step
+        monkeypatch.setattr(trainer, "training_step", lambda model, batch: batches.append(batch) or step(model, batch))
+        counter.phase = "trial"
+        trainer.try_longest()
+        for phase in (None, "later batch"):
+            counter.phase = None
+            step(trainer.model, batches[0])
+            counter.phase = phase
+            step(trainer.model, batches[0])
+            counter.phase = None
+            trainer.optimizer.step()
+            trainer.optimizer.zero_grad()
+    trial, later = (counter.peaks[phase].total() for phase in ("trial", "later batch"))
+    assert trial == pytest.approx(later, abs=5000)  # Adam's counters of steps
+
+
 def test_a_real_model_can_be_quantized_after_a_trace(models, tmp_path):
     walk(AutoConfig.from_pretrained(models["llama"]), StepSettings(**LENGTHS))
     assert build_trainer(models["llama"], tmp_path, max_steps=1).train().metrics["train_loss"] > 0

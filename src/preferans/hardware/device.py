@@ -230,11 +230,12 @@ def apply_profile(device: Device) -> None:
     """
     Enforce the limits of the device's profile in this process.
 
-    PyTorch gets no more memory than on that card, and a card before Ampere has no flash attention. Memory that PyTorch does not manage,
-    such as a paged optimizer's, is not limited.
+    PyTorch gets no more memory than on that card, and a card before Ampere has no flash attention. cuBLAS gets the workspaces of cards
+    before Hopper, a quarter of Hopper's. Memory that PyTorch does not manage, such as a paged optimizer's, is not limited.
     """
     if device.profile is None:
         return
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:2:16:8")  # read at the first matrix product
     import torch
 
     index = local_card()

@@ -65,12 +65,14 @@ class PlanOptions:
         trimmed (`bool`, *optional*, defaults to `False`): Whether the vocabulary is trimmed already.
         with_changes (`bool`, *optional*, defaults to `True`): Whether to look for changes if the run does not fit.
         progress (`Callable`, *optional*): Receives a description of what is counted.
+        traces (`dict`, *optional*): Traces so far, by shape and settings.
     """
 
     recipe_keys: dict[str, Any] = field(default_factory=dict)
     trimmed: bool = False
     with_changes: bool = True
     progress: Callable[[str], None] = lambda text: None
+    traces: dict[tuple[str, StepSettings], Trace] = field(default_factory=dict)
 
 
 def fastest_that_fits(
@@ -167,7 +169,7 @@ def make_plan(
     """
     options = options or PlanOptions()
     options.progress("this recipe")
-    traced = _traced(trace, config, settings)
+    traced = _traced(config, settings, options)
     usable, reserve = room(device)
     reserve = reserve | {"gaps between blocks": int(traced.peak * MOST_GAPS)}
     verdict = verdict_of(traced.peak, usable)
@@ -178,15 +180,16 @@ def make_plan(
     possible, changes = possible_changes(config, settings, accumulation, options.trimmed), []
     for option in possible:
         options.progress(keys_in_words(option.keys))
-        peak = _traced(trace, *option.apply(config, settings)).peak
+        peak = _traced(*option.apply(config, settings), options).peak
         alone = verdict_of(peak, usable)
         changes.append(Change(option.keys, option.price, option.time, peak, alone, False, option.equal))
     fitting = next((number for number, change in enumerate(changes) if change.verdict == "fits"), None)
     together: Trace | None
     if fitting is not None:
-        chosen, together = {fitting}, trace(*possible[fitting].apply(config, settings))
+        chosen, together = {fitting}, _traced(*possible[fitting].apply(config, settings), options)
     else:
-        chosen, together = _cheapest_together(config, settings, possible, usable, traced)
+        useful = [number for number, change in enumerate(changes) if change.peak < traced.peak]
+        chosen, together = _cheapest_together(config, settings, {n: possible[n] for n in useful}, usable, options)
     changes = [change._replace(chosen=number in chosen) for number, change in enumerate(changes)]
     saving = [change for change in changes if change.peak < traced.peak]
     return Plan(verdict, traced, reserve, usable, settings, saving, together, unsure)
@@ -196,9 +199,11 @@ class UnplannedMemory(PreferansError):
     """The memory of a model cannot be planned, although it may train."""
 
 
-def _traced(trace: Callable, config: PretrainedConfig, settings: StepSettings) -> Trace:
+def _traced(config: PretrainedConfig, settings: StepSettings, options: PlanOptions) -> Trace:
+    key = config.to_json_string(), settings
     try:
-        return trace(config, settings)
+        options.traces[key] = options.traces.get(key) or trace(config, settings)
+        return options.traces[key]
     except PreferansError:
         raise
     except Exception as error:
@@ -215,21 +220,24 @@ def _traced(trace: Callable, config: PretrainedConfig, settings: StepSettings) -
 
 
 def _cheapest_together(
-    config: PretrainedConfig, settings: StepSettings, possible: list[Option], usable: int, best: Trace
+    config: PretrainedConfig, settings: StepSettings, possible: dict[int, Option], usable: int, options: PlanOptions
 ) -> tuple[set[int], Trace | None]:
     """Apply changes, cheapest first, until the run fits; return their numbers and the peak, or `None` if all are not enough."""
-    taken: dict[tuple, int] = {}
-    for number, option in enumerate(possible):
+    applied = config, settings
+    for option in possible.values():
+        applied = option.apply(*applied)
+    if verdict_of(_traced(*applied, options).peak, usable) == "does_not_fit":
+        return set(), None
+    best, taken = _traced(config, settings, options), {}
+    for number, option in possible.items():
         if verdict_of(best.peak, usable) == "fits":
             break
         applied = option.apply(config, settings)
-        after = trace(*applied)
+        after = _traced(*applied, options)
         if after.peak < best.peak:
             taken[tuple(option.keys)] = number  # a shorter length replaces a longer one
             (config, settings), best = applied, after
-    if verdict_of(best.peak, usable) == "does_not_fit":
-        return set(), None
-    return set(taken.values()), best
+    return (set(taken.values()), best) if verdict_of(best.peak, usable) != "does_not_fit" else (set(), None)
 
 
 def doubts(config: PretrainedConfig, settings: StepSettings, recipe_keys: dict[str, Any]) -> list[str]:

@@ -26,6 +26,8 @@ from .live_bytes import LiveBytes
 from .settings import StepSettings
 
 CUDA_BLOCK = 512  # the caching allocator rounds up to this many bytes
+# PyTorch's workspace of cuBLAS before Hopper: 2 x 4 MiB and 8 x 16 KiB. The threads of forward and backward pass have one each.
+CUBLAS_WORKSPACES = 2 * (2 * 4096 + 8 * 16) * 1024
 GRADIENTS, OPTIMIZER = "adapter gradients", "optimizer state"
 FORWARD, BACKWARD, INPUTS = "activations kept", "one layer's backward pass", "batch"
 GRADIENT_SCALE = 65536.0
@@ -99,6 +101,9 @@ def walk(config: PretrainedConfig, settings: StepSettings) -> dict[str, Counter[
             stack.enter_context(patch)
         stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
         stack.enter_context(counter)
+        if settings.emulate_cuda:
+            workspaces = torch.empty(CUBLAS_WORKSPACES, dtype=torch.uint8)
+            counter.assign(workspaces, "cuBLAS workspaces")
         model = fake_model(config, settings, counter)
         state = optimizer_state(model, settings)  # kept alive, as by the optimizer between steps
         for tensor in state:

@@ -25,7 +25,7 @@ from trl.models.utils import disable_gradient_checkpointing
 from trl.trainer.utils import use_adapter
 
 from ..hardware.device import peak_memory
-from ..hardware.processes import count, is_main, local_part
+from ..hardware.processes import count, is_main
 from .guards import GuardedTrainer
 from .lm_head import use_fast_lm_head
 from .separate_passes import SeparatePassesTrainer
@@ -127,7 +127,15 @@ class PreferenceTrainer(GuardedTrainer, SeparatePassesTrainer):
         pairs = [self.train_dataset[i] for i in longest]
         counted, self.current_gradient_accumulation_steps = self._total_train_tokens, 1
         on_card = self.args.device.type == "cuda"
-        state = torch.empty(self._bytes_to_come(), dtype=torch.uint8, device=self.args.device)
+        # As in later steps: the optimizer has its two moments, and gradients of earlier batches of the step exist.
+        trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        moments = 0 if self.optimizer and self.optimizer.state else 2 if "8bit" in str(self.args.optim) else 8
+        state = torch.empty(
+            moments * sum(parameter.numel() for parameter in trained), dtype=torch.uint8, device=self.args.device
+        )
+        if self.args.gradient_accumulation_steps > 1:
+            for parameter in trained:
+                parameter.grad = torch.zeros_like(parameter)
         if on_card:
             torch.cuda.reset_peak_memory_stats()
         with torch.random.fork_rng(devices=[self.args.device] if on_card else []):
@@ -138,12 +146,6 @@ class PreferenceTrainer(GuardedTrainer, SeparatePassesTrainer):
         self._metrics["train"].clear()
         self._total_train_tokens = counted
         return peak
-
-    def _bytes_to_come(self) -> int:
-        """Return the bytes that later steps add: the optimizer's state, and gradients of earlier batches of the same step."""
-        trained = sum(local_part(p).numel() for p in self.model.parameters() if p.requires_grad)
-        moments = 0 if self.optimizer and self.optimizer.state else 2 if "8bit" in str(self.args.optim) else 8
-        return trained * (moments + 4 * (self.args.gradient_accumulation_steps > 1))
 
     def completion_log_probs(self, dataset: Dataset, use_reference: bool, description: str) -> list[dict[str, float]]:
         """
