@@ -46,17 +46,9 @@ PLANNED = [
     "qwen3_1.7b_ru 1024",
 ]
 # Layout or trainer, pairs in a batch, and what else is changed. TRL's script trains with the same keys.
-TIMED = [
-    *("trl 1", "packed 1", "padded 1", "separate 1", "trl 4", "packed 4", "padded 4"),
-    *(
-        "packed 1 exact",
-        "packed 1 gtx1650",
-        "padded 1 gtx1650",
-        "separate 1 gtx1650",
-        "packed 1 offloading",
-        "packed 1 paged",
-    ),
-]
+TIMED = ["trl 1", "packed 1", "padded 1", "separate 1", "trl 4", "packed 4", "padded 4", "packed 1 exact"]
+TIMED += [f"{layout} 1 gtx1650" for layout in ("packed", "padded", "separate")]
+TIMED += ["packed 1 offloading", "packed 1 paged"]
 TOGETHER = ["fp16 ours", "resume default", "resume exact", "fp16 trl"]
 VARIANTS: dict[str, dict[str, Any]] = {
     "exact": {"full_determinism": "true"},
@@ -65,28 +57,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "paged": {"optim": "paged_adamw_8bit"},
 }
 # Tokens of prompt, chosen and rejected answer of pairs drawn from oasst1: English, all turns, cut to 512 tokens.
-REAL_SIZES = [
-    *(
-        (121, 28, 23),
-        (38, 102, 13),
-        (23, 276, 254),
-        (22, 285, 41),
-        (78, 201, 116),
-        (511, 1, 1),
-        (27, 77, 194),
-        (350, 162, 162),
-    ),
-    *(
-        (49, 22, 20),
-        (14, 498, 155),
-        (20, 435, 343),
-        (154, 308, 98),
-        (151, 157, 16),
-        (436, 76, 76),
-        (231, 40, 37),
-        (123, 192, 47),
-    ),
-]
+REAL_SIZES = [(121, 28, 23), (38, 102, 13), (23, 276, 254), (22, 285, 41), (78, 201, 116), (511, 1, 1)]
+REAL_SIZES += [(27, 77, 194), (350, 162, 162), (49, 22, 20), (14, 498, 155), (20, 435, 343), (154, 308, 98)]
+REAL_SIZES += [(151, 157, 16), (436, 76, 76), (231, 40, 37), (123, 192, 47)]
 NOT_IN_TABLE = ("check", "status", "check_seconds", "output", "batches")
 TINY = {
     "llama": {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "head_dim": 16}
@@ -143,7 +116,7 @@ class Checks:
 
         from preferans.memory.settings import load_shape
 
-        config = load_shape(_model_name(recipe))
+        config = load_shape(read_yaml(ROOT / "recipes" / f"{recipe}.yaml")[0]["model_name_or_path"])
         if self.smoke:
             config.update(TINY[config.model_type])
         large = self.card and torch.cuda.mem_get_info()[0] > 20 << 30
@@ -374,10 +347,6 @@ def _driver_mib(process: int) -> int | None:
         return dict(tuple(map(int, line.split(","))) for line in printed.splitlines()).get(process)
     except (OSError, subprocess.SubprocessError, ValueError):
         return None
-
-
-def _model_name(recipe: str) -> str:
-    return read_yaml(ROOT / "recipes" / f"{recipe}.yaml")[0]["model_name_or_path"]
 
 
 def _loss_times(printed: str) -> list[float]:

@@ -81,10 +81,11 @@ def assert_equal(architecture: str, batch: dict) -> None:
     for name, values in expected.items():
         torch.testing.assert_close(outputs[name].float(), values.float(), atol=1e-5, rtol=1e-5)
     assert gradients.keys() == expected_gradients.keys()
-    # A gradient that is 0, such as the query's if there is one key, is computed from numbers of this size.
+    # A gradient that is 0, such as the query's if there is one key, consists of rounding errors in both layouts.
     rounding = 1e-7 * sum(gradient.norm() for gradient in expected_gradients.values())
     for name, gradient in expected_gradients.items():
-        assert (gradients[name] - gradient).norm() <= 1e-5 * gradient.norm() + rounding, name
+        allowed = 1e-5 * (gradient.norm() + 1e-6) if gradient.norm() > rounding else rounding
+        assert (gradients[name] - gradient).norm() <= allowed, name
 
 
 @pytest.mark.parametrize("architecture", PROVEN)

@@ -69,7 +69,7 @@ def forward_tile(
         if outputs["HAS_MEAN_LOGITS"]:
             z_total += z.sum(-1)
         top, place = z.max(-1)
-        # The largest logit before the target matters only if no later logit is larger, and then `place` is its place.
+        # This only decides whether a target with the largest logit is the first of equal ones, and `place` is the first.
         before.copy_(torch.maximum(before, torch.where(place < target, top, -math.inf)))
         top = torch.maximum(largest, top)
         rescale = torch.exp(largest - top)
@@ -109,7 +109,7 @@ def backward_tile(
         return
     blocks = zip(*(rows.split(ROWS) for rows in (tile, targets - vocab_start, log_z, grad_logprobs)), strict=True)
     for logits, target, log_total, gradient in blocks:
-        z = logits.float()  # the tile itself in fp32
+        z = logits.float()  # the tile's own rows if it is in fp32
         z.sub_(log_total[:, None]).exp_().mul_(-gradient[:, None])
         inside = (target >= 0) & (target < n_cols)
         z.scatter_add_(-1, target.clamp(0, n_cols - 1)[:, None], torch.where(inside, gradient, 0.0)[:, None])
